@@ -1,0 +1,5 @@
+//! Control groups, version 2.
+
+mod resources;
+
+pub use resources::{Limit, Resources};

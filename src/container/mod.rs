@@ -1,0 +1,3 @@
+//! One container: its request, its OCI spec, its verbs.
+
+pub mod config;

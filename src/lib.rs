@@ -1,0 +1,47 @@
+//! berth: a node-level container runtime and kubelet.
+//!
+//! Four kinds of process, each with its own rules:
+//!
+//! * `berth`, the daemon and the command line: tokio; decides everything; never forks without exec.
+//! * `berth-shim`, one a pod: one thread and one poll loop; parent, reaper and log writer of the
+//!   pod's containers; outlives the daemon. Built without the `daemon` feature.
+//! * container init, between clone and exec: numbered steps, reports `(step, errno)` by pipe.
+//! * `berth-pause`, one a pod (`src/pause`): holds the shared namespaces.
+//!
+//! Dependencies point down: `cri, ctl → engine → sandbox, container → shim client, image, cni,
+//! cgroups, store → sys`, and `shim server → oci → sys`.
+
+#![deny(unsafe_code)]
+
+pub mod error;
+pub mod ids;
+pub mod oci;
+pub mod shim;
+pub mod sys;
+
+#[cfg(feature = "daemon")]
+pub mod blocking;
+#[cfg(feature = "daemon")]
+pub mod cgroups;
+#[cfg(feature = "daemon")]
+pub mod cni;
+#[cfg(feature = "daemon")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod container;
+#[cfg(feature = "daemon")]
+pub mod cri;
+#[cfg(feature = "daemon")]
+pub mod ctl;
+#[cfg(feature = "daemon")]
+pub mod engine;
+#[cfg(feature = "daemon")]
+pub mod failpoint;
+#[cfg(feature = "daemon")]
+pub mod image;
+#[cfg(feature = "daemon")]
+pub mod sandbox;
+#[cfg(feature = "daemon")]
+pub mod store;
+#[cfg(feature = "daemon")]
+pub mod telemetry;

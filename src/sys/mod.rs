@@ -1,0 +1,17 @@
+//! The only unsafe code besides pause: one thin function per system call, by family.
+//!
+//! File descriptors come in as `BorrowedFd` and go out as `OwnedFd`, always close-on-exec. Errors
+//! are `io::Error` with the errno; the caller adds what was attempted on what.
+
+#![allow(unsafe_code)]
+
+pub mod mount;
+pub mod path;
+pub mod random;
+
+use std::io;
+
+/// The result of a raw system call as a value or the errno.
+pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
