@@ -1,0 +1,167 @@
+//! What can go wrong with images.
+
+use super::unpack::UnpackError;
+use crate::blocking::BlockingError;
+use crate::error::ErrorKind;
+use crate::store::StoreError;
+use oci_client::errors::OciDistributionError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A failed image operation: by what failed, with the operation and the subject.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The text names no image: it is neither a reference nor an id.
+    #[error("{text:?} is not an image reference: {reason}")]
+    InvalidReference {
+        /// The text, cut to a sane length.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// There is no such image here.
+    #[error("image {name:?} not found")]
+    NotFound {
+        /// The name as it was asked for.
+        name: String,
+    },
+    /// A short id fits several images.
+    #[error("image id prefix {prefix:?} is ambiguous: {count} images begin so")]
+    Ambiguous {
+        /// The prefix.
+        prefix: String,
+        /// How many images it fits.
+        count: usize,
+    },
+    /// The registry did not answer, or answered with an error.
+    #[error("{operation} {subject}")]
+    Registry {
+        /// What was asked of it.
+        operation: &'static str,
+        /// The reference or the blob.
+        subject: String,
+        /// The client library's account.
+        source: Box<OciDistributionError>,
+    },
+    /// A manifest, an index, a config or an archive that cannot be used.
+    #[error("{subject}: {reason}")]
+    Manifest {
+        /// Which document.
+        subject: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Content that is not what its digest or size says.
+    #[error("{subject} is damaged: expected {expected}, found {found}")]
+    Mismatch {
+        /// Which content.
+        subject: String,
+        /// The digest or size that was promised.
+        expected: String,
+        /// The digest or size that came.
+        found: String,
+    },
+    /// A layer that could not be unpacked.
+    #[error("unpack layer {layer}")]
+    Unpack {
+        /// The layer's digest.
+        layer: String,
+        /// The entry and the cause.
+        source: UnpackError,
+    },
+    /// A file operation of the store.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
+    /// A record could not be written or read.
+    #[error("keep the record of {subject}")]
+    Record {
+        /// The image or the snapshot.
+        subject: String,
+        /// The store's account.
+        source: StoreError,
+    },
+    /// The kernel refused the overlay mount.
+    #[error("mount the layers of {subject}{detail}")]
+    Overlay {
+        /// The container or the image.
+        subject: String,
+        /// What the kernel logged, in parentheses; may be empty.
+        detail: String,
+        /// The errno.
+        source: io::Error,
+    },
+    /// The failure of an operation that several callers waited for.
+    #[error(transparent)]
+    Joined(Arc<ImageError>),
+    /// The work was cut off.
+    #[error(transparent)]
+    Cut(#[from] BlockingError),
+}
+
+impl ImageError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidReference { .. } | Self::Ambiguous { .. } | Self::Manifest { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Registry { source, .. } => registry_kind(source),
+            Self::Mismatch { .. } => ErrorKind::FailedPrecondition,
+            Self::Unpack { source, .. } => source.kind(),
+            Self::Io { source, .. } | Self::Overlay { source, .. } => io_kind(source),
+            Self::Record { source, .. } => source.kind(),
+            Self::Joined(inner) => inner.kind(),
+            Self::Cut(BlockingError::Deadline { .. }) => ErrorKind::DeadlineExceeded,
+            Self::Cut(BlockingError::Gone { .. }) => ErrorKind::Internal,
+        }
+    }
+
+    pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    pub(super) fn manifest(subject: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Manifest { subject: subject.into(), reason: reason.into() }
+    }
+}
+
+/// The kind of a failed system call.
+pub(super) fn io_kind(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn registry_kind(error: &OciDistributionError) -> ErrorKind {
+    use oci_client::errors::OciErrorCode as Code;
+    match error {
+        OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::UnauthorizedError { .. } => ErrorKind::PermissionDenied,
+        OciDistributionError::ImageManifestNotFoundError(_) => ErrorKind::NotFound,
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let code = |wanted: &[Code]| envelope.errors.iter().any(|e| wanted.contains(&e.code));
+            if code(&[Code::ManifestUnknown, Code::NameUnknown, Code::BlobUnknown, Code::NotFound])
+            {
+                ErrorKind::NotFound
+            } else if code(&[Code::Denied, Code::Unauthorized]) {
+                ErrorKind::PermissionDenied
+            } else {
+                ErrorKind::Unavailable
+            }
+        }
+        OciDistributionError::ServerError { code: 404, .. } => ErrorKind::NotFound,
+        OciDistributionError::ServerError { code: 401 | 403, .. } => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Unavailable,
+    }
+}
