@@ -5,9 +5,14 @@
 
 #![allow(unsafe_code)]
 
+pub mod memfd;
 pub mod mount;
 pub mod path;
+pub mod process;
 pub mod random;
+pub mod socket;
+pub mod spawn;
+pub(crate) mod vfork;
 
 use std::io;
 

@@ -1,0 +1,756 @@
+//! Starting a program with everything that is inherited set, safe in a process with threads.
+//!
+//! Before exec the child has: an empty signal mask and default dispositions, a session and a
+//! session keyring of its own, umask 0022, working directory `/`, no ambient capabilities, no
+//! parent-death signal, SCHED_OTHER at nice 0 on every CPU that its cpuset allows, the resource
+//! limits given, and exactly the descriptors given (0, 1 and 2 are /dev/null unless given).
+//! It starts in its cgroup and in new namespaces where asked (clone3(2)).
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use super::process::{self, Ended};
+use super::vfork;
+
+/// A resource limit: `RLIMIT_*`, soft, hard.
+pub type Limit = (u32, u64, u64);
+
+/// Namespaces a child can start in: CLONE_NEW* bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewNamespaces(u64);
+
+impl NewNamespaces {
+    /// Adds one kind, a `CLONE_NEW*` constant, if `wanted`.
+    #[must_use]
+    pub fn with(self, kind: i32, wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Yes => Self(self.0 | u64::from(kind.cast_unsigned())),
+            Wanted::No => self,
+        }
+    }
+}
+
+/// Whether something is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+impl From<bool> for Wanted {
+    fn from(wanted: bool) -> Self {
+        if wanted { Self::Yes } else { Self::No }
+    }
+}
+
+/// What a privilege that this process lacks does to a spawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    /// It fails.
+    Required,
+    /// Lowering oom_score_adj and raising hard limits are left out and told in [`Child::skipped`].
+    BestEffort,
+}
+
+/// What the child was doing when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnStep {
+    /// Preparing in the parent: strings, /dev/null.
+    Prepare,
+    /// clone3(2).
+    Clone,
+    /// setsid(2).
+    Session,
+    /// keyctl(2), a session keyring.
+    Keyring,
+    /// sethostname(2).
+    Hostname,
+    /// Writing the setting with this number.
+    Setting(usize),
+    /// prlimit(2), the limit with this number.
+    Limit(usize),
+    /// Scheduling policy and niceness.
+    Scheduling,
+    /// chdir(2).
+    Directory,
+    /// Placing the descriptor with this number.
+    Descriptor(usize),
+    /// close_range(2).
+    CloseRest,
+    /// execveat(2).
+    Exec,
+}
+
+impl fmt::Display for SpawnStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prepare => "prepare",
+            Self::Clone => "clone",
+            Self::Session => "start a session",
+            Self::Keyring => "join a session keyring",
+            Self::Hostname => "set the host name",
+            Self::Setting(_) => "write a setting",
+            Self::Limit(_) => "set a resource limit",
+            Self::Scheduling => "set scheduling",
+            Self::Directory => "change the directory",
+            Self::Descriptor(_) => "place a descriptor",
+            Self::CloseRest => "close descriptors",
+            Self::Exec => "exec",
+        })
+    }
+}
+
+/// A program that was not started.
+#[derive(Debug, thiserror::Error)]
+#[error("spawn {program}: {step}{subject}")]
+pub struct SpawnError {
+    /// The program.
+    pub program: String,
+    /// The step that failed.
+    pub step: SpawnStep,
+    /// What the step worked on: empty, or a space and the file.
+    pub subject: String,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+impl SpawnError {
+    /// The errno, 0 when no system call failed.
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(0)
+    }
+}
+
+/// A started program. Dropping it does not end it, and nobody else reaps it.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid.
+    pub pid: i32,
+    /// Its pidfd: readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// What was left out under [`Privileges::BestEffort`].
+    pub skipped: Vec<String>,
+}
+
+impl Child {
+    /// Waits until it has ended and reaps it. Blocks.
+    ///
+    /// # Errors
+    /// ECHILD when somebody reaped it already.
+    pub fn wait(&self) -> io::Result<Ended> {
+        process::wait_pidfd(self.pidfd.as_fd())
+    }
+
+    /// Reaps it if it has ended.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn try_wait(&self) -> io::Result<Option<Ended>> {
+        process::try_wait_pidfd(self.pidfd.as_fd())
+    }
+
+    /// SIGKILL; success when it is already gone.
+    ///
+    /// # Errors
+    /// As [`process::kill`].
+    pub fn kill(&self) -> io::Result<()> {
+        process::kill(self.pidfd.as_fd())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnRefusal {
+    Fail,
+    Skip,
+}
+
+struct Setting {
+    path: CString,
+    value: Vec<u8>,
+    on_refusal: OnRefusal,
+}
+
+enum Program<'a> {
+    Path(CString),
+    File(BorrowedFd<'a>),
+}
+
+/// A program to be started, built up and then [`Spawn::spawn`]ed. The environment is empty unless
+/// given.
+pub struct Spawn<'a> {
+    name: String,
+    program: Program<'a>,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    fds: Vec<(i32, OwnedFd)>,
+    cgroup: Option<BorrowedFd<'a>>,
+    namespaces: NewNamespaces,
+    hostname: Option<Vec<u8>>,
+    settings: Vec<Setting>,
+    limits: Vec<Limit>,
+    privileges: Privileges,
+    invalid: bool,
+}
+
+impl<'a> Spawn<'a> {
+    /// The program at `path`; argument 0 is the path.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        let program = CString::new(path.as_os_str().as_bytes());
+        let mut spawn = Self::with(
+            path.display().to_string(),
+            Program::Path(program.clone().unwrap_or_default()),
+        );
+        spawn.invalid = program.is_err();
+        spawn.arg(path.as_os_str().as_bytes())
+    }
+
+    /// The program in the open file `file` (a memfd); argument 0 is `name`.
+    pub fn file(file: BorrowedFd<'a>, name: &str) -> Self {
+        Self::with(name.to_owned(), Program::File(file)).arg(name)
+    }
+
+    fn with(name: String, program: Program<'a>) -> Self {
+        Self {
+            name,
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            fds: Vec::new(),
+            cgroup: None,
+            namespaces: NewNamespaces::default(),
+            hostname: None,
+            settings: Vec::new(),
+            limits: Vec::new(),
+            privileges: Privileges::Required,
+            invalid: false,
+        }
+    }
+
+    fn c_string(&mut self, bytes: impl Into<Vec<u8>>) -> CString {
+        CString::new(bytes).unwrap_or_else(|_| {
+            self.invalid = true;
+            CString::default()
+        })
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
+        let arg = self.c_string(arg.as_ref());
+        self.args.push(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = A>, A: AsRef<[u8]>>(self, args: I) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    /// Adds an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
+        let mut text = format!("{key}=").into_bytes();
+        text.extend_from_slice(value.as_ref());
+        let text = self.c_string(text);
+        self.env.push(text);
+        self
+    }
+
+    /// Gives the child `fd` under the number `target`.
+    #[must_use]
+    pub fn fd(mut self, target: i32, fd: OwnedFd) -> Self {
+        self.invalid |= target < 0 || self.fds.iter().any(|(t, _)| *t == target);
+        self.fds.push((target, fd));
+        self
+    }
+
+    /// Starts the child in this cgroup (a directory descriptor).
+    #[must_use]
+    pub fn cgroup(mut self, dir: BorrowedFd<'a>) -> Self {
+        self.cgroup = Some(dir);
+        self
+    }
+
+    /// Starts the child in new namespaces.
+    #[must_use]
+    pub fn namespaces(mut self, namespaces: NewNamespaces) -> Self {
+        self.namespaces = namespaces;
+        self
+    }
+
+    /// Sets the host name of the child's UTS namespace, which must be new.
+    #[must_use]
+    pub fn hostname(mut self, name: &str) -> Self {
+        self.hostname = Some(name.as_bytes().to_vec());
+        self
+    }
+
+    /// Has the child write `value` to the file at `path`, in the order of the calls: sysctls.
+    #[must_use]
+    pub fn setting(self, path: &str, value: &str) -> Self {
+        self.push_setting(path, value, OnRefusal::Fail)
+    }
+
+    /// Sets oom_score_adj, -1000 to 1000.
+    #[must_use]
+    pub fn oom_score_adj(self, score: i32) -> Self {
+        self.push_setting("/proc/self/oom_score_adj", &score.to_string(), OnRefusal::Skip)
+    }
+
+    fn push_setting(mut self, path: &str, value: &str, on_refusal: OnRefusal) -> Self {
+        let path = self.c_string(path);
+        self.settings.push(Setting { path, value: value.as_bytes().to_vec(), on_refusal });
+        self
+    }
+
+    /// Sets a resource limit: `RLIMIT_*`, soft, hard.
+    #[must_use]
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// What a missing privilege does.
+    #[must_use]
+    pub fn privileges(mut self, privileges: Privileges) -> Self {
+        self.privileges = privileges;
+        self
+    }
+
+    fn error(&self, step: SpawnStep, source: io::Error) -> SpawnError {
+        let subject = match step {
+            SpawnStep::Setting(n) => {
+                self.settings.get(n).map(|s| format!(" {}", s.path.to_string_lossy()))
+            }
+            SpawnStep::Descriptor(n) => self.fds.get(n).map(|(target, _)| format!(" {target}")),
+            SpawnStep::Limit(n) => self.limits.get(n).map(|limit| format!(" {limit:?}")),
+            _ => None,
+        };
+        let program = self.name.clone();
+        SpawnError { program, step, subject: subject.unwrap_or_default(), source }
+    }
+
+    /// Starts the program. Returns when it has exec'd, or with what went wrong before.
+    ///
+    /// # Errors
+    /// [`SpawnError`] with the step; the child is gone and reaped then.
+    pub fn spawn(mut self) -> Result<Child, SpawnError> {
+        if self.invalid {
+            return Err(self.error(SpawnStep::Prepare, errno(libc::EINVAL)));
+        }
+        self.add_null().map_err(|e| self.error(SpawnStep::Prepare, e))?;
+        self.fds.sort_by_key(|(target, _)| *target);
+        let argv = pointers(&self.args);
+        let envp = pointers(&self.env);
+        let mut placed: Vec<i32> = vec![-1; self.fds.len()];
+        let mut work = Work {
+            spawn: &self,
+            argv: argv.as_ptr(),
+            envp: envp.as_ptr(),
+            placed: &mut placed,
+            step: SpawnStep::Clone,
+            errno: 0,
+            skipped: 0,
+        };
+        // SAFETY: `child_main` keeps the rules (it only makes system calls on prepared memory and
+        // ends in exec or _exit), and `work`, with all it borrows, outlives the call.
+        let started = unsafe {
+            vfork::vfork(self.namespaces.0, self.cgroup, child_main, (&raw mut work).cast())
+        };
+        let (step, code, skipped) = (work.step, work.errno, work.skipped);
+        let (pid, pidfd) = started.map_err(|e| self.error(SpawnStep::Clone, e))?;
+        if code != 0 {
+            // It is past its last instruction but one; this wait is short.
+            process::wait_pidfd(pidfd.as_fd()).ok();
+            return Err(self.error(step, errno(code)));
+        }
+        Ok(Child { pid, pidfd, skipped: self.skipped(skipped) })
+    }
+
+    /// /dev/null for each of 0, 1 and 2 that was not given.
+    fn add_null(&mut self) -> io::Result<()> {
+        for target in 0..3 {
+            if !self.fds.iter().any(|(t, _)| *t == target) {
+                let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+                self.fds.push((target, null.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn skipped(&self, bits: u64) -> Vec<String> {
+        let settings = self.settings.iter().map(|s| s.path.to_string_lossy().into_owned());
+        let limits = self.limits.iter().map(|(which, ..)| format!("hard limit {which}"));
+        settings
+            .chain(limits)
+            .enumerate()
+            .filter(|(n, _)| bits & bit(*n) != 0)
+            .map(|(_, what)| what)
+            .collect()
+    }
+}
+
+fn bit(n: usize) -> u64 {
+    1u64.checked_shl(u32::try_from(n).unwrap_or(u32::MAX)).unwrap_or(0)
+}
+
+fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+}
+
+/// What the child works on, in memory shared with the waiting parent.
+struct Work<'a> {
+    spawn: &'a Spawn<'a>,
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+    /// The numbers of the descriptors above every target, one a descriptor of `spawn.fds`.
+    placed: &'a mut [i32],
+    step: SpawnStep,
+    /// The failure; 0 until then.
+    errno: i32,
+    /// Settings and then limits that were refused and may be.
+    skipped: u64,
+}
+
+/// The child. No allocation, no lock, no panic: another thread of the parent may hold any lock.
+extern "C" fn child_main(data: *mut libc::c_void) -> ! {
+    // SAFETY: `spawn` passed a live Work, which nobody else touches while the parent waits.
+    let work = unsafe { &mut *data.cast::<Work<'_>>() };
+    // On success this does not return: the program runs.
+    let Err(error) = run(work);
+    work.errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+    // SAFETY: ends this process without running anything of the parent's.
+    unsafe { libc::_exit(127) }
+}
+
+fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
+    default_signals();
+    work.step = SpawnStep::Session;
+    // SAFETY: no arguments.
+    ok(unsafe { libc::setsid() })?;
+    work.step = SpawnStep::Keyring;
+    join_keyring()?;
+    namespace_settings(work)?;
+    limits(work)?;
+    work.step = SpawnStep::Scheduling;
+    scheduling(work.spawn.privileges)?;
+    work.step = SpawnStep::Directory;
+    // SAFETY: a NUL-terminated literal; umask and prctl take integers.
+    unsafe {
+        ok(libc::chdir(c"/".as_ptr()))?;
+        libc::umask(0o022);
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
+        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    }
+    let exec = descriptors(work)?;
+    work.step = SpawnStep::Exec;
+    vfork::set_mask(&0, None);
+    execute(work, exec)
+}
+
+fn ok(result: i32) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Every disposition is the default one: exec keeps what is ignored, and Rust ignores SIGPIPE.
+fn default_signals() {
+    // struct sigaction as the kernel has it: handler, flags, restorer, mask; all zero is SIG_DFL.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: `default` is a live kernel sigaction; the set size is 8. EINVAL for SIGKILL and
+        // SIGSTOP changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8,
+            );
+        }
+    }
+}
+
+fn join_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    let joined = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    match super::check(joined) {
+        // A kernel without keys, or a sandbox that hides them: then there is none to inherit.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn namespace_settings(work: &mut Work<'_>) -> io::Result<()> {
+    work.step = SpawnStep::Hostname;
+    if let Some(name) = &work.spawn.hostname {
+        // SAFETY: pointer and length are those of a live slice.
+        ok(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) })?;
+    }
+    for (n, setting) in work.spawn.settings.iter().enumerate() {
+        work.step = SpawnStep::Setting(n);
+        match write_file(&setting.path, &setting.value) {
+            Err(e)
+                if may_skip(work.spawn.privileges, &e) && setting.on_refusal == OnRefusal::Skip =>
+            {
+                work.skipped |= bit(n);
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn may_skip(privileges: Privileges, error: &io::Error) -> bool {
+    privileges == Privileges::BestEffort
+        && matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+}
+
+fn write_file(path: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: `path` is NUL-terminated; the buffer is a live slice of the length given; the
+    // descriptor is closed once, here.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        ok(fd)?;
+        let written = super::check(libc::write(fd, value.as_ptr().cast(), value.len()) as i64);
+        libc::close(fd);
+        written.map(drop)
+    }
+}
+
+fn limits(work: &mut Work<'_>) -> io::Result<()> {
+    let base = work.spawn.settings.len();
+    for (n, (which, soft, hard)) in work.spawn.limits.iter().enumerate() {
+        work.step = SpawnStep::Limit(n);
+        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let new = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
+        let set = |new: &libc::rlimit| {
+            // SAFETY: `new` is a live rlimit; no old value is asked for.
+            super::check(unsafe {
+                libc::syscall(libc::SYS_prlimit64, 0, *which, new, std::ptr::null_mut::<u8>())
+            })
+        };
+        match set(&new) {
+            Err(e) if may_skip(work.spawn.privileges, &e) => {
+                work.skipped |= bit(base + n);
+                // SAFETY: `old` is a live rlimit that the kernel writes.
+                super::check(unsafe {
+                    libc::syscall(
+                        libc::SYS_prlimit64,
+                        0,
+                        *which,
+                        std::ptr::null::<u8>(),
+                        &raw mut old,
+                    )
+                })?;
+                let soft = (*soft).min(old.rlim_max);
+                set(&libc::rlimit { rlim_cur: soft, rlim_max: old.rlim_max })?;
+            }
+            other => {
+                other?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn scheduling(privileges: Privileges) -> io::Result<()> {
+    let every = [0xffu8; 1024];
+    // SAFETY: the parameter block and the mask are live and of the sizes given.
+    unsafe {
+        let param: libc::sched_param = std::mem::zeroed();
+        let policy = libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const param);
+        let nice = libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        for result in [policy, nice] {
+            match ok(result) {
+                Err(e) if may_skip(privileges, &e) => {}
+                other => other?,
+            }
+        }
+        // The kernel cuts the mask to the cpuset; EINVAL means that this is the cpuset already.
+        libc::syscall(libc::SYS_sched_setaffinity, 0, every.len(), every.as_ptr());
+    }
+    Ok(())
+}
+
+/// Puts every descriptor at its number and marks all others close-on-exec. Two passes, since a
+/// target may be the number of another source. Returns the program's descriptor, -1 for a path.
+fn descriptors(work: &mut Work<'_>) -> io::Result<i32> {
+    let spawn = work.spawn;
+    let floor = spawn.fds.last().map_or(3, |(target, _)| target.saturating_add(1)).max(3);
+    for (n, (_, fd)) in spawn.fds.iter().enumerate() {
+        work.step = SpawnStep::Descriptor(n);
+        // SAFETY: F_DUPFD_CLOEXEC takes an integer; the descriptor is open.
+        let raised = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, floor) };
+        ok(raised)?;
+        if let Some(slot) = work.placed.get_mut(n) {
+            *slot = raised;
+        }
+    }
+    let exec = match &spawn.program {
+        Program::Path(_) => -1,
+        // SAFETY: as above.
+        Program::File(fd) => unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, floor) },
+    };
+    if matches!(spawn.program, Program::File(_)) {
+        ok(exec)?;
+    }
+    for (n, ((target, _), from)) in spawn.fds.iter().zip(work.placed.iter()).enumerate() {
+        work.step = SpawnStep::Descriptor(n);
+        // SAFETY: only integers; `from` is open and differs from `target`, so that dup2 clears
+        // close-on-exec.
+        ok(unsafe { libc::dup2(*from, *target) })?;
+    }
+    work.step = SpawnStep::CloseRest;
+    let mut next = 0;
+    for (target, _) in &spawn.fds {
+        close_on_exec(next, target.saturating_sub(1))?;
+        next = target.saturating_add(1);
+    }
+    close_on_exec(next, i32::MAX)?;
+    Ok(exec)
+}
+
+fn close_on_exec(first: i32, last: i32) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: only integers. Nothing is closed before exec.
+    super::check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC)
+    })
+    .map(drop)
+}
+
+fn execute(work: &Work<'_>, exec: i32) -> io::Result<std::convert::Infallible> {
+    // SAFETY: argv and envp are null-terminated arrays of NUL-terminated strings that the parent
+    // keeps alive; the path is NUL-terminated, empty for AT_EMPTY_PATH.
+    unsafe {
+        match &work.spawn.program {
+            Program::Path(path) => {
+                libc::execve(path.as_ptr(), work.argv, work.envp);
+            }
+            Program::File(_) => {
+                libc::syscall(
+                    libc::SYS_execveat,
+                    exec,
+                    c"".as_ptr(),
+                    work.argv,
+                    work.envp,
+                    libc::AT_EMPTY_PATH,
+                );
+            }
+        }
+    }
+    Err(io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    fn output(spawn: Spawn<'_>) -> String {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let child = spawn.fd(1, write).spawn().unwrap();
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap(), Ended::Code(0));
+        text
+    }
+
+    fn shell(script: &str) -> Spawn<'static> {
+        Spawn::new("/bin/sh").args(["-c", script]).env("PATH", "/usr/bin:/bin")
+    }
+
+    #[test]
+    fn what_a_child_inherits_is_set() {
+        // A test process ignores SIGPIPE; block a signal, too, to see the mask reset.
+        let mut set = nix::sys::signal::SigSet::empty();
+        set.add(nix::sys::signal::Signal::SIGUSR1);
+        set.thread_block().unwrap();
+        let text = output(
+            shell("grep -E '^Sig(Blk|Ign)|^Umask' /proc/self/status; ulimit -n; pwd; ls /proc/self/fd | tr '\\n' ' '")
+                .limit((libc::RLIMIT_NOFILE, 100, 100)),
+        );
+        set.thread_unblock().unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "Umask:\t0022");
+        assert_eq!(lines[1], "SigBlk:\t0000000000000000");
+        assert_eq!(lines[2], "SigIgn:\t0000000000000000");
+        assert_eq!(lines[3], "100");
+        assert_eq!(lines[4], "/");
+        // 3 is the folder that ls itself has open.
+        assert_eq!(lines[5].trim(), "0 1 2 3");
+    }
+
+    #[test]
+    fn descriptors_land_at_their_numbers_even_when_crossed() {
+        let file = |text: &str| {
+            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+            nix::unistd::write(&write, text.as_bytes()).unwrap();
+            read
+        };
+        let (a, b) = (file("first\n"), file("second\n"));
+        // Each takes the number of the other where that is possible at all.
+        let (ta, tb) = (b.as_raw_fd(), a.as_raw_fd());
+        let text = output(shell(&format!("cat <&{ta}; cat <&{tb}")).fd(ta, a).fd(tb, b));
+        assert_eq!(text, "first\nsecond\n");
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_that_names_the_step() {
+        let error = Spawn::new("/nowhere/at/all").spawn().unwrap_err();
+        assert_eq!((error.step, error.errno()), (SpawnStep::Exec, libc::ENOENT));
+        assert_eq!(error.to_string(), "spawn /nowhere/at/all: exec");
+        // Nothing is left to reap.
+        let error = shell("true").setting("/proc/self/nonsense", "1").spawn().unwrap_err();
+        assert_eq!(error.to_string(), "spawn /bin/sh: write a setting /proc/self/nonsense");
+    }
+
+    #[test]
+    fn a_program_runs_from_a_sealed_memfd() {
+        let memfd = crate::sys::memfd::sealed_copy(c"sh", Path::new("/bin/echo")).unwrap();
+        assert_eq!(output(Spawn::file(memfd.as_fd(), "echo").arg("hello")), "hello\n");
+    }
+
+    #[test]
+    fn an_argument_with_a_nul_is_refused() {
+        let error = Spawn::new("/bin/true").arg("a\0b").spawn().unwrap_err();
+        assert_eq!(error.step, SpawnStep::Prepare);
+    }
+
+    #[test]
+    fn a_child_starts_in_its_cgroup() {
+        let Ok(root) = tempfile::tempdir_in("/sys/fs/cgroup/unified") else {
+            eprintln!("skipped: no writable cgroup v2 at /sys/fs/cgroup/unified");
+            return;
+        };
+        let dir = std::fs::File::open(root.path()).unwrap();
+        let text = output(shell("grep ^0: /proc/self/cgroup").cgroup(dir.as_fd()));
+        let name = root.path().file_name().unwrap().to_str().unwrap();
+        assert_eq!(text.trim(), format!("0::/{name}"));
+        // A cgroup folder is removed by rmdir, never file by file.
+        std::fs::remove_dir(root.keep()).unwrap();
+    }
+}
