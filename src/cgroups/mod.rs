@@ -1,5 +1,35 @@
-//! Control groups, version 2.
+//! Control groups, version 2: where pods are, what they may use, what they use, how they end.
+//!
+//! `resources` (asked for) → `limits` (pure: files and values) → `apply` (written, or taken back).
+//! `devices` (pure: rules to a program) → `sys::bpf`. `parse` (pure) → `stats`, `events`.
+//! `path`, `tree` and `manager` say where things are; `group` and `leaf` are the handles.
+//!
+//! Kernel documents: Documentation/admin-guide/cgroup-v2.rst, Documentation/accounting/psi.rst.
+//! Oldest kernel: 6.1.
 
+mod apply;
+mod cpulist;
+mod devices;
+mod dir;
+mod error;
+mod events;
+mod group;
+mod leaf;
+mod limits;
+mod manager;
+mod parse;
+mod path;
 mod resources;
+mod stats;
+mod tree;
 
+pub use devices::{DeviceKind, DeviceRule, Permissions, Verdict};
+pub use error::CgroupError;
+pub use events::{MemoryEvents, parse_memory_events};
+pub use group::Group;
+pub use leaf::Leaf;
+pub use manager::{Cgroups, PodCgroup};
+pub use parse::{Pressure, Stall};
+pub use path::{CgroupPath, expand_slice, is_slice};
 pub use resources::{Limit, Resources};
+pub use stats::{CgroupStats, CpuStats, IoStats, MemoryStats, PidsStats};

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod memfd;
 pub mod mount;
 pub mod path;

@@ -1,0 +1,113 @@
+//! A cgroup that holds processes: pause's, a container's, a shim's, a helper's. It hands no
+//! controller down, which is what permits exec slots below it.
+
+use super::devices::{DeviceRule, plan_program};
+use super::group::Group;
+use super::tree::Tree;
+use super::{CgroupError, CgroupPath};
+use crate::sys::bpf;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+/// More execs at a time than this are refused.
+const SLOTS: u32 = 1024;
+
+/// A handle on a cgroup that holds processes.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    group: Group,
+    /// An exec slot is its holder's until the last clone of the handle is dropped.
+    _reservation: Option<Arc<Reservation>>,
+}
+
+/// What can be done with any cgroup can be done with a leaf; the two differ in what else they may.
+impl Deref for Leaf {
+    type Target = Group;
+    fn deref(&self) -> &Group {
+        &self.group
+    }
+}
+
+impl Leaf {
+    pub(super) fn new(tree: &Arc<Tree>, path: CgroupPath) -> Self {
+        Self { group: Group::new(tree, path), _reservation: None }
+    }
+
+    /// Makes it; done already is success. Folders above it are made, too, if they are missing.
+    ///
+    /// # Errors
+    /// [`CgroupError::Access`].
+    pub fn create(&self) -> Result<(), CgroupError> {
+        self.tree.make(&self.path)
+    }
+
+    /// A cgroup for one exec: `x0`, `x1`, … below this one, made on first need and given out again
+    /// once it is empty. Hold the handle until the exec's process is in it.
+    ///
+    /// # Errors
+    /// [`CgroupError::Access`] of kind `ResourceExhausted` when 1024 execs run.
+    pub fn exec_slot(&self) -> Result<Leaf, CgroupError> {
+        for number in 0..SLOTS {
+            let path = self.path.child(&format!("x{number}"));
+            let Some(reservation) = Reservation::take(&self.tree, &path) else { continue };
+            let group = Group::new(&self.tree, path);
+            let slot = Leaf { group, _reservation: Some(Arc::new(reservation)) };
+            match std::fs::create_dir(slot.folder()) {
+                Ok(()) => return Ok(slot),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(CgroupError::access("create cgroup", slot.folder(), e)),
+            }
+            if !slot.populated()? {
+                return Ok(slot);
+            }
+        }
+        let source = io::Error::from_raw_os_error(libc::EAGAIN);
+        Err(CgroupError::access("find a free exec slot in", self.folder(), source))
+    }
+
+    /// Permits the devices of `rules` and denies all others, from now on and for every process in it
+    /// and below it; replaces earlier rules without a gap.
+    ///
+    /// # Errors
+    /// [`CgroupError::Invalid`] for a rule that no device can match; [`CgroupError::Access`].
+    pub fn set_devices(&self, rules: &[DeviceRule]) -> Result<(), CgroupError> {
+        let program = plan_program(rules)?;
+        let failed = |operation, source| CgroupError::access(operation, self.folder(), source);
+        let mut cached = self.tree.program();
+        let fd = match cached.as_ref() {
+            Some((instructions, fd)) if *instructions == program => Arc::clone(fd),
+            _ => {
+                let fd = bpf::load_device_program(&program)
+                    .map_err(|e| failed("load the device program of", e))?;
+                let fd = Arc::new(fd);
+                *cached = Some((program, Arc::clone(&fd)));
+                fd
+            }
+        };
+        drop(cached);
+        bpf::set_device_program(self.dir()?.fd(), (*fd).as_fd())
+            .map_err(|e| failed("attach the device program of", e))
+    }
+}
+
+/// Keeps two execs from taking the same empty slot: it is empty until the process is in it.
+#[derive(Debug)]
+struct Reservation {
+    tree: Arc<Tree>,
+    path: CgroupPath,
+}
+
+impl Reservation {
+    fn take(tree: &Arc<Tree>, path: &CgroupPath) -> Option<Self> {
+        let fresh = tree.slots().insert(path.clone());
+        fresh.then(|| Self { tree: Arc::clone(tree), path: path.clone() })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.tree.slots().remove(&self.path);
+    }
+}

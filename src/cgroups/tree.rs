@@ -1,0 +1,239 @@
+//! The hierarchy: which controllers it has, and how a path in it comes to be with all of them on.
+//!
+//! Controllers are handed down one level at a time, from the root (cgroup-v2.rst, "Top-down
+//! Constraint"), and only through cgroups without processes of their own ("No Internal Process
+//! Constraint"). Above a pod every cgroup hands all of them down; a container's leaf hands none
+//! down, so that its exec slots may sit below it.
+//!
+//! Folders that berth makes on the way to a pod carry a mark, so that they go with the last pod, and
+//! folders that a kubelet made stay.
+
+use super::dir::Dir;
+use super::events::gone;
+use super::{CgroupError, CgroupPath};
+use crate::config::Enforce;
+use crate::sys::bpf::Instruction;
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Controllers without which berth cannot keep its promises.
+const REQUIRED: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
+/// Handed down where the kernel has them.
+const WELCOME: [&str; 1] = ["hugetlb"];
+/// The mark of a folder that berth made and may remove.
+const MARK: &str = "trusted.berth.made";
+/// How often a path is made anew when somebody removes a part of it meanwhile.
+const ATTEMPTS: u32 = 16;
+
+/// A loaded device program and what it was made of.
+pub(super) type LoadedProgram = (Vec<Instruction>, Arc<OwnedFd>);
+
+/// The hierarchy and what all handles share.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+    controllers: Vec<&'static str>,
+    missing: Vec<&'static str>,
+    slots: Mutex<HashSet<CgroupPath>>,
+    program: Mutex<Option<LoadedProgram>>,
+}
+
+impl Tree {
+    /// Looks at the hierarchy below `root`.
+    pub(super) fn open(root: &Path, enforce: Enforce) -> Result<Self, CgroupError> {
+        let stat = nix::sys::statfs::statfs(root)
+            .map_err(|errno| CgroupError::access("examine cgroup root", root, errno.into()))?;
+        if stat.filesystem_type() != nix::sys::statfs::CGROUP2_SUPER_MAGIC {
+            return Err(CgroupError::NotCgroup2 { path: root.to_owned() });
+        }
+        let tree = Self::read(root)?;
+        if enforce == Enforce::Required && !tree.missing.is_empty() {
+            let missing = tree.missing.iter().map(|c| (*c).to_owned()).collect();
+            return Err(CgroupError::MissingControllers { path: root.to_owned(), missing });
+        }
+        Ok(tree)
+    }
+
+    fn read(root: &Path) -> Result<Self, CgroupError> {
+        let offered = Dir::open(root)?.read("cgroup.controllers")?.unwrap_or_default();
+        let offers = |name: &str| offered.split_ascii_whitespace().any(|c| c == name);
+        let (mut controllers, missing): (Vec<_>, Vec<_>) =
+            REQUIRED.into_iter().partition(|name| offers(name));
+        controllers.extend(WELCOME.into_iter().filter(|name| offers(name)));
+        Ok(Self {
+            root: root.to_owned(),
+            controllers,
+            missing,
+            slots: Mutex::default(),
+            program: Mutex::default(),
+        })
+    }
+
+    /// Where the hierarchy is mounted.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Required controllers that the kernel does not offer; empty unless best effort was asked for.
+    pub(super) fn missing(&self) -> &[&'static str] {
+        &self.missing
+    }
+
+    /// Exec slots that are given out.
+    pub(super) fn slots(&self) -> MutexGuard<'_, HashSet<CgroupPath>> {
+        lock(&self.slots)
+    }
+
+    /// The device program loaded last: most containers of a node want the same.
+    pub(super) fn program(&self) -> MutexGuard<'_, Option<LoadedProgram>> {
+        lock(&self.program)
+    }
+
+    /// Makes the cgroup and those above it, leaving controllers as they are.
+    pub(super) fn make(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        // The usual case: the folder above exists.
+        match std::fs::create_dir(path.below(&self.root)) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(()),
+            Err(_) => {}
+        }
+        self.make_path(path, |_| Ok(()))
+    }
+
+    /// Makes the cgroup and those above it, and hands the controllers down through all of them.
+    pub(super) fn make_domain(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        self.make_path(path, |dir| enable(dir, &self.controllers))
+    }
+
+    /// A concurrent removal of the last pod may take a folder away between two steps: then all
+    /// begins anew.
+    fn make_path(
+        &self,
+        path: &CgroupPath,
+        each: impl Fn(&Dir) -> Result<(), CgroupError>,
+    ) -> Result<(), CgroupError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.try_make_path(path, &each) {
+                Err(error) if attempt < ATTEMPTS && vanished(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn try_make_path(
+        &self,
+        path: &CgroupPath,
+        each: &impl Fn(&Dir) -> Result<(), CgroupError>,
+    ) -> Result<(), CgroupError> {
+        for step in path.ancestry() {
+            let folder = step.below(&self.root);
+            match std::fs::create_dir(&folder) {
+                // Without the mark a folder of berth's is left behind, which hurts nobody.
+                Ok(()) if step != *path => drop(xattr::set(&folder, MARK, b"1").ok()),
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(CgroupError::access("create cgroup", folder, source)),
+            }
+            each(&Dir::open(&folder)?)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the folders above a removed cgroup as long as berth made them and they are empty.
+    pub(super) fn prune_above(&self, path: &CgroupPath) {
+        let mut next = path.parent();
+        while let Some(step) = next {
+            let folder = step.below(&self.root);
+            let ours = matches!(xattr::get(&folder, MARK), Ok(Some(_)));
+            // Others may have cgroups there, or may be making one: then it stays.
+            if !ours || std::fs::remove_dir(&folder).is_err() {
+                return;
+            }
+            next = step.parent();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Both are plain sets of values that are whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn vanished(error: &CgroupError) -> bool {
+    matches!(error, CgroupError::Access { source, .. } if gone(source))
+}
+
+/// Switches controllers on for the children of a cgroup.
+fn enable(dir: &Dir, controllers: &[&'static str]) -> Result<(), CgroupError> {
+    let on = dir.read("cgroup.subtree_control")?.unwrap_or_default();
+    let is_on = |name: &str| on.split_ascii_whitespace().any(|c| c == name);
+    for controller in controllers.iter().filter(|name| !is_on(name)) {
+        // One by one: the kernel refuses a list as a whole, and does not say for which of them.
+        match dir.write("cgroup.subtree_control", &format!("+{controller}")) {
+            Ok(()) => {}
+            Err(CgroupError::Write { path, value, source }) => {
+                return Err(match source.raw_os_error() {
+                    Some(libc::EBUSY) => CgroupError::InternalProcesses {
+                        path: dir.path().to_owned(),
+                        controller: (*controller).to_owned(),
+                    },
+                    Some(libc::ENOENT) if dir.path().exists() => CgroupError::MissingControllers {
+                        path: dir.path().to_owned(),
+                        missing: vec![(*controller).to_owned()],
+                    },
+                    Some(libc::ENOENT | libc::ENODEV) => {
+                        CgroupError::access("enable controllers of", path, source)
+                    }
+                    _ => CgroupError::Write { path, value, source },
+                });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A folder that stands in for a cgroup: it takes one write, and remembers the last.
+    fn folder(controllers: &str) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("cgroup.controllers"), controllers).unwrap();
+        fs::write(temp.path().join("cgroup.subtree_control"), "cpu\n").unwrap();
+        temp
+    }
+
+    #[test]
+    fn controllers_are_sorted_into_offered_and_missing() {
+        let temp = folder("cpu io memory hugetlb rdma\n");
+        let tree = Tree::read(temp.path()).unwrap();
+        assert_eq!(tree.controllers, ["cpu", "memory", "io", "hugetlb"]);
+        assert_eq!(tree.missing(), ["pids", "cpuset"]);
+    }
+
+    #[test]
+    fn a_controller_that_is_on_is_not_written_again() {
+        let temp = folder("cpu\n");
+        enable(&Dir::open(temp.path()).unwrap(), &["cpu"]).unwrap();
+        let control = temp.path().join("cgroup.subtree_control");
+        assert_eq!(fs::read_to_string(&control).unwrap(), "cpu\n");
+        // A plain file keeps what a shorter write leaves of it.
+        enable(&Dir::open(temp.path()).unwrap(), &["cpu", "io"]).unwrap();
+        assert_eq!(fs::read_to_string(&control).unwrap(), "+io\n");
+    }
+
+    #[test]
+    fn a_root_that_is_no_cgroup_file_system_is_refused() {
+        let temp = folder("cpu\n");
+        let error = Tree::open(temp.path(), Enforce::BestEffort).unwrap_err();
+        assert!(matches!(error, CgroupError::NotCgroup2 { .. }), "{error}");
+    }
+}
