@@ -1,0 +1,125 @@
+# Everything that is done with berth from a source tree. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TRIPLE := x86_64-unknown-linux-gnu
+STAGE := $(TARGET)/stage
+LOGS := $(TARGET)/logs
+PREFIX ?= /usr
+VM_TIMEOUT ?= 2400
+KERNEL ?= 6.12
+CMD ?= bash
+# What the tests run is built with the kill points of the recovery tests in it.
+TEST_FEATURES := failpoints
+
+export CARGO_TERM_COLOR ?= never
+export CARGO_NET_RETRY ?= 10
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install what building and testing needs (apt, pip, the test machine's kernel)
+	@tests/vm/deps.sh
+	@cargo fetch --quiet --locked
+
+# The three programs side by side, as they are installed.
+define stage
+	mkdir -p $(STAGE)
+	install -m 0755 $(TARGET)/$(TRIPLE)/shim/berth-shim $(STAGE)/berth-shim
+	install -m 0755 $(TARGET)/pause/berth-pause $(STAGE)/berth-pause
+	strip --strip-debug -o $(STAGE)/berth $(1)
+endef
+
+.PHONY: small
+small:
+	RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' cargo build --quiet --locked \
+		--profile shim --no-default-features --bin berth-shim --target $(TRIPLE)
+	cargo build --quiet --locked -p berth-pause --profile pause
+
+.PHONY: build
+build: small ## Build berth (debug), berth-shim and berth-pause into target/stage
+	cargo build --locked --bin berth
+	$(call stage,$(TARGET)/debug/berth)
+
+.PHONY: release
+release: small ## Build berth (optimised), berth-shim and berth-pause into target/stage
+	cargo build --locked --release --bin berth
+	$(call stage,$(TARGET)/release/berth)
+
+.PHONY: check
+check: ## Formatting, lints of every feature set, documentation; warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	cargo clippy --locked --no-default-features --lib --bin berth-shim -- -D warnings
+	cargo clippy --locked -p berth-pause --profile pause -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --lib
+
+.PHONY: audit
+audit: ## Licences, bans and sources of all dependencies (installs cargo-deny when it is missing)
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --all-features check licenses bans sources
+
+# Builds the tests and what they run; leaves the paths of the test programs in $(LOGS)/unit and $(LOGS)/integration.
+.PHONY: build-tests
+build-tests: small
+	mkdir -p $(LOGS)
+	cargo build --locked --features $(TEST_FEATURES) --bin berth
+	$(call stage,$(TARGET)/debug/berth)
+	cargo test --locked --features $(TEST_FEATURES) --lib --test integration --no-run 2>&1 | tee $(LOGS)/build
+	sed -n 's/^ *Executable unittests src.lib.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/unit
+	sed -n 's/^ *Executable tests.integration.main.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/integration
+	test -s $(LOGS)/unit -a -s $(LOGS)/integration
+
+.PHONY: test-unit
+test-unit: build-tests ## Unit and property tests
+	tests/vm/suite.sh unit
+
+.PHONY: test-native
+test-native: build-tests ## Integration tests on this machine; what it cannot do is a named skip
+	tests/vm/suite.sh native
+
+.PHONY: test-vm
+test-vm: build-tests ## Integration tests in a virtual machine (KERNEL=6.12 or 6.1)
+	tests/vm/suite.sh vm $(KERNEL) $(VM_TIMEOUT)
+
+.PHONY: test
+test: deps ## Everything a change must pass: check, unit, native and virtual machine tests
+	rm -f $(LOGS)/*.log
+	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory test-unit test-native test-vm
+	@tests/vm/suite.sh summary
+
+.PHONY: test-all
+test-all: test ## test, and the suite on the oldest supported kernel
+	$(MAKE) --no-print-directory test-vm KERNEL=6.1
+	@tests/vm/suite.sh summary
+
+.PHONY: demo
+demo: deps build ## A two-container pod from a YAML file: what it is, how it ends, that nothing is left
+	tests/demo/run.sh
+
+.PHONY: bench
+bench: deps release ## Times and memory beside containerd + runc and the kernel's own floor, in the virtual machine
+	tests/vm/deps.sh bench
+	benches/run.sh
+
+.PHONY: vm-shell
+vm-shell: ## Run CMD="..." in the test machine
+	@tests/vm/run.sh --kernel $(KERNEL) --timeout $(VM_TIMEOUT) bash -c $(call quote,$(CMD))
+
+quote = '$(subst ','\'',$(1))'
+
+.PHONY: install
+install: release ## Install into $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(STAGE)/berth $(DESTDIR)$(PREFIX)/bin/berth
+	install -D -m 0755 $(STAGE)/berth-shim $(DESTDIR)$(PREFIX)/libexec/berth/berth-shim
+	install -D -m 0755 $(STAGE)/berth-pause $(DESTDIR)$(PREFIX)/libexec/berth/berth-pause
+	install -D -m 0644 packaging/berth.service $(DESTDIR)$(PREFIX)/lib/systemd/system/berth.service
+	install -D -m 0644 packaging/crictl.yaml $(DESTDIR)$(PREFIX)/share/doc/berth/crictl.yaml

@@ -1,0 +1,77 @@
+#!/bin/bash
+# Runs the test programs that `make build-tests` made, and keeps what they print.
+#
+# usage: suite.sh unit                      unit and property tests
+#        suite.sh native [ARGUMENT...]      integration tests here, in a mount namespace of their own
+#        suite.sh vm KERNEL SECONDS [ARGUMENT...]  unit and integration tests in the virtual machine
+#        suite.sh guest [ARGUMENT...]       the part of `vm` that runs inside
+#        suite.sh summary                   the summary lines of all runs so far
+# ARGUMENTs go to the integration tests: names to choose by, --list, ...
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+target=${CARGO_TARGET_DIR:-target}
+logs=$target/logs
+what=${1:?usage: suite.sh unit|native|vm|guest|summary}
+shift
+
+# Prints the name of the log in front of each summary line that a test runner left in it.
+summaries() {
+    grep -H -E '^(test result: |FAILED|ok: |not ok: )' "$@" | sed -E "s#^.*/([^/]*)\.log:#\1: #"
+}
+
+# Python speaks to the daemon as other gRPC libraries do.
+export BERTH_PYTHON=${BERTH_CACHE:-$HOME/.cache/berth}/venv/bin/python
+export BERTH_STAGE=$PWD/$target/stage
+[ "${target#/}" = "$target" ] || export BERTH_STAGE=$target/stage
+
+case $what in
+    unit)
+        status=0
+        "$(cat "$logs/unit")" 2>&1 | tee "$logs/unit.log" || status=$?
+        exit $status
+        ;;
+    native)
+        export BERTH_TEST_ROOT=${BERTH_TEST_ROOT:-$(mktemp -d "${TMPDIR:-/tmp}/berth-tests.XXXXXX")}
+        trap 'rm -rf "$BERTH_TEST_ROOT"' EXIT
+        status=0
+        unshare --mount --propagation private bash -c '
+            mount --make-rshared / && mount -t tmpfs -o mode=0755 tmpfs "$BERTH_TEST_ROOT" && exec "$@"' \
+            native "$(cat "$logs/integration")" "$@" 2>&1 | tee "$logs/native.log" || status=$?
+        exit $status
+        ;;
+    vm)
+        kernel=$1 limit=$2
+        shift 2
+        status=0
+        tests/vm/run.sh --kernel "$kernel" --timeout "$limit" --out "$target/vm" \
+            tests/vm/suite.sh guest "$@" || status=$?
+        cp "$target/vm/output.log" "$logs/vm-$kernel.log"
+        exit $status
+        ;;
+    guest)
+        # Reading a program page by page over 9p is slow: copy it into memory.
+        mkdir -p /run/stage
+        cp "$BERTH_STAGE"/* /run/stage/
+        strip --strip-debug -o /run/stage/unit "$(cat "$logs/unit")"
+        strip --strip-debug -o /run/stage/integration "$(cat "$logs/integration")"
+        export BERTH_STAGE=/run/stage BERTH_TEST_VM=1
+        status=0
+        if [ $# -eq 0 ]; then
+            echo "unit tests:"
+            /run/stage/unit || status=1
+        fi
+        echo "integration tests:"
+        /run/stage/integration "$@" || status=1
+        exit $status
+        ;;
+    summary)
+        echo
+        echo "all runs:"
+        summaries "$logs"/*.log
+        ;;
+    *)
+        echo "suite.sh: unknown run $what" >&2
+        exit 2
+        ;;
+esac
