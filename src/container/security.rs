@@ -1,0 +1,168 @@
+//! Which profiles and limits a container's process runs under; pure.
+//!
+//! What cannot be enforced is an error, never left out.
+
+use super::config::{ContainerConfig, Profile, Security};
+use super::error::SpecError;
+use crate::sandbox::config::SandboxConfig;
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
+
+/// Refuses what this version cannot enforce, and a privileged container in a pod that is not.
+///
+/// # Errors
+/// [`SpecError::Unsupported`] for a seccomp or AppArmor profile, by its name;
+/// [`SpecError::SandboxNotPrivileged`].
+pub fn validate_security(
+    sandbox: &SandboxConfig,
+    config: &ContainerConfig,
+) -> Result<(), SpecError> {
+    let security = &config.security;
+    if security.privileged && !sandbox.privileged {
+        return Err(SpecError::SandboxNotPrivileged(config.name.clone()));
+    }
+    // A privileged container is unconfined by definition, whatever the seccomp field says, and has
+    // no default AppArmor profile; a profile that it names is another thing.
+    if !security.privileged {
+        refuse_profile("seccomp", security.seccomp.as_ref())?;
+    }
+    match &security.apparmor {
+        Some(Profile::RuntimeDefault) if security.privileged => Ok(()),
+        profile => refuse_profile("AppArmor", profile.as_ref()),
+    }
+}
+
+fn refuse_profile(kind: &str, profile: Option<&Profile>) -> Result<(), SpecError> {
+    match profile {
+        None | Some(Profile::Unconfined) => Ok(()),
+        Some(Profile::RuntimeDefault) => {
+            Err(SpecError::Unsupported(format!("{kind} profile RuntimeDefault")))
+        }
+        Some(Profile::Localhost(name)) => {
+            Err(SpecError::Unsupported(format!("{kind} profile Localhost {name:?}")))
+        }
+    }
+}
+
+/// Paths that read as empty, and paths that cannot be written: the request's lists, which replace
+/// any default; none for a privileged container.
+pub fn plan_hidden_paths(security: &Security) -> (Vec<String>, Vec<String>) {
+    if security.privileged {
+        return (Vec::new(), Vec::new());
+    }
+    (security.masked_paths.clone(), security.readonly_paths.clone())
+}
+
+/// Every resource limit of the process, so that none is inherited from the daemon: the kernel's own
+/// for its first process, but for open files and for the number of processes, which pids.max bounds.
+///
+/// # Errors
+/// [`SpecError::Invalid`] when the soft limit of open files is above the hard one.
+pub fn plan_rlimits((soft, hard): (u64, u64)) -> Result<Vec<PosixRlimit>, SpecError> {
+    use PosixRlimitType as Type;
+    const UNLIMITED: u64 = libc::RLIM_INFINITY;
+    if soft > hard {
+        let value = format!("{soft}:{hard}");
+        return Err(SpecError::invalid("nofile", value, "the soft limit is above the hard one"));
+    }
+    [
+        (Type::RlimitCpu, UNLIMITED, UNLIMITED),
+        (Type::RlimitFsize, UNLIMITED, UNLIMITED),
+        (Type::RlimitData, UNLIMITED, UNLIMITED),
+        (Type::RlimitStack, 8 << 20, UNLIMITED),
+        (Type::RlimitCore, 0, UNLIMITED),
+        (Type::RlimitRss, UNLIMITED, UNLIMITED),
+        (Type::RlimitNproc, UNLIMITED, UNLIMITED),
+        (Type::RlimitNofile, soft, hard),
+        (Type::RlimitMemlock, 8 << 20, 8 << 20),
+        (Type::RlimitAs, UNLIMITED, UNLIMITED),
+        (Type::RlimitLocks, UNLIMITED, UNLIMITED),
+        (Type::RlimitSigpending, 131_072, 131_072),
+        (Type::RlimitMsgqueue, 819_200, 819_200),
+        (Type::RlimitNice, 0, 0),
+        (Type::RlimitRtprio, 0, 0),
+        (Type::RlimitRttime, UNLIMITED, UNLIMITED),
+    ]
+    .into_iter()
+    .map(|(typ, soft, hard)| {
+        PosixRlimitBuilder::default()
+            .typ(typ)
+            .soft(soft)
+            .hard(hard)
+            .build()
+            .map_err(|_| SpecError::invalid("rlimits", typ.to_string(), "cannot be written down"))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::test_values::{container, sandbox, security};
+
+    fn check(privileged: bool, security: Security) -> Result<(), SpecError> {
+        let pod = SandboxConfig { privileged, ..sandbox() };
+        validate_security(&pod, &ContainerConfig { security, ..container() })
+    }
+
+    #[test]
+    fn profiles_that_cannot_be_enforced_are_refused_by_name() {
+        use Profile::{Localhost, RuntimeDefault, Unconfined};
+        let local = || Some(Localhost("my.json".into()));
+        // seccomp, AppArmor, privileged, the refusal
+        let rows = [
+            (None, None, false, None),
+            (Some(Unconfined), Some(Unconfined), false, None),
+            (Some(RuntimeDefault), None, false, Some("seccomp profile RuntimeDefault")),
+            (local(), None, false, Some("seccomp profile Localhost \"my.json\"")),
+            (None, Some(RuntimeDefault), false, Some("AppArmor profile RuntimeDefault")),
+            (None, local(), false, Some("AppArmor profile Localhost \"my.json\"")),
+            (Some(RuntimeDefault), Some(RuntimeDefault), true, None),
+            (local(), None, true, None),
+            (None, local(), true, Some("AppArmor profile Localhost \"my.json\"")),
+        ];
+        for (seccomp, apparmor, privileged, expected) in rows {
+            let row = format!("{seccomp:?} {apparmor:?} {privileged}");
+            let asked = Security { seccomp, apparmor, privileged, ..security() };
+            match (check(true, asked), expected) {
+                (Ok(()), None) => {}
+                (Err(error), Some(text)) => {
+                    let whole = format!("{text} is not supported in this version");
+                    assert_eq!(error.to_string(), whole, "{row}");
+                    assert_eq!(error.kind(), crate::error::ErrorKind::Unimplemented, "{row}");
+                }
+                (got, expected) => panic!("{row}: {got:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_privileged_container_needs_a_privileged_sandbox() {
+        let asked = Security { privileged: true, ..security() };
+        assert!(check(true, asked.clone()).is_ok());
+        assert!(matches!(check(false, asked), Err(SpecError::SandboxNotPrivileged(_))));
+    }
+
+    #[test]
+    fn hidden_paths_are_the_requests_and_none_when_privileged() {
+        let mut asked = security();
+        asked.masked_paths = vec!["/proc/kcore".into()];
+        asked.readonly_paths = vec!["/proc/sys".into()];
+        let expected = (vec!["/proc/kcore".to_owned()], vec!["/proc/sys".to_owned()]);
+        assert_eq!(plan_hidden_paths(&asked), expected);
+        asked.privileged = true;
+        assert_eq!(plan_hidden_paths(&asked), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn every_limit_of_the_kernel_is_set_once() {
+        let limits = plan_rlimits((1024, 4096)).unwrap();
+        let names: std::collections::BTreeSet<String> =
+            limits.iter().map(|limit| limit.typ().to_string()).collect();
+        // The kernel knows sixteen (RLIM_NLIMITS).
+        assert_eq!((limits.len(), names.len()), (16, 16));
+        let nofile = limits.iter().find(|l| l.typ() == PosixRlimitType::RlimitNofile).unwrap();
+        assert_eq!((nofile.soft(), nofile.hard()), (1024, 4096));
+        assert!(limits.iter().all(|limit| limit.soft() <= limit.hard()));
+        assert!(plan_rlimits((2, 1)).is_err());
+    }
+}
