@@ -4,23 +4,11 @@
 //! Cmd alone (Kubernetes, "Define a command and arguments for a container").
 
 use super::error::SpecError;
+use crate::image::ImageSpec;
 use std::path::PathBuf;
 
 /// The search path of a process whose image and request name none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What an image says about the process that runs from it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ImageProcess<'a> {
-    /// Entrypoint.
-    pub entrypoint: &'a [String],
-    /// Cmd.
-    pub cmd: &'a [String],
-    /// Env, `NAME=value` each.
-    pub env: &'a [String],
-    /// WorkingDir.
-    pub working_dir: &'a str,
-}
 
 /// What a request says about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,15 +33,15 @@ pub struct RequestProcess<'a> {
 /// [`SpecError::NoCommand`] when nothing is left to run, [`SpecError::Invalid`] for an empty
 /// program name or a NUL byte.
 pub fn plan_args(
-    image: &ImageProcess<'_>,
+    image: &ImageSpec,
     request: &RequestProcess<'_>,
 ) -> Result<Vec<String>, SpecError> {
     let (head, tail) = if !request.command.is_empty() {
         (request.command, request.args)
     } else if !request.args.is_empty() {
-        (image.entrypoint, request.args)
+        (image.entrypoint.as_slice(), request.args)
     } else {
-        (image.entrypoint, image.cmd)
+        (image.entrypoint.as_slice(), image.cmd.as_slice())
     };
     let args: Vec<String> = head.iter().chain(tail).cloned().collect();
     match args.first() {
@@ -75,10 +63,10 @@ pub fn plan_args(
 /// # Errors
 /// [`SpecError::Invalid`] for a relative one in the request, or a NUL byte.
 pub fn plan_working_dir(
-    image: &ImageProcess<'_>,
+    image: &ImageSpec,
     request: &RequestProcess<'_>,
 ) -> Result<PathBuf, SpecError> {
-    let dir = if request.working_dir.is_empty() { image.working_dir } else { request.working_dir };
+    let dir = if request.working_dir.is_empty() { &image.working_dir } else { request.working_dir };
     if dir.contains('\0') {
         return Err(SpecError::invalid("working_dir", dir, "holds a NUL byte"));
     }
@@ -101,7 +89,7 @@ pub fn plan_working_dir(
 /// # Errors
 /// [`SpecError::Invalid`] for a name of the request that is empty or holds `=`, or a NUL byte.
 pub fn plan_env(
-    image: &ImageProcess<'_>,
+    image: &ImageSpec,
     request: &RequestProcess<'_>,
     hostname: &str,
     home: &str,
@@ -111,12 +99,9 @@ pub fn plan_env(
     if request.tty {
         env.set("TERM", "xterm");
     }
-    for entry in image.env {
-        // An entry without `=` sets nothing.
-        if let Some((name, value)) = entry.split_once('=')
-            && !name.is_empty()
-            && !entry.contains('\0')
-        {
+    for (name, value) in &image.env {
+        // What cannot be a variable is left out, as other runtimes do: it may be in any image.
+        if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') {
             env.set(name, value);
         }
     }
@@ -162,6 +147,11 @@ mod tests {
         words.split_whitespace().map(str::to_owned).collect()
     }
 
+    fn pairs(words: &str) -> Vec<(String, String)> {
+        let pair = |word: &str| word.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
+        words.split_whitespace().filter_map(pair).collect()
+    }
+
     #[test]
     fn command_and_args_replace_entrypoint_and_cmd_as_kubernetes_says() {
         // The table of "Define a command and arguments for a container".
@@ -175,7 +165,7 @@ mod tests {
         for (row, entrypoint, cmd, command, args, expected) in rows {
             let (entrypoint, cmd) = (strings(entrypoint), strings(cmd));
             let (command, args) = (strings(command), strings(args));
-            let image = ImageProcess { entrypoint: &entrypoint, cmd: &cmd, ..Default::default() };
+            let image = ImageSpec { entrypoint, cmd, ..Default::default() };
             let request = RequestProcess { command: &command, args: &args, ..Default::default() };
             assert_eq!(plan_args(&image, &request).unwrap(), strings(expected), "{row}");
         }
@@ -184,11 +174,11 @@ mod tests {
     #[test]
     fn a_container_with_nothing_to_run_is_refused_by_name() {
         let request = RequestProcess { name: "web", ..Default::default() };
-        let error = plan_args(&ImageProcess::default(), &request).unwrap_err();
+        let error = plan_args(&ImageSpec::default(), &request).unwrap_err();
         assert!(matches!(&error, SpecError::NoCommand(name) if name == "web"), "{error}");
         let empty = [String::new()];
         let request = RequestProcess { command: &empty, ..Default::default() };
-        assert!(plan_args(&ImageProcess::default(), &request).is_err());
+        assert!(plan_args(&ImageSpec::default(), &request).is_err());
     }
 
     #[test]
@@ -201,7 +191,7 @@ mod tests {
             ("/image", "asked", None),
         ];
         for (image, asked, expected) in rows {
-            let image = ImageProcess { working_dir: image, ..Default::default() };
+            let image = ImageSpec { working_dir: image.into(), ..Default::default() };
             let request = RequestProcess { working_dir: asked, ..Default::default() };
             let planned = plan_working_dir(&image, &request).ok();
             assert_eq!(planned, expected.map(PathBuf::from), "{image:?} {request:?}");
@@ -210,9 +200,9 @@ mod tests {
 
     #[test]
     fn the_requests_environment_wins_and_the_order_is_kept() {
-        let env = strings("A=image B=image HOSTNAME=image ODD");
+        let env = pairs("A=image B=image HOSTNAME=image =ODD");
         let envs = [("B".to_owned(), "asked".to_owned()), ("C".to_owned(), String::new())];
-        let image = ImageProcess { env: &env, ..Default::default() };
+        let image = ImageSpec { env, ..Default::default() };
         let request = RequestProcess { envs: &envs, tty: true, ..Default::default() };
         assert_eq!(
             plan_env(&image, &request, "pod", "/root").unwrap(),
@@ -230,9 +220,9 @@ mod tests {
 
     #[test]
     fn defaults_give_way_to_the_image_and_the_request() {
-        let env = strings("PATH=/image TERM=dumb");
+        let env = pairs("PATH=/image TERM=dumb");
         let envs = [("HOSTNAME".to_owned(), "mine".to_owned()), ("HOME".into(), "/h".into())];
-        let image = ImageProcess { env: &env, ..Default::default() };
+        let image = ImageSpec { env, ..Default::default() };
         let request = RequestProcess { envs: &envs, tty: true, ..Default::default() };
         assert_eq!(
             plan_env(&image, &request, "pod", "/root").unwrap(),
@@ -245,23 +235,22 @@ mod tests {
         for name in ["", "A=B", "A\0"] {
             let envs = [(name.to_owned(), "x".to_owned())];
             let request = RequestProcess { envs: &envs, ..Default::default() };
-            assert!(plan_env(&ImageProcess::default(), &request, "h", "/").is_err(), "{name:?}");
+            assert!(plan_env(&ImageSpec::default(), &request, "h", "/").is_err(), "{name:?}");
         }
     }
 
     proptest! {
         #[test]
         fn each_name_occurs_once_with_its_last_value(
-            image in proptest::collection::vec("[A-D]=[a-z]{0,3}", 0..8),
+            image in proptest::collection::vec(("[A-D]", "[a-z]{0,3}"), 0..8),
             asked in proptest::collection::vec(("[A-F]", "[a-z]{0,3}"), 0..8),
         ) {
-            let image_process = ImageProcess { env: &image, ..Default::default() };
+            let image_process = ImageSpec { env: image.clone(), ..Default::default() };
             let request = RequestProcess { envs: &asked, ..Default::default() };
             let env = plan_env(&image_process, &request, "h", "/").unwrap();
             let mut last = std::collections::BTreeMap::new();
             let mut order: Vec<&str> = Vec::new();
-            let pairs = image.iter().filter_map(|e| e.split_once('='))
-                .chain(asked.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+            let pairs = image.iter().chain(&asked).map(|(n, v)| (n.as_str(), v.as_str()));
             for (name, value) in pairs {
                 if last.insert(name, value).is_none() {
                     order.push(name);

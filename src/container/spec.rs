@@ -6,7 +6,7 @@
 use super::capabilities::plan_capabilities;
 use super::config::ContainerConfig;
 use super::devices::read_devices;
-use super::env::{ImageProcess, RequestProcess, plan_args, plan_env, plan_working_dir};
+use super::env::{RequestProcess, plan_args, plan_env, plan_working_dir};
 pub use super::error::SpecError;
 pub use super::mounts::PodFiles;
 use super::mounts::{plan_mounts, rootfs_propagation};
@@ -14,6 +14,7 @@ use super::security::{plan_hidden_paths, plan_rlimits, validate_security};
 use super::user::ResolvedUser;
 use crate::cgroups::{Limit, Resources};
 use crate::ids::{ContainerId, SandboxId};
+use crate::image::ImageSpec;
 use crate::sandbox::config::SandboxConfig;
 use crate::sandbox::namespaces::{Holders, plan_container};
 use oci_spec::runtime::{
@@ -40,7 +41,7 @@ pub struct SpecInputs<'a> {
     /// The container's request.
     pub config: &'a ContainerConfig,
     /// What the image says.
-    pub image: ImageProcess<'a>,
+    pub image: &'a ImageSpec,
     /// Whom the process runs as.
     pub user: &'a ResolvedUser,
     /// The pid of pause; `None` for a pod with no namespace of its own.
@@ -93,14 +94,14 @@ fn process(inputs: &SpecInputs<'_>) -> Result<Process, SpecError> {
         .set_gid(inputs.user.gid)
         .set_umask(Some(UMASK))
         .set_additional_gids(Some(inputs.user.additional_gids.clone()));
-    let env = plan_env(&inputs.image, &request, inputs.effective_hostname, &inputs.user.home)?;
+    let env = plan_env(inputs.image, &request, inputs.effective_hostname, &inputs.user.home)?;
     let mut process = Process::default();
     process
         .set_terminal(Some(config.tty))
         .set_user(user)
-        .set_args(Some(plan_args(&inputs.image, &request)?))
+        .set_args(Some(plan_args(inputs.image, &request)?))
         .set_env(Some(env))
-        .set_cwd(plan_working_dir(&inputs.image, &request)?)
+        .set_cwd(plan_working_dir(inputs.image, &request)?)
         .set_capabilities(Some(plan_capabilities(&config.security)?))
         .set_rlimits(Some(plan_rlimits(inputs.nofile)?))
         .set_no_new_privileges(Some(config.security.no_new_privs))

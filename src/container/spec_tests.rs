@@ -12,7 +12,7 @@ struct Fixture {
     config: ContainerConfig,
     user: ResolvedUser,
     files: PodFiles,
-    entrypoint: Vec<String>,
+    image: ImageSpec,
 }
 
 impl Fixture {
@@ -34,7 +34,7 @@ impl Fixture {
                 resolv_conf: "/pod/resolv.conf".into(),
                 hostname: "/pod/hostname".into(),
             },
-            entrypoint: vec!["/entry".into()],
+            image: ImageSpec { entrypoint: vec!["/entry".into()], ..Default::default() },
         }
     }
 
@@ -44,7 +44,7 @@ impl Fixture {
             sandbox_id: &self.sandbox_id,
             container_id: &self.container_id,
             config: &self.config,
-            image: ImageProcess { entrypoint: &self.entrypoint, ..Default::default() },
+            image: &self.image,
             user: &self.user,
             pause: Some(7),
             files: &self.files,
@@ -150,6 +150,6 @@ fn the_images_entrypoint_runs_when_the_request_has_no_command() {
     let spec = fixture.build().unwrap();
     let args = spec.process().as_ref().unwrap().args().clone().unwrap();
     assert_eq!(args, ["/entry"]);
-    fixture.entrypoint.clear();
+    fixture.image.entrypoint.clear();
     assert!(matches!(fixture.build(), Err(SpecError::NoCommand(_))));
 }
