@@ -128,7 +128,10 @@ impl DeviceRule {
                         return Err(CgroupError::invalid("device rule", "p", reason));
                     }
                 };
-                let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
+                // Negative: all. Too large: a number that no device has, never all.
+                let number = |n: Option<i64>| {
+                    n.filter(|n| *n >= 0).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+                };
                 Ok(Self {
                     verdict: if rule.allow() { Verdict::Allow } else { Verdict::Deny },
                     kind,

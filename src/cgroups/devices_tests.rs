@@ -142,6 +142,13 @@ fn an_oci_list_keeps_its_order_and_negative_numbers_mean_all() {
     assert_eq!(rules, [deny_all, pts]);
 }
 
+#[test]
+fn an_oci_number_that_is_too_large_never_becomes_all() {
+    let json = r#"[{"allow":true,"type":"c","major":4294967296,"minor":0}]"#;
+    let rules = DeviceRule::from_oci(&serde_json::from_str::<Vec<_>>(json).unwrap()).unwrap();
+    assert!(plan_program(&rules).is_err());
+}
+
 fn rule() -> impl Strategy<Value = DeviceRule> {
     let kind = prop_oneof![Just(DeviceKind::Any), Just(DeviceKind::Block), Just(DeviceKind::Char)];
     let verdict = prop_oneof![Just(Verdict::Allow), Just(Verdict::Deny)];

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A pod cgroup below a parent of its own; both must be gone after the test.
 struct Bench {
@@ -267,3 +267,6 @@ fn the_systemd_driver_is_refused_until_it_exists() {
     let error = Cgroups::open(&config).unwrap_err();
     assert_eq!(error.kind(), crate::error::ErrorKind::Unimplemented);
 }
+
+#[path = "kernel_limits_tests.rs"]
+mod limits;

@@ -193,6 +193,7 @@ impl From<CgroupPath> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn parent(text: &str) -> Result<String, String> {
         CgroupPath::of_parent(Some(text)).map(String::from).map_err(|e| e.to_string())
@@ -273,5 +274,17 @@ mod tests {
         let text = serde_json::to_string(&path).unwrap();
         assert_eq!(serde_json::from_str::<CgroupPath>(&text).unwrap(), path);
         assert!(serde_json::from_str::<CgroupPath>("\"/../x\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_stays_below_the_root(text in "[a-c./\\-\n]{0,24}|\\PC{0,40}") {
+            if let Ok(path) = CgroupPath::parse(&text) {
+                prop_assert!(path.as_str().starts_with('/'));
+                prop_assert!(path.as_str().split('/').all(|name| name != ".." && name != "."));
+                prop_assert_eq!(&CgroupPath::parse(path.as_str()).unwrap(), &path);
+            }
+            expand_slice(&text).ok();
+        }
     }
 }
