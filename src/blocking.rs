@@ -21,6 +21,16 @@ pub enum BlockingError {
     },
 }
 
+impl BlockingError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> crate::error::ErrorKind {
+        match self {
+            Self::Deadline { .. } => crate::error::ErrorKind::DeadlineExceeded,
+            Self::Gone { .. } => crate::error::ErrorKind::Internal,
+        }
+    }
+}
+
 /// Runs `work` on a blocking thread and waits for it without a limit.
 ///
 /// # Errors

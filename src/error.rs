@@ -30,6 +30,65 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// An error that can tell its kind.
+pub trait Kinded: std::error::Error + Send + Sync + 'static {
+    /// What the caller can do about it.
+    fn kind(&self) -> ErrorKind;
+}
+
+/// Implements [`Kinded`] by the inherent `kind()` of each named type.
+#[cfg(feature = "daemon")]
+macro_rules! kinded {
+    ($($error:ty),+ $(,)?) => {
+        $(impl $crate::error::Kinded for $error {
+            fn kind(&self) -> $crate::error::ErrorKind {
+                <$error>::kind(self)
+            }
+        })+
+    };
+}
+#[cfg(feature = "daemon")]
+pub(crate) use kinded;
+
+/// A named step of a verb that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct StepFailed {
+    /// What was attempted, as an infinitive: `create the pod's cgroup`.
+    pub step: &'static str,
+    /// How the caller shall see it.
+    pub kind: ErrorKind,
+    /// The cause.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Names the step at which an operation failed.
+pub trait AtStep<T> {
+    /// Wraps the error with the step's name and keeps its kind.
+    ///
+    /// # Errors
+    /// The wrapped error, when there was one.
+    fn at(self, step: &'static str) -> Result<T, StepFailed>;
+}
+
+impl<T, E: Kinded> AtStep<T> for Result<T, E> {
+    fn at(self, step: &'static str) -> Result<T, StepFailed> {
+        self.map_err(|e| StepFailed { step, kind: e.kind(), source: Box::new(e) })
+    }
+}
+
+impl Kinded for std::io::Error {
+    fn kind(&self) -> ErrorKind {
+        match self.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+                ErrorKind::ResourceExhausted
+            }
+            _ => ErrorKind::Internal,
+        }
+    }
+}
+
 /// The error and its sources in one line, joined by `: `.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

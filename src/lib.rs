@@ -22,7 +22,11 @@ pub mod sys;
 #[cfg(feature = "daemon")]
 pub mod blocking;
 #[cfg(feature = "daemon")]
+pub mod bus;
+#[cfg(feature = "daemon")]
 pub mod cgroups;
+#[cfg(feature = "daemon")]
+pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod cni;
 #[cfg(feature = "daemon")]
@@ -39,6 +43,8 @@ pub mod engine;
 pub mod failpoint;
 #[cfg(feature = "daemon")]
 pub mod image;
+#[cfg(feature = "daemon")]
+pub mod lock;
 #[cfg(feature = "daemon")]
 pub mod sandbox;
 #[cfg(feature = "daemon")]

@@ -6,6 +6,9 @@ use crate::ids::{ContainerId, ImageId, SandboxId};
 use crate::sandbox::config::SandboxConfig;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use crate::bus::{EngineEvent, EventKind};
 
 /// A sandbox as it is now.
 #[derive(Clone, Debug)]
@@ -13,7 +16,7 @@ pub struct SandboxView {
     /// Its id.
     pub id: SandboxId,
     /// The request that made it.
-    pub config: SandboxConfig,
+    pub config: Arc<SandboxConfig>,
     /// The runtime handler, empty for the native executor.
     pub handler: String,
     /// READY: pause runs and the network is up.
@@ -55,7 +58,7 @@ pub struct ContainerView {
     /// Its pod.
     pub sandbox: SandboxId,
     /// The request that made it.
-    pub config: ContainerConfig,
+    pub config: Arc<ContainerConfig>,
     /// The image's id.
     pub image_id: ImageId,
     /// The image as a digest reference, else its id.
@@ -136,32 +139,4 @@ pub struct ExecOutput {
     pub stderr: Vec<u8>,
     /// 0 to 255; 128 + signal.
     pub exit_code: i32,
-}
-
-/// What happened to a sandbox or a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// It was made.
-    Created,
-    /// It runs.
-    Started,
-    /// It ended.
-    Stopped,
-    /// It is gone.
-    Deleted,
-    /// A process of it was killed for want of memory.
-    Oom,
-}
-
-/// An event on the bus.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineEvent {
-    /// When, Unix nanoseconds.
-    pub at_nanos: i64,
-    /// What.
-    pub kind: EventKind,
-    /// To which pod.
-    pub sandbox: SandboxId,
-    /// To which container; `None`: to the sandbox itself.
-    pub container: Option<ContainerId>,
 }

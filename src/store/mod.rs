@@ -3,11 +3,14 @@
 //! Live records sit on the tmpfs below `/run/berth`; what outlives a boot below `/var/lib/berth`.
 
 mod atomic;
-mod boot;
+mod durable;
 mod layout;
 mod record;
 
+pub use crate::sys::process::boot_id;
 pub use atomic::{StoreError, replace};
-pub use boot::boot_id;
+pub use durable::Durable;
 pub use layout::Layout;
 pub use record::{Loaded, load, load_dir, remove, save};
+
+crate::error::kinded!(StoreError);

@@ -26,12 +26,17 @@ pub struct Loaded<T> {
 /// # Errors
 /// [`StoreError`]: the old record stands.
 pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    replace(path, &encode(path, value)?)
+}
+
+/// The bytes of a record; `path` is only for the error.
+pub(super) fn encode<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StoreError> {
     let body = serde_json::to_vec(value)
         .map_err(|e| StoreError::new("encode", path, io::Error::other(e)))?;
     let mut bytes = format!("berth {VERSION} {} {:08x}\n", boot_id(), crc32(&body)).into_bytes();
     bytes.extend_from_slice(&body);
     bytes.push(b'\n');
-    replace(path, &bytes)
+    Ok(bytes)
 }
 
 /// Reads the record at `path`; `None` when there is none.

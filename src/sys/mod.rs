@@ -6,9 +6,11 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod fs;
 pub mod memfd;
 pub mod mount;
 pub mod path;
+pub mod pipe;
 pub mod process;
 pub mod random;
 pub mod socket;

@@ -1,0 +1,28 @@
+//! Pipes.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// pipe2(2) with O_CLOEXEC: the read end, non-blocking, and the write end, blocking, as a program
+/// expects of its standard output.
+///
+/// # Errors
+/// EMFILE, ENFILE.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}
+
+/// pipe2(2) with O_CLOEXEC for a program's standard input: the read end, blocking, and the write
+/// end, non-blocking.
+///
+/// # Errors
+/// EMFILE, ENFILE.
+pub fn stdin_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}
