@@ -101,6 +101,37 @@ fn a_pod_is_made_twice_and_removed_twice_with_the_folders_above_it() {
 }
 
 #[test]
+fn pods_made_and_removed_at_once_below_one_parent_never_fail() {
+    let Some(bench) = Bench::new("pods_made_and_removed_at_once") else { return };
+    let parent = bench.parent.child("shared").child("deep");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let id = SandboxId::parse(&crate::ids::random_hex().unwrap()).unwrap();
+                    let pod = bench.cgroups.create_pod(&parent, &id, &Resources::default());
+                    let pod = pod.unwrap();
+                    pod.leaf("c").create().unwrap();
+                    pod.remove().unwrap();
+                }
+            });
+        }
+    });
+    assert!(!parent.below(bench.cgroups.root()).exists());
+    bench.end();
+}
+
+#[test]
+fn a_leaf_of_a_pod_that_is_gone_is_not_made() {
+    let Some(bench) = Bench::new("a_leaf_of_a_pod_that_is_gone") else { return };
+    let pod = bench.pod.clone();
+    bench.end();
+    let error = pod.leaf("c").create().unwrap_err();
+    assert_eq!(error.kind(), crate::error::ErrorKind::NotFound);
+    assert!(!pod.exists());
+}
+
+#[test]
 fn a_folder_that_somebody_else_made_stays_when_its_last_pod_goes() {
     let Some(bench) = Bench::new("a_folder_that_somebody_else_made") else { return };
     let foreign = bench.parent.child("foreign");

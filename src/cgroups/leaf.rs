@@ -18,8 +18,18 @@ const SLOTS: u32 = 1024;
 #[derive(Clone, Debug)]
 pub struct Leaf {
     group: Group,
+    above: Above,
     /// An exec slot is its holder's until the last clone of the handle is dropped.
     _reservation: Option<Arc<Reservation>>,
+}
+
+/// What becomes of a missing cgroup above a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Above {
+    /// It is an error: a pod's is made with its limits, by itself.
+    Required,
+    /// It is made: berth's own folders of shims and helpers.
+    Made,
 }
 
 /// What can be done with any cgroup can be done with a leaf; the two differ in what else they may.
@@ -31,16 +41,19 @@ impl Deref for Leaf {
 }
 
 impl Leaf {
-    pub(super) fn new(tree: &Arc<Tree>, path: CgroupPath) -> Self {
-        Self { group: Group::new(tree, path), _reservation: None }
+    pub(super) fn new(tree: &Arc<Tree>, path: CgroupPath, above: Above) -> Self {
+        Self { group: Group::new(tree, path), above, _reservation: None }
     }
 
-    /// Makes it; done already is success. Folders above it are made, too, if they are missing.
+    /// Makes it; done already is success.
     ///
     /// # Errors
-    /// [`CgroupError::Access`].
+    /// [`CgroupError::Access`], of kind `NotFound` when its pod's cgroup is gone.
     pub fn create(&self) -> Result<(), CgroupError> {
-        self.tree.make(&self.path)
+        match self.above {
+            Above::Required => self.tree.make(&self.path),
+            Above::Made => self.tree.make_plain(&self.path),
+        }
     }
 
     /// A cgroup for one exec: `x0`, `x1`, … below this one, made on first need and given out again
@@ -53,7 +66,8 @@ impl Leaf {
             let path = self.path.child(&format!("x{number}"));
             let Some(reservation) = Reservation::take(&self.tree, &path) else { continue };
             let group = Group::new(&self.tree, path);
-            let slot = Leaf { group, _reservation: Some(Arc::new(reservation)) };
+            let _reservation = Some(Arc::new(reservation));
+            let slot = Leaf { group, above: Above::Required, _reservation };
             match std::fs::create_dir(slot.folder()) {
                 Ok(()) => return Ok(slot),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}

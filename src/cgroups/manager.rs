@@ -10,7 +10,7 @@
 //! ```
 
 use super::group::Group;
-use super::leaf::Leaf;
+use super::leaf::{Above, Leaf};
 use super::path::{HELPERS, SHIMS};
 use super::tree::Tree;
 use super::{CgroupError, CgroupPath, Resources};
@@ -112,7 +112,8 @@ impl Cgroups {
 
     fn own(&self, top: &str, id: &SandboxId) -> Leaf {
         let root = CgroupPath::root();
-        Leaf::new(&self.tree, root.child(top.trim_start_matches('/')).child(id.as_str()))
+        let path = root.child(top.trim_start_matches('/')).child(id.as_str());
+        Leaf::new(&self.tree, path, Above::Made)
     }
 }
 
@@ -133,7 +134,7 @@ impl Deref for PodCgroup {
 impl PodCgroup {
     /// The leaf `name` of the pod: `pause`, or a container's id.
     pub fn leaf(&self, name: &str) -> Leaf {
-        Leaf::new(&self.group.tree, self.group.path.child(name))
+        Leaf::new(&self.group.tree, self.group.path.child(name), Above::Required)
     }
 }
 

@@ -92,14 +92,20 @@ impl Tree {
         lock(&self.program)
     }
 
-    /// Makes the cgroup and those above it, leaving controllers as they are.
+    /// Makes the cgroup in one that exists. One above that is gone is an error, never made anew: it
+    /// would be one without limits.
     pub(super) fn make(&self, path: &CgroupPath) -> Result<(), CgroupError> {
-        // The usual case: the folder above exists.
-        match std::fs::create_dir(path.below(&self.root)) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(()),
-            Err(_) => {}
+        let folder = path.below(&self.root);
+        match std::fs::create_dir(&folder) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                Err(CgroupError::access("create cgroup", folder, e))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Makes the cgroup and those above it, leaving controllers as they are.
+    pub(super) fn make_plain(&self, path: &CgroupPath) -> Result<(), CgroupError> {
         self.make_path(path, |_| Ok(()))
     }
 
@@ -108,8 +114,8 @@ impl Tree {
         self.make_path(path, |dir| enable(dir, &self.controllers))
     }
 
-    /// A concurrent removal of the last pod may take a folder away between two steps: then all
-    /// begins anew.
+    /// A concurrent removal of the last pod may take a folder away between two steps, and a third
+    /// may have made it anew without controllers yet: then all begins anew.
     fn make_path(
         &self,
         path: &CgroupPath,
@@ -165,7 +171,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn vanished(error: &CgroupError) -> bool {
-    matches!(error, CgroupError::Access { source, .. } if gone(source))
+    match error {
+        CgroupError::Access { source, .. } => gone(source),
+        CgroupError::MissingControllers { .. } => true,
+        _ => false,
+    }
 }
 
 /// Switches controllers on for the children of a cgroup.
@@ -177,12 +187,14 @@ fn enable(dir: &Dir, controllers: &[&'static str]) -> Result<(), CgroupError> {
         match dir.write("cgroup.subtree_control", &format!("+{controller}")) {
             Ok(()) => {}
             Err(CgroupError::Write { path, value, source }) => {
+                let offered = dir.read("cgroup.controllers")?;
                 return Err(match source.raw_os_error() {
                     Some(libc::EBUSY) => CgroupError::InternalProcesses {
                         path: dir.path().to_owned(),
                         controller: (*controller).to_owned(),
                     },
-                    Some(libc::ENOENT) if dir.path().exists() => CgroupError::MissingControllers {
+                    // Not offered here; or, where nothing can be read any more, gone meanwhile.
+                    Some(libc::ENOENT) if offered.is_some() => CgroupError::MissingControllers {
                         path: dir.path().to_owned(),
                         missing: vec![(*controller).to_owned()],
                     },
