@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "daemon")]
+pub mod async_fd;
 pub mod bpf;
 pub mod fs;
 pub mod memfd;
