@@ -1,14 +1,27 @@
-//! The native executor: an OCI spec in, a process out.
+//! The native executor: an OCI runtime spec in, a process out.
+//!
+//! The daemon decides ([`prepare()`], [`prepare_exec`]: spec → plan and descriptors); the shim
+//! executes ([`spawn_init`], [`spawn_exec`]: plan → process, in numbered [`Step`]s). What the spec
+//! asks and the executor cannot do is refused by name, never left out.
 
-use std::os::fd::OwnedFd;
+mod create;
+mod exec;
+mod report;
+mod step;
+
+pub use create::{LEVEL, PodHandles, Spawned, Stdio, spawn_init};
+pub use exec::spawn_exec;
+pub use report::{Report, parse_report};
+pub use step::{Step, StepError};
 
 pub use crate::shim::wire::{ExecPlan, InitPlan};
 
-/// A container's set-up, ready to be sent to its shim.
-#[derive(Debug)]
-pub struct Prepared {
-    /// What is done.
-    pub plan: InitPlan,
-    /// The descriptors that the plan refers to by index.
-    pub fds: Vec<OwnedFd>,
-}
+#[cfg(feature = "daemon")]
+mod error;
+#[cfg(feature = "daemon")]
+mod prepare;
+
+#[cfg(feature = "daemon")]
+pub use error::OciError;
+#[cfg(feature = "daemon")]
+pub use prepare::{PodContext, Prepared, prepare, prepare_exec};

@@ -8,11 +8,16 @@
 #[cfg(feature = "daemon")]
 pub mod async_fd;
 pub mod bpf;
+pub mod caps;
+pub mod clone;
+pub mod fds;
 pub mod fs;
 pub mod memfd;
 pub mod mount;
+pub mod ns;
 pub mod path;
 pub mod pipe;
+pub mod prctl;
 pub mod process;
 pub mod random;
 pub mod socket;

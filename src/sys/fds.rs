@@ -1,0 +1,147 @@
+//! Descriptor tables, terminals and signals of a child between clone and exec.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Closes every descriptor of at least `from` that is not in `keep` (close_range(2), Linux 5.9).
+///
+/// The caller must not use an owner of a closed descriptor again: for a child between clone and
+/// exec, which leaves what it inherited from its parent behind.
+///
+/// # Errors
+/// None expected.
+pub fn close_all_but(from: u32, keep: &mut [u32]) -> io::Result<()> {
+    keep.sort_unstable();
+    let mut next = from;
+    for fd in keep.iter().copied().filter(|fd| *fd >= from) {
+        if fd > next {
+            close_range(next, fd - 1)?;
+        }
+        next = fd + 1;
+    }
+    close_range(next, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: only integers are passed; ownership is the subject of `close_all_but`'s contract.
+    super::check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// A descriptor as the number that [`close_all_but`] takes.
+pub fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// dup2(2): makes `fd` the descriptor `target` (0, 1 or 2), which survives exec.
+///
+/// # Errors
+/// EBADF, EINTR, EBUSY.
+pub fn place(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
+    if fd.as_raw_fd() == target {
+        // dup2 would leave close-on-exec as it is.
+        // SAFETY: F_SETFD takes an integer.
+        let done = unsafe { libc::fcntl(target, libc::F_SETFD, 0) };
+        return super::check(libc::c_long::from(done)).map(drop);
+    }
+    // SAFETY: only integers are passed; 0, 1 and 2 have no owner in this program.
+    super::check(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), target) })).map(drop)
+}
+
+/// A copy of `fd` with a number of at least 3, close-on-exec.
+///
+/// # Errors
+/// EMFILE.
+pub fn above_standard(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer.
+    let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    super::check(libc::c_long::from(copy))?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Descriptor 0, 1 or 2 of this process, which are open in every program of this project.
+pub fn standard(target: Standard) -> BorrowedFd<'static> {
+    let fd = match target {
+        Standard::Input => 0,
+        Standard::Output => 1,
+        Standard::Error => 2,
+    };
+    // SAFETY: the standard descriptors are never closed (the runtime opens missing ones on
+    // /dev/null at start).
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// The standard descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    /// 0.
+    Input,
+    /// 1.
+    Output,
+    /// 2.
+    Error,
+}
+
+/// setsid(2): a session of one's own, without a terminal.
+///
+/// # Errors
+/// EPERM when the caller leads a process group already.
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: no arguments.
+    super::check(libc::c_long::from(unsafe { libc::setsid() })).map(drop)
+}
+
+/// TIOCSCTTY: `terminal` becomes the controlling terminal of the caller's session.
+///
+/// # Errors
+/// EPERM when it is another session's, ENOTTY.
+pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes an integer.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    super::check(libc::c_long::from(done)).map(drop)
+}
+
+/// TIOCSWINSZ: the size of a terminal in characters.
+///
+/// # Errors
+/// ENOTTY.
+pub fn set_window(terminal: BorrowedFd<'_>, width: u16, height: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ takes a pointer to a live winsize.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    super::check(libc::c_long::from(done)).map(drop)
+}
+
+/// Every signal disposition default, then an empty mask.
+pub fn reset_signals() {
+    // A kernel sigaction: handler, flags, restorer, mask. All zero is SIG_DFL.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        let old = std::ptr::null_mut::<u64>();
+        // SAFETY: a live structure at least as large as the kernel's; `old` may be null. SIGKILL
+        // and SIGSTOP are refused, which is fine.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, 8) };
+    }
+    super::vfork::set_mask(&0, None);
+}
+
+/// statx(2): the id of the mount that `fd` is on, as the first field of mountinfo (Linux 5.8).
+///
+/// # Errors
+/// ENOSYS, EBADF.
+pub fn mount_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: statx is plain data for which all-zero is valid.
+    let mut result: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is the empty string, `result` a live statx that the kernel writes.
+    let done = unsafe {
+        libc::statx(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC,
+            libc::STATX_MNT_ID,
+            &raw mut result,
+        )
+    };
+    super::check(libc::c_long::from(done))?;
+    Ok(result.stx_mnt_id)
+}
