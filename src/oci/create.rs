@@ -1,11 +1,23 @@
-//! The parent side: clone into the cgroup and the new namespaces. Never waits for the child.
+//! The parent side: clone into the cgroup and the new namespaces. Never waits for the set-up.
+//!
+//! A container with a pid namespace of its own is cloned directly. One that joins a pid namespace
+//! needs a process that has joined it before the clone: an intermediate child, which lives for two
+//! system calls, is waited for, and clones the container's process as its sibling (CLONE_PARENT).
 
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::step::{Step, StepError};
-use crate::shim::wire::InitPlan;
-use crate::sys::process::SingleThreaded;
+use nix::fcntl::OFlag;
+
+use super::init::{self, Init};
+use super::report::{self, Report};
+use super::step::{At, Step, StepError};
+use crate::shim::wire::namespace_plan::Source;
+use crate::shim::wire::{InitPlan, NamespacePlan};
+use crate::sys::clone::{self, Forked, Kinship};
+use crate::sys::process::{self, SingleThreaded};
+use crate::sys::{fds as sys_fds, mount, ns};
 
 /// The newest plan this executor understands.
 pub const LEVEL: u32 = 1;
@@ -31,7 +43,8 @@ pub struct Stdio {
     pub stdout: OwnedFd,
     /// Standard error.
     pub stderr: OwnedFd,
-    /// The slave of a pseudo terminal: becomes the controlling terminal and /dev/console.
+    /// The slave of a pseudo terminal: becomes the controlling terminal and, for a container's
+    /// first process, /dev/console. Opened in the caller's mount namespace.
     pub terminal: Option<OwnedFd>,
 }
 
@@ -48,16 +61,147 @@ pub struct PodHandles<'a> {
     pub fallback_cgroup: BorrowedFd<'a>,
 }
 
+/// Where a child was cloned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// In its cgroup.
+    Inside,
+    /// In the fallback: it moves itself before it does anything else.
+    Beside,
+}
+
 /// Starts a container's first process. `fds` are those of the plan, 0 the root file system.
 ///
 /// # Errors
 /// A step before the child's first; the child's own steps come by its report.
 pub fn spawn_init(
-    _t: &SingleThreaded,
-    _plan: &InitPlan,
-    _fds: Vec<OwnedFd>,
-    _stdio: Stdio,
-    _pod: &PodHandles<'_>,
+    t: &SingleThreaded,
+    plan: &InitPlan,
+    fds: Vec<OwnedFd>,
+    stdio: Stdio,
+    pod: &PodHandles<'_>,
 ) -> Result<Spawned, StepError> {
-    Err(StepError { step: Step::Plan, errno: libc::ENOSYS, detail: String::new() })
+    check_level(plan.level)?;
+    let (reader, report) = report_pipe()?;
+    // The child's mount namespace is a copy: what is cloned from the terminal's own mount has to
+    // be cloned where that mount is.
+    let console = match &stdio.terminal {
+        Some(terminal) => {
+            Some(mount::clone_tree(terminal.as_fd(), c"", mount::Reach::One).at(Step::Console)?)
+        }
+        None => None,
+    };
+    let init = Init { t, plan, fds, stdio, console, pod, report };
+    match joined_pid_namespace(plan) {
+        None => {
+            let kinds = fresh_namespaces(plan);
+            match fork_into(t, Kinship::Child, kinds, pod).at(Step::Clone)? {
+                (Forked::Child, placed) => init::run(&init, placed),
+                (Forked::Parent { pid, pidfd }, _) => Ok(Spawned { pid, pidfd, report: reader }),
+            }
+        }
+        Some(namespace) => through_intermediate(t, reader, |pid_pipe| {
+            init::isolate(&init, Some(pid_pipe))?;
+            let fd = init::namespace_fd(namespace, &init)?;
+            ns::join(t, fd, namespace.kind).on(Step::Namespaces, || "pid")?;
+            let kinds = fresh_namespaces(plan);
+            match fork_into(t, Kinship::Sibling, kinds, pod).at(Step::Clone)? {
+                (Forked::Child, placed) => init::run(&init, placed),
+                (Forked::Parent { pid, .. }, _) => Ok(pid),
+            }
+        }),
+    }
+}
+
+/// Clones into the pod's cgroup; when that is full, beside it.
+pub(super) fn fork_into(
+    t: &SingleThreaded,
+    kinship: Kinship,
+    namespaces: u64,
+    pod: &PodHandles<'_>,
+) -> io::Result<(Forked, Placed)> {
+    match clone::fork(t, kinship, namespaces, Some(pod.cgroup)) {
+        Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
+            clone::fork(t, kinship, namespaces, Some(pod.fallback_cgroup))
+                .map(|forked| (forked, Placed::Beside))
+        }
+        other => other.map(|forked| (forked, Placed::Inside)),
+    }
+}
+
+/// Runs `body` in a child that is waited for; it tells the pid of the sibling it made.
+///
+/// `body` reports its own failure by the error it returns, which is carried over as a report.
+pub(super) fn through_intermediate(
+    t: &SingleThreaded,
+    reader: OwnedFd,
+    body: impl FnOnce(BorrowedFd<'_>) -> Result<i32, StepError>,
+) -> Result<Spawned, StepError> {
+    let (told, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC).at(Step::Clone)?;
+    match clone::fork(t, Kinship::Awaited, 0, None).at(Step::Clone)? {
+        Forked::Child => {
+            match body(tell.as_fd()) {
+                Ok(pid) => report::tell_pid(tell.as_fd(), pid),
+                Err(error) => report::tell_failed(tell.as_fd(), &error),
+            }
+            clone::exit(0)
+        }
+        Forked::Parent { pidfd, .. } => {
+            drop(tell);
+            // It has ended already: the fork returned when it had.
+            process::wait_pidfd(pidfd.as_fd()).at(Step::Clone)?;
+            let mut bytes = [0u8; 512];
+            let n = nix::unistd::read(&told, &mut bytes).at(Step::Clone)?;
+            let bytes = bytes.get(..n).unwrap_or_default();
+            if let Some(pid) = report::parse_pid(bytes) {
+                // A child of ours that nobody has reaped: the pid cannot have changed hands.
+                let pidfd = process::open_pidfd(pid).at(Step::Clone)?;
+                return Ok(Spawned { pid, pidfd, report: reader });
+            }
+            Err(match report::parse_report(bytes) {
+                Report::Failed(error) => error,
+                _ => StepError {
+                    step: Step::Clone,
+                    errno: 0,
+                    detail: "the intermediate process was killed".to_owned(),
+                },
+            })
+        }
+    }
+}
+
+/// A plan for a newer executor is refused.
+pub(super) fn check_level(level: u32) -> Result<(), StepError> {
+    if level <= LEVEL {
+        return Ok(());
+    }
+    let detail = format!("it needs an executor of level {level}, this one has {LEVEL}");
+    Err(StepError { step: Step::Plan, errno: 0, detail })
+}
+
+/// The report pipe: a nonblocking read end and a write end.
+pub(super) fn report_pipe() -> Result<(OwnedFd, OwnedFd), StepError> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).at(Step::Clone)?;
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).at(Step::Clone)?;
+    // The child places 0, 1 and 2 while it still needs the report.
+    let writer = sys_fds::above_standard(writer.as_fd()).at(Step::Clone)?;
+    Ok((reader, writer))
+}
+
+/// What clone3(2) makes. A cgroup namespace is rooted in the cgroup of the process that makes it,
+/// and for clone3(2) that is the *parent*: the child makes its own afterwards.
+fn fresh_namespaces(plan: &InitPlan) -> u64 {
+    plan.namespaces
+        .iter()
+        .filter(|n| matches!(n.source, Some(Source::Fresh(_))))
+        .map(|n| u64::from(n.kind))
+        .filter(|kind| *kind != clone::bits(libc::CLONE_NEWCGROUP))
+        .fold(0, |all, kind| all | kind)
+}
+
+fn joined_pid_namespace(plan: &InitPlan) -> Option<&NamespacePlan> {
+    plan.namespaces.iter().find(|n| {
+        n.kind == libc::CLONE_NEWPID.cast_unsigned()
+            && matches!(n.source, Some(Source::Pause(_) | Source::Fd(_)))
+    })
 }

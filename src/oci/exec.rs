@@ -1,22 +1,97 @@
 //! A further process in a running container.
+//!
+//! An intermediate child makes itself non-dumpable, closes what is not its own, and only then joins
+//! the container's namespaces; it clones the process as its sibling (a child of the shim) into the
+//! exec's cgroup and ends. The shim waits for it: that is two system calls, not the set-up.
 
-use std::os::fd::BorrowedFd;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::create::{PodHandles, Spawned, Stdio};
-use super::step::{Step, StepError};
+use super::create::{
+    Placed, PodHandles, Spawned, Stdio, check_level, fork_into, report_pipe, through_intermediate,
+};
+use super::init::{keep_common, move_into, open_procs};
+use super::process;
+use super::report;
+use super::step::{At, Step, StepError};
 use crate::shim::wire::ExecPlan;
+use crate::sys::clone::{self, Forked, Kinship};
 use crate::sys::process::SingleThreaded;
+use crate::sys::{fds as sys_fds, ns, prctl};
+
+/// What a process of a container shares with its first one. A user or time namespace cannot be
+/// there: the plan refuses them.
+const JOINED: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+struct Exec<'a> {
+    t: &'a SingleThreaded,
+    plan: &'a ExecPlan,
+    stdio: Stdio,
+    pod: &'a PodHandles<'a>,
+    report: OwnedFd,
+}
 
 /// Starts a process in the container whose first process is behind `init_pidfd`.
 ///
 /// # Errors
 /// A step before the child's first; the child's own steps come by its report.
 pub fn spawn_exec(
-    _t: &SingleThreaded,
-    _plan: &ExecPlan,
-    _init_pidfd: BorrowedFd<'_>,
-    _stdio: Stdio,
-    _pod: &PodHandles<'_>,
+    t: &SingleThreaded,
+    plan: &ExecPlan,
+    init_pidfd: BorrowedFd<'_>,
+    stdio: Stdio,
+    pod: &PodHandles<'_>,
 ) -> Result<Spawned, StepError> {
-    Err(StepError { step: Step::Plan, errno: libc::ENOSYS, detail: String::new() })
+    check_level(plan.level)?;
+    let (reader, report) = report_pipe()?;
+    let exec = Exec { t, plan, stdio, pod, report };
+    through_intermediate(t, reader, |pid_pipe| join_and_clone(&exec, init_pidfd, pid_pipe))
+}
+
+fn join_and_clone(
+    exec: &Exec<'_>,
+    init_pidfd: BorrowedFd<'_>,
+    pid_pipe: BorrowedFd<'_>,
+) -> Result<i32, StepError> {
+    prctl::not_dumpable().at(Step::Isolate)?;
+    let mut keep = vec![sys_fds::number(init_pidfd), sys_fds::number(pid_pipe)];
+    keep_common(&mut keep, &exec.stdio, exec.report.as_fd(), exec.pod);
+    sys_fds::close_all_but(3, &mut keep).at(Step::Isolate)?;
+    let procs = open_procs(exec.pod.cgroup)?;
+    let host_proc = process::open_proc()?;
+    // Copied by the clone.
+    process::oom_score(host_proc.as_fd(), &exec.plan.process)?;
+    ns::join(exec.t, init_pidfd, JOINED.cast_unsigned())
+        .on(Step::Namespaces, || "the container's")?;
+    match fork_into(exec.t, Kinship::Sibling, 0, exec.pod).at(Step::Clone)? {
+        (Forked::Child, placed) => run(exec, placed, procs.as_fd(), host_proc.as_fd()),
+        (Forked::Parent { pid, .. }, _) => Ok(pid),
+    }
+}
+
+fn run(exec: &Exec<'_>, placed: Placed, procs: BorrowedFd<'_>, host_proc: BorrowedFd<'_>) -> ! {
+    let error = match steps(exec, placed, procs, host_proc) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    report::tell_failed(exec.report.as_fd(), &error);
+    clone::exit(1)
+}
+
+fn steps(
+    exec: &Exec<'_>,
+    placed: Placed,
+    procs: BorrowedFd<'_>,
+    host_proc: BorrowedFd<'_>,
+) -> Result<Infallible, StepError> {
+    if placed == Placed::Beside {
+        move_into(procs)?;
+    }
+    process::early(host_proc, &exec.plan.process)?;
+    process::finish(&exec.plan.process, &exec.stdio, exec.report.as_fd())
 }

@@ -6,8 +6,14 @@
 
 mod create;
 mod exec;
+mod init;
+mod lookup;
+mod mount;
+mod process;
 mod report;
+mod rootfs;
 mod step;
+mod target;
 
 pub use create::{LEVEL, PodHandles, Spawned, Stdio, spawn_init};
 pub use exec::spawn_exec;

@@ -2,7 +2,6 @@
 //!
 //! | record | bytes | means |
 //! |---|---|---|
-//! | pid | `P`, i32 | an intermediate child: the pid of the process that goes on |
 //! | ready | `R` | everything is set; execve is next |
 //! | failed | `F`, step, errno i32, length u16, detail | this step failed; the child ends |
 //!
@@ -34,7 +33,6 @@ pub fn parse_report(bytes: &[u8]) -> Report {
     let mut rest = bytes;
     while let Some((tag, body)) = rest.split_first() {
         rest = match tag {
-            b'P' => body.get(4..).unwrap_or_default(),
             b'R' => {
                 report = Report::Ready;
                 body
@@ -58,17 +56,17 @@ fn parse_failed(body: &[u8]) -> Option<StepError> {
     })
 }
 
-/// The pid in the report of an intermediate child, if it got that far.
+/// The pid that an intermediate child told, on its own pipe.
 pub(super) fn parse_pid(bytes: &[u8]) -> Option<i32> {
     let (tag, body) = bytes.split_first()?;
     let (&pid, _) = body.split_first_chunk::<4>()?;
     (*tag == b'P').then_some(i32::from_ne_bytes(pid))
 }
 
-/// Tells the pid of the process that goes on.
-pub(super) fn tell_pid(report: BorrowedFd<'_>, pid: i32) {
+/// Tells the pid of the process that goes on: `P`, i32.
+pub(super) fn tell_pid(pipe: BorrowedFd<'_>, pid: i32) {
     let [a, b, c, d] = pid.to_ne_bytes();
-    tell(report, &[b'P', a, b, c, d]);
+    tell(pipe, &[b'P', a, b, c, d]);
 }
 
 /// Tells that execve is next.
@@ -110,9 +108,8 @@ mod tests {
 
     #[test]
     fn a_failure_after_ready_is_a_failure() {
-        let mut bytes = b"P\x01\x00\x00\x00R".to_vec();
+        let mut bytes = b"R".to_vec();
         assert_eq!(parse_report(&bytes), Report::Ready);
-        assert_eq!(parse_pid(&bytes), Some(i32::from_ne_bytes([1, 0, 0, 0])));
         bytes.extend(encode_failed(&failure("/data")));
         assert_eq!(parse_report(&bytes), Report::Failed(failure("/data")));
     }
@@ -123,7 +120,6 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(parse_report(&whole[..end]), Report::Pending, "{end} bytes");
         }
-        assert_eq!(parse_report(b"P\x01"), Report::Pending);
         assert_eq!(parse_report(b"?"), Report::Pending);
     }
 

@@ -125,6 +125,19 @@ pub fn reset_signals() {
     super::vfork::set_mask(&0, None);
 }
 
+/// getcwd(2): whether the working directory lies below the root directory.
+///
+/// # Errors
+/// ERANGE when the path is longer than PATH_MAX, ENOENT when it was removed.
+pub fn inside_root() -> io::Result<bool> {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // The raw call: the C library hides the "(unreachable)" that the kernel puts before a path
+    // outside the root, and walks it by itself.
+    // SAFETY: pointer and size describe `path`.
+    super::check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) })?;
+    Ok(path.first() == Some(&b'/'))
+}
+
 /// statx(2): the id of the mount that `fd` is on, as the first field of mountinfo (Linux 5.8).
 ///
 /// # Errors

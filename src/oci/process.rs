@@ -1,0 +1,274 @@
+//! What a process is set to before execve: nothing is inherited.
+//!
+//! Order matters: limits and bounding set while privileged; seccomp without no_new_privs while
+//! CAP_SYS_ADMIN is held, with it last; the working directory as root and, where root may not (a
+//! network file system), again as the user; signals last, so that the set-up cannot be interrupted.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{self, Mode, SFlag};
+
+use super::create::Stdio;
+use super::init::open_directory;
+use super::lookup;
+use super::report;
+use super::step::{At, Step, StepError};
+use crate::shim::wire::{FilterPlan, ProcessPlan};
+use crate::sys::clone::{self, Strings};
+use crate::sys::fds::{self, Standard};
+use crate::sys::{caps, path, prctl};
+
+/// The /proc of the present mount namespace, verified to be one.
+pub(super) fn open_proc() -> Result<OwnedFd, StepError> {
+    let dir = open_directory("/proc").on(Step::Isolate, || "/proc")?;
+    let kind = nix::sys::statfs::fstatfs(&dir).on(Step::Isolate, || "/proc")?;
+    if kind.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
+        let detail = "/proc of the shim is no proc file system".to_owned();
+        return Err(StepError { step: Step::Isolate, errno: 0, detail });
+    }
+    Ok(dir)
+}
+
+/// Writes a file below /proc.
+fn write_proc(host_proc: BorrowedFd<'_>, file: &str, value: &str) -> io::Result<()> {
+    let file =
+        path::open_in(host_proc, Path::new(file), libc::O_WRONLY, 0, path::Resolve::Beneath)?;
+    nix::unistd::write(&file, value.as_bytes())?;
+    Ok(())
+}
+
+/// Sets oom_score_adj of the caller; children inherit it.
+pub(super) fn oom_score(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+    let value = plan.oom_score_adj.to_string();
+    match write_proc(host_proc, "self/oom_score_adj", &value) {
+        Err(e) if refused(&e) && plan.best_effort_privileges => Ok(()),
+        other => other.on(Step::OomScore, || value),
+    }
+}
+
+fn refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+}
+
+/// What can be set before the root file system is entered.
+pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+    fds::new_session().at(Step::Session)?;
+    prctl::new_session_keyring().at(Step::Keyring)?;
+    set_scheduling(plan)?;
+    prctl::reset_inherited().at(Step::Attributes)?;
+    prctl::set_personality(plan.personality).at(Step::Attributes)?;
+    if let Some(profile) = &plan.apparmor {
+        set_apparmor(host_proc, profile)?;
+    }
+    // Nodes and files that the set-up makes have the modes it says.
+    stat::umask(Mode::empty());
+    Ok(())
+}
+
+fn set_scheduling(plan: &ProcessPlan) -> Result<(), StepError> {
+    let scheduler = &plan.scheduler;
+    prctl::reset_affinity().on(Step::Scheduling, || "affinity")?;
+    let mut scheduling = prctl::Scheduling::default();
+    scheduling.policy = scheduler.policy;
+    scheduling.flags = scheduler.flags;
+    scheduling.nice = scheduler.nice;
+    scheduling.priority = scheduler.priority;
+    scheduling.runtime = scheduler.runtime;
+    scheduling.deadline = scheduler.deadline;
+    scheduling.period = scheduler.period;
+    prctl::set_scheduling(scheduling).on(Step::Scheduling, || "policy")?;
+    prctl::set_io_priority(plan.io_priority).on(Step::Scheduling, || "I/O priority")
+}
+
+/// From the next exec on. The kernel has two places; the older one is shared with other modules.
+fn set_apparmor(host_proc: BorrowedFd<'_>, profile: &str) -> Result<(), StepError> {
+    let value = format!("exec {profile}");
+    match write_proc(host_proc, "self/attr/apparmor/exec", &value) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+            write_proc(host_proc, "self/attr/exec", &value)
+        }
+        other => other,
+    }
+    .on(Step::Apparmor, || profile)
+}
+
+/// Everything else, inside the container's root, and exec.
+pub(super) fn finish(
+    plan: &ProcessPlan,
+    stdio: &Stdio,
+    report: BorrowedFd<'_>,
+) -> Result<Infallible, StepError> {
+    place_stdio(plan, stdio)?;
+    fds::close_all_but(3, &mut [fds::number(report)]).at(Step::Stdio)?;
+    if stdio.terminal.is_some() {
+        set_terminal(plan)?;
+    }
+    set_limits(plan)?;
+    stat::umask(Mode::from_bits_truncate(plan.umask));
+    let tried = nix::unistd::chdir(Path::new(&plan.cwd));
+
+    if !plan.no_new_privileges {
+        load_filters(&plan.filters)?;
+    }
+    set_credentials(plan)?;
+    match tried {
+        Err(nix::errno::Errno::EACCES | nix::errno::Errno::EPERM) => {
+            nix::unistd::chdir(Path::new(&plan.cwd))
+        }
+        other => other,
+    }
+    .on(Step::Cwd, || format!("{:?}", plan.cwd))?;
+    check_cwd(plan)?;
+    if plan.no_new_privileges {
+        prctl::no_new_privileges().at(Step::NoNewPrivileges)?;
+        load_filters(&plan.filters)?;
+    }
+    exec(plan, report)
+}
+
+/// A path through a leftover descriptor or a foreign mount is not inside the root.
+fn check_cwd(plan: &ProcessPlan) -> Result<(), StepError> {
+    let detail = || format!("{:?}", plan.cwd);
+    if fds::inside_root().on(Step::Cwd, detail)? {
+        return Ok(());
+    }
+    let detail = format!("{:?} is outside the container's root", plan.cwd);
+    Err(StepError { step: Step::Cwd, errno: 0, detail })
+}
+
+fn place_stdio(plan: &ProcessPlan, stdio: &Stdio) -> Result<(), StepError> {
+    // First above 2, so that placing one cannot hit the next.
+    let above = |fd: BorrowedFd<'_>| fds::above_standard(fd).at(Step::Stdio);
+    let stdin = match &stdio.stdin {
+        Some(fd) => Some(above(fd.as_fd())?),
+        None => open_null(),
+    };
+    let (stdout, stderr) = (above(stdio.stdout.as_fd())?, above(stdio.stderr.as_fd())?);
+    if let Some(stdin) = &stdin {
+        fds::place(stdin.as_fd(), 0).on(Step::Stdio, || "stdin")?;
+    } else if !is_null(fds::standard(Standard::Input)) {
+        let detail = "no stdin given, and no null device in the container".to_owned();
+        return Err(StepError { step: Step::Stdio, errno: libc::ENODEV, detail });
+    }
+    fds::place(stdout.as_fd(), 1).on(Step::Stdio, || "stdout")?;
+    fds::place(stderr.as_fd(), 2).on(Step::Stdio, || "stderr")?;
+    for target in [Standard::Input, Standard::Output, Standard::Error] {
+        give_to_user(fds::standard(target), plan);
+    }
+    Ok(())
+}
+
+/// A process of another user can then open /dev/stdout again. What cannot change hands (a
+/// read-only file system, a socket of another namespace) stays as it is.
+fn give_to_user(fd: BorrowedFd<'_>, plan: &ProcessPlan) {
+    let Ok(info) = stat::fstat(fd) else { return };
+    if is_null(fd) || info.st_uid == plan.uid {
+        return;
+    }
+    // A terminal keeps its group, `tty`.
+    nix::unistd::fchown(fd, Some(plan.uid.into()), None).ok();
+}
+
+/// The container's null device, if it is one: the image may have put anything there.
+fn open_null() -> Option<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    // Looked at before it is opened: opening can have effects.
+    let look = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let seen = nix::fcntl::openat(AT_FDCWD, "/dev/null", look, Mode::empty()).ok()?;
+    if !is_null(seen.as_fd()) {
+        return None;
+    }
+    let fd = nix::fcntl::openat(AT_FDCWD, "/dev/null", flags, Mode::empty()).ok()?;
+    let fd = is_null(fd.as_fd()).then_some(fd)?;
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty())).ok()?;
+    Some(fd)
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    stat::fstat(fd).is_ok_and(|info| {
+        SFlag::from_bits_truncate(info.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFCHR
+            && info.st_rdev == stat::makedev(1, 3)
+    })
+}
+
+fn set_terminal(plan: &ProcessPlan) -> Result<(), StepError> {
+    let terminal = fds::standard(Standard::Input);
+    fds::set_controlling_terminal(terminal).at(Step::Terminal)?;
+    if let Some(window) = &plan.window {
+        let side = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        fds::set_window(terminal, side(window.width), side(window.height)).at(Step::Terminal)?;
+    }
+    Ok(())
+}
+
+fn set_limits(plan: &ProcessPlan) -> Result<(), StepError> {
+    for limit in &plan.limits {
+        let wanted = prctl::Limit { soft: limit.soft, hard: limit.hard };
+        let detail = || format!("{} to {}:{}", limit.resource, limit.soft, limit.hard);
+        match prctl::set_limit(limit.resource, wanted) {
+            Err(e) if refused(&e) && plan.best_effort_privileges => {
+                let have = prctl::get_limit(limit.resource).on(Step::Limit, detail)?;
+                let hard = wanted.hard.min(have.hard);
+                let lower = prctl::Limit { soft: wanted.soft.min(hard), hard };
+                prctl::set_limit(limit.resource, lower).on(Step::Limit, detail)?;
+            }
+            other => other.on(Step::Limit, detail)?,
+        }
+    }
+    Ok(())
+}
+
+fn load_filters(filters: &[FilterPlan]) -> Result<(), StepError> {
+    for (n, filter) in filters.iter().enumerate() {
+        prctl::load_filter(&filter.program, filter.flags)
+            .on(Step::Seccomp, || format!("program {n}"))?;
+    }
+    Ok(())
+}
+
+fn set_credentials(plan: &ProcessPlan) -> Result<(), StepError> {
+    let wanted = &plan.capabilities;
+    caps::clear_secure_bits().at(Step::Capabilities)?;
+    caps::limit_bounding(wanted.bounding).on(Step::Capabilities, || "bounding")?;
+    caps::keep_over_set_user().at(Step::Capabilities)?;
+    caps::set_user(plan.uid, plan.gid, &plan.groups)
+        .on(Step::User, || format!("{}:{}", plan.uid, plan.gid))?;
+    let sets = caps::Sets {
+        effective: wanted.effective,
+        permitted: wanted.permitted,
+        inheritable: wanted.inheritable,
+    };
+    caps::set(sets).on(Step::Capabilities, || missing_capabilities(sets.permitted))?;
+    caps::set_ambient(wanted.ambient).on(Step::Capabilities, || "ambient")
+}
+
+/// Which of the wanted ones this host's root does not have.
+fn missing_capabilities(wanted: u64) -> String {
+    let have = caps::get().map_or(0, |sets| sets.permitted);
+    match wanted & !have {
+        0 => String::new(),
+        missing => format!("{missing:#x} are not held by the runtime itself"),
+    }
+}
+
+fn exec(plan: &ProcessPlan, report: BorrowedFd<'_>) -> Result<Infallible, StepError> {
+    let args = Strings::new(&plan.args).on(Step::Exec, || "arguments")?;
+    let env = Strings::new(&plan.env).on(Step::Exec, || "environment")?;
+    fds::reset_signals();
+    report::tell_ready(report);
+    let name = plan.args.first().map(String::as_str).unwrap_or_default();
+    let mut attempt = lookup::Attempt::new(name);
+    for candidate in lookup::candidates(name, lookup::path_of(&plan.env)) {
+        let program = path::c_path(Path::new(&candidate)).on(Step::Exec, || name)?;
+        let error = clone::exec(&program, &args, &env);
+        let exists = nix::unistd::access(Path::new(&candidate), nix::unistd::AccessFlags::F_OK);
+        if attempt.failed(&candidate, &error, exists.is_ok().into()) == lookup::Next::Stop {
+            break;
+        }
+    }
+    Err(attempt.into_error())
+}

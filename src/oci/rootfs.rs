@@ -1,0 +1,182 @@
+//! The root file system in the new mount namespace: attach, mounts, devices, masks, pivot.
+//!
+//! The namespace starts as a copy of the shim's. Everything is made inside the new root before the
+//! pivot, where the root is a descriptor and the image cannot redirect a path out of it; then the
+//! old root is detached with all that hangs on it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
+
+use super::init::{Init, open_directory};
+use super::mount as mounts;
+use super::step::{At, Step, StepError};
+use super::target::{self, Kind, Links, open_or_make};
+use crate::shim::wire::DevicePlan;
+use crate::sys::mount::{self, Change, FsContext, Propagation, Reach, attr};
+use crate::sys::path::{Resolve, open_in};
+
+/// The links of /dev (OCI runtime spec, "Default Devices", "Dev symbolic links").
+const LINKS: [(&str, &str); 5] = [
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// Builds the root up to its attributes.
+pub(super) fn build(init: &Init<'_>) -> Result<(), StepError> {
+    let plan = init.plan;
+    mount::set_propagation(c"/", Propagation::Private, Reach::Tree).at(Step::Rootfs)?;
+    let below = open_directory("/").at(Step::Rootfs)?;
+    // Before the root: nothing can be cloned from a mount that is not attached.
+    let masks = match plan.masked_paths.is_empty() {
+        true => None,
+        false => Some(make_masks(below.as_fd()).on(Step::Mask, || "make the cover")?),
+    };
+    let root = init.fd(0)?;
+    mount::attach(root, below.as_fd()).at(Step::Rootfs)?;
+
+    mounts::apply(init, root)?;
+    for device in &plan.devices {
+        make_device(root, device).on(Step::Device, || device.path.clone())?;
+    }
+    if plan.device_links {
+        make_links(root)?;
+    }
+    if let Some(console) = &init.console {
+        let path = Path::new("/dev/console");
+        let at = open_or_make(root, path, Kind::File, Links::Follow).at(Step::Console)?;
+        mount::attach(console.as_fd(), at.as_fd()).at(Step::Console)?;
+    }
+    make_cwd(root, &plan.process.cwd)?;
+    for path in &plan.readonly_paths {
+        make_readonly(root, path).on(Step::ReadonlyPath, || path.clone())?;
+    }
+    if let Some(masks) = &masks {
+        for path in &plan.masked_paths {
+            mask(root, masks.as_fd(), path).on(Step::Mask, || path.clone())?;
+        }
+    }
+    set_root_attributes(init, root)
+}
+
+/// Makes the new root the root and lets go of the old one.
+pub(super) fn enter(init: &Init<'_>) -> Result<(), StepError> {
+    nix::unistd::fchdir(init.fd(0)?).at(Step::Pivot)?;
+    mount::pivot_to_working_directory().at(Step::Pivot)?;
+    // The old root lies on top of the new one now: "." is below it, and what is found there first
+    // is the old root.
+    mount::detach(c".").on(Step::Pivot, || "detach the old root")?;
+    nix::unistd::chdir("/").at(Step::Pivot)?;
+    if init.plan.shared_root {
+        mount::set_propagation(c"/", Propagation::Shared, Reach::One).at(Step::RootAttributes)?;
+    }
+    Ok(())
+}
+
+/// A small read-only tmpfs, attached on the old root, with an empty directory and a null device:
+/// what masked paths are covered with. Not the container's /dev/null, which is the image's to
+/// arrange.
+fn make_masks(below: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    let context = FsContext::open(c"tmpfs")?;
+    context.set(c"source", c"mask")?;
+    context.set(c"nr_inodes", c"4")?;
+    context.set(c"size", c"4096")?;
+    context.set(c"mode", c"0755")?;
+    let masks = context.mount(attr::NOSUID | attr::NOEXEC)?;
+    mkdirat(&masks, "dir", Mode::from_bits_truncate(0o555))?;
+    let mode = Mode::from_bits_truncate(0o666);
+    mknodat(&masks, "null", SFlag::S_IFCHR, mode, makedev(1, 3))?;
+    let readonly = Change { set: attr::RDONLY, ..Change::default() };
+    mount::set_attributes(masks.as_fd(), readonly, Reach::One)?;
+    mount::attach(masks.as_fd(), below)?;
+    Ok(masks)
+}
+
+/// Opens a path that may be missing.
+fn open_existing(root: BorrowedFd<'_>, path: &str) -> std::io::Result<Option<OwnedFd>> {
+    match open_in(root, Path::new(path), libc::O_PATH, 0, Resolve::InRoot) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn mask(root: BorrowedFd<'_>, masks: BorrowedFd<'_>, path: &str) -> std::io::Result<()> {
+    let Some(at) = open_existing(root, path)? else { return Ok(()) };
+    let cover = match target::is(at.as_fd(), SFlag::S_IFDIR)? {
+        true => c"dir",
+        false => c"null",
+    };
+    let cover = mount::clone_tree(masks, cover, Reach::One)?;
+    mount::attach(cover.as_fd(), at.as_fd())
+}
+
+fn make_readonly(root: BorrowedFd<'_>, path: &str) -> std::io::Result<()> {
+    let Some(at) = open_existing(root, path)? else { return Ok(()) };
+    let clone = mount::clone_tree(at.as_fd(), c"", Reach::Tree)?;
+    let readonly = Change { set: attr::RDONLY, ..Change::default() };
+    mount::set_attributes(clone.as_fd(), readonly, Reach::Tree)?;
+    mount::attach(clone.as_fd(), at.as_fd())
+}
+
+fn make_device(root: BorrowedFd<'_>, device: &DevicePlan) -> std::io::Result<()> {
+    let path = Path::new(&device.path);
+    let invalid = || std::io::Error::from_raw_os_error(libc::EINVAL);
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(invalid)?;
+    let parent = open_or_make(root, parent, Kind::Directory, Links::Follow)?;
+    let kind = SFlag::from_bits_truncate(device.mode & SFlag::S_IFMT.bits());
+    let mode = Mode::from_bits_truncate(device.mode);
+    let number = makedev(device.major.into(), device.minor.into());
+    let make = || mknodat(&parent, name, kind, mode, number);
+    match make() {
+        // The image's own, when /dev is part of it: replaced, whatever it is.
+        Err(nix::errno::Errno::EEXIST) => {
+            nix::unistd::unlinkat(&parent, name, nix::unistd::UnlinkatFlags::NoRemoveDir)?;
+            make()?;
+        }
+        other => other?,
+    }
+    if device.uid != 0 || device.gid != 0 {
+        let (uid, gid) = (Some(device.uid.into()), Some(device.gid.into()));
+        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+        nix::unistd::fchownat(&parent, name, uid, gid, flags)?;
+    }
+    Ok(())
+}
+
+fn make_links(root: BorrowedFd<'_>) -> Result<(), StepError> {
+    let dev = open_or_make(root, Path::new("/dev"), Kind::Directory, Links::Follow)
+        .on(Step::Device, || "/dev")?;
+    for (name, to) in LINKS {
+        match nix::unistd::symlinkat(to, &dev, name) {
+            // The image's own.
+            Err(nix::errno::Errno::EEXIST) => {}
+            other => other.on(Step::Device, || format!("/dev/{name}"))?,
+        }
+    }
+    Ok(())
+}
+
+/// A missing working directory is made, as the other runtimes do. One that cannot be made fails
+/// at chdir, which says so better.
+fn make_cwd(root: BorrowedFd<'_>, cwd: &str) -> Result<(), StepError> {
+    match open_or_make(root, Path::new(cwd), Kind::Directory, Links::Follow) {
+        Err(e) if e.raw_os_error() == Some(libc::EROFS) => Ok(()),
+        // Through /proc/self/fd, which the check after chdir refuses.
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => Ok(()),
+        other => other.on(Step::MakeCwd, || format!("{cwd:?}")).map(drop),
+    }
+}
+
+fn set_root_attributes(init: &Init<'_>, root: BorrowedFd<'_>) -> Result<(), StepError> {
+    if init.plan.readonly_root {
+        let readonly = Change { set: attr::RDONLY, ..Change::default() };
+        mount::set_attributes(root, readonly, Reach::One)
+            .on(Step::RootAttributes, || "read-only")?;
+    }
+    Ok(())
+}
