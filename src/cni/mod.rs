@@ -1,1 +1,27 @@
-//! .
+//! The pod network: CNI plugins, or berth's own bridge.
+//!
+//! [`Network`] attaches and detaches pods in the configured mode and never changes mode by itself.
+//! Every effect is journalled before it is made; detach follows the journal. Implements the CNI
+//! specification 0.3.1 to 1.1.0 and the CRI's NetworkReady condition.
+
+mod capability;
+mod chain;
+mod conf;
+mod error;
+mod helper;
+mod invoke;
+mod journal;
+mod loopback;
+mod netlink;
+mod quantity;
+mod request;
+mod result;
+mod stats;
+
+pub use capability::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, InvalidBandwidth};
+pub use conf::{CniVersion, ConfList, Plugin, load_dir};
+pub use error::NetworkError;
+pub use helper::HelperError;
+pub use invoke::PluginError;
+pub use request::{AttachRequest, Attachment, NotReady, POD_INTERFACE};
+pub use stats::{InterfaceStats, parse_net_dev, read_interface_stats};

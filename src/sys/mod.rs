@@ -15,6 +15,7 @@ pub mod fs;
 pub mod memfd;
 pub mod mount;
 pub mod ns;
+pub mod netns;
 pub mod path;
 pub mod pipe;
 pub mod prctl;
