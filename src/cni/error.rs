@@ -25,7 +25,7 @@ pub enum NetworkError {
         network: String,
         /// What the plugin said.
         #[source]
-        source: PluginError,
+        source: Box<PluginError>,
     },
     /// The plugins gave the pod no address.
     #[error("network {network} gave no usable result: {why}")]
@@ -70,7 +70,7 @@ pub enum NetworkError {
     },
     /// A program that this needs did not run.
     #[error("run a network helper")]
-    Helper(#[from] HelperError),
+    Helper(#[from] Box<HelperError>),
     /// The journal could not be read or written.
     #[error("network journal")]
     Journal(#[from] StoreError),
@@ -85,6 +85,12 @@ pub enum NetworkError {
     /// The work was cut off.
     #[error("network work")]
     Blocking(#[from] BlockingError),
+}
+
+impl From<HelperError> for NetworkError {
+    fn from(error: HelperError) -> Self {
+        Self::Helper(Box::new(error))
+    }
 }
 
 impl NetworkError {

@@ -50,10 +50,10 @@ pub(super) struct Output {
 pub enum HelperError {
     /// It was not started.
     #[error("start helper")]
-    Start(#[from] SpawnError),
+    Start(#[from] Box<SpawnError>),
     /// Its cgroup could not be made, killed or removed.
     #[error("helpers cgroup")]
-    Cgroup(#[from] CgroupError),
+    Cgroup(#[from] Box<CgroupError>),
     /// It did not end in time, and was killed.
     #[error("{program} did not end within {limit:?} and was killed{said}")]
     Deadline {
@@ -87,6 +87,12 @@ pub enum HelperError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<CgroupError> for HelperError {
+    fn from(error: CgroupError) -> Self {
+        Self::Cgroup(Box::new(error))
+    }
 }
 
 impl HelperError {
@@ -131,7 +137,7 @@ pub(super) fn run(helper: &Helper<'_>, group: &Leaf) -> Result<Output, HelperErr
     for (key, value) in helper.env {
         spawn = spawn.env(key, value);
     }
-    let child = spawn.spawn()?;
+    let child = spawn.spawn().map_err(Box::new)?;
     let mut talk = Talk {
         stdin: Some((stdin_write.into(), helper.stdin)),
         stdout: Sink::new(stdout_read),

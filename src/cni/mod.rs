@@ -4,6 +4,7 @@
 //! Every effect is journalled before it is made; detach follows the journal. Implements the CNI
 //! specification 0.3.1 to 1.1.0 and the CRI's NetworkReady condition.
 
+mod builtin;
 mod capability;
 mod chain;
 mod conf;
@@ -13,15 +14,19 @@ mod invoke;
 mod journal;
 mod loopback;
 mod netlink;
+mod network;
+mod plugins;
 mod quantity;
 mod request;
 mod result;
 mod stats;
+mod watch;
 
 pub use capability::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, InvalidBandwidth};
 pub use conf::{CniVersion, ConfList, Plugin, load_dir};
 pub use error::NetworkError;
 pub use helper::HelperError;
 pub use invoke::PluginError;
+pub use network::Network;
 pub use request::{AttachRequest, Attachment, NotReady, POD_INTERFACE};
 pub use stats::{InterfaceStats, parse_net_dev, read_interface_stats};

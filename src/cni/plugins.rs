@@ -40,7 +40,7 @@ pub(super) fn attach(
     let chain = Chain { invoker, group, target };
     let added = chain.add(&mut work, |work| {
         journal.work = Work::Cni(work.clone());
-        journal.save(layout).map_err(AddError::Journal)
+        journal.save(layout).map_err(ChainError::Journal)
     });
     added.map_err(|e| e.of(&conf.name))?;
     helper::tidy_group(group);
@@ -95,7 +95,7 @@ pub(super) fn check(
     let target = target(&journal.netns, journal.sandbox.as_str(), work);
     let answer = Chain { invoker, group, target }.check(work);
     helper::tidy_group(group);
-    answer.map_err(|source| NetworkError::Plugin { network: work.conf.name.clone(), source })
+    answer.map_err(|e| ChainError::Plugin(e).of(&work.conf.name))
 }
 
 /// Runs GC over `conf` with the sandboxes of `live` that are on this network.
@@ -105,9 +105,7 @@ pub(super) fn collect_garbage(
     invoker: &Invoker,
     group: &Leaf,
 ) -> Vec<PluginError> {
-    let on_it = |journal: &&&Journal| {
-        matches!(&journal.work, Work::Cni(work) if work.conf.name == conf.name)
-    };
+    let on_it = |journal: &&&Journal| matches!(&journal.work, Work::Cni(work) if work.conf.name == conf.name);
     let live: Vec<(String, String)> = live
         .iter()
         .filter(on_it)
@@ -133,22 +131,24 @@ fn is_netns(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| i64::from(found.filesystem_type().0) == NSFS_MAGIC)
 }
 
-/// What stops an ADD half-way.
-enum AddError {
+/// What stops a chain half-way.
+enum ChainError {
     Plugin(PluginError),
     Journal(StoreError),
 }
 
-impl From<PluginError> for AddError {
+impl From<PluginError> for ChainError {
     fn from(error: PluginError) -> Self {
         Self::Plugin(error)
     }
 }
 
-impl AddError {
+impl ChainError {
     fn of(self, network: &str) -> NetworkError {
         match self {
-            Self::Plugin(source) => NetworkError::Plugin { network: network.to_owned(), source },
+            Self::Plugin(source) => {
+                NetworkError::Plugin { network: network.to_owned(), source: Box::new(source) }
+            }
             Self::Journal(source) => NetworkError::Journal(source),
         }
     }

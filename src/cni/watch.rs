@@ -168,8 +168,8 @@ impl Worker {
         let answer = chain::status(&self.invoker, &self.group, &conf);
         let mut current = lock(&self.current);
         current.asked = Instant::now();
-        current.status = answer
-            .map_err(|e| NotReady::new(format!("network {}: {}", conf.name, explain(&e))));
+        current.status =
+            answer.map_err(|e| NotReady::new(format!("network {}: {}", conf.name, explain(&e))));
     }
 }
 
