@@ -76,7 +76,7 @@ impl Chain<'_> {
     }
 
     fn run(&self, plugin: &Plugin, command: Command, input: &Value) -> Result<Value, PluginError> {
-        self.invoker.invoke(&plugin.kind, command, Some(&self.target), input, self.group)
+        self.invoker.invoke((&plugin.kind, command), Some(&self.target), input, self.group)
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn gc(
         if let Some(object) = input.as_object_mut() {
             object.insert("cni.dev/valid-attachments".to_owned(), json!(live));
         }
-        invoker.invoke(&plugin.kind, Command::Gc, None, &input, group).err()
+        invoker.invoke((&plugin.kind, Command::Gc), None, &input, group).err()
     };
     conf.plugins.iter().filter_map(run).collect()
 }
@@ -111,7 +111,7 @@ pub(super) fn status(invoker: &Invoker, group: &Leaf, conf: &ConfList) -> Result
     if conf.version.has_gc_and_status() {
         for plugin in &conf.plugins {
             let input = plan_input(conf, plugin, &Map::new(), None);
-            invoker.invoke(&plugin.kind, Command::Status, None, &input, group)?;
+            invoker.invoke((&plugin.kind, Command::Status), None, &input, group)?;
         }
     }
     Ok(())

@@ -127,7 +127,7 @@ fn first_file(dir: &Path) -> Result<Option<PathBuf>, NotReady> {
 ///
 /// # Errors
 /// What is wrong, without the file's name.
-pub fn parse_list(text: &[u8]) -> Result<ConfList, String> {
+pub(super) fn parse_list(text: &[u8]) -> Result<ConfList, String> {
     let mut list = parse_object(text)?;
     let plugins = match list.remove("plugins") {
         Some(Value::Array(plugins)) if !plugins.is_empty() => plugins,
@@ -148,7 +148,7 @@ pub fn parse_list(text: &[u8]) -> Result<ConfList, String> {
 ///
 /// # Errors
 /// What is wrong, without the file's name.
-pub fn parse_single(text: &[u8]) -> Result<ConfList, String> {
+pub(super) fn parse_single(text: &[u8]) -> Result<ConfList, String> {
     let conf = parse_object(text)?;
     if conf.contains_key("plugins") {
         // A list under the wrong name: clear what is meant, and others take it, too.
@@ -189,7 +189,7 @@ fn parse_version(conf: &Map<String, Value>) -> Result<CniVersion, String> {
     let single = conf.get("cniVersion").map(|v| v.as_str().ok_or("cniVersion is not text"));
     if let Some(Value::Array(offered)) = conf.get("cniVersions") {
         let known = offered.iter().filter_map(Value::as_str).filter_map(|v| v.parse().ok());
-        let single = single.clone().and_then(Result::ok).and_then(|v| v.parse().ok());
+        let single = single.and_then(Result::ok).and_then(|v| v.parse().ok());
         return known.chain(single).max().ok_or_else(|| {
             format!("none of cniVersions {} is known", Value::Array(offered.clone()))
         });

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// What a plugin is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(super) enum Command {
     /// Attach a container, or change what an earlier plugin attached.
     Add,
     /// Undo an ADD, also a half-made or missing one.
@@ -28,7 +28,7 @@ pub enum Command {
 
 impl Command {
     /// The value of CNI_COMMAND.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
@@ -125,8 +125,7 @@ impl Invoker {
     /// [`PluginError`]; it does not run any more then.
     pub(super) fn invoke(
         &self,
-        plugin: &str,
-        command: Command,
+        (plugin, command): (&str, Command),
         target: Option<&Target>,
         conf: &Value,
         group: &Leaf,

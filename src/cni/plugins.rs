@@ -128,7 +128,7 @@ fn target(netns: &Path, container: &str, work: &CniWork) -> Target {
 fn is_netns(path: &Path) -> bool {
     // The kernel's NSFS_MAGIC; libc has it for no target.
     const NSFS_MAGIC: i64 = 0x6e73_6673;
-    statfs(path).is_ok_and(|found| i64::from(found.filesystem_type().0) == NSFS_MAGIC)
+    statfs(path).is_ok_and(|found| found.filesystem_type().0 == NSFS_MAGIC)
 }
 
 /// What stops a chain half-way.

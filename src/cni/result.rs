@@ -48,7 +48,7 @@ pub(super) struct PluginMessage {
 ///
 /// # Errors
 /// What is wrong with it. A result without an address is not wrong here.
-pub fn parse_result(value: &Value, interface: &str) -> Result<Attachment, String> {
+pub(super) fn parse_result(value: &Value, interface: &str) -> Result<Attachment, String> {
     let raw = RawResult::deserialize(value).map_err(|e| e.to_string())?;
     let mut ips: Vec<IpAddr> = Vec::new();
     for ip in &raw.ips {
