@@ -1,12 +1,23 @@
 //! The store of images as one value: what the engine and the services hold.
 
+use super::archive::Archive;
+use super::assemble::{Assembler, Source};
 use super::error::ImageError;
+use super::import;
 use super::info::{Auth, FsUsage, ImageInfo, Progress};
+use super::manifest::MAX_DOCUMENT;
+use super::progress::Listeners;
+use super::pull::Pulls;
+use super::reference::Reference;
+use super::snapshot::Snapshots;
+use super::store::Store;
+use super::usage::Usage;
+use crate::blocking;
 use crate::config::ImageConfig;
 use crate::ids::{ContainerId, ImageId};
 use crate::store::Layout;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// All images and all writable layers. A cheap clone of one shared store.
@@ -17,50 +28,84 @@ pub struct Images {
 
 #[derive(Debug)]
 struct Inner {
-    layout: Layout,
+    images: PathBuf,
+    config: ImageConfig,
+    store: Arc<Store>,
+    snapshots: Snapshots,
+    assembler: Arc<Assembler>,
+    pulls: Pulls,
 }
 
 impl Images {
-    /// Opens the store, and repairs what a cut-off predecessor left.
+    /// Opens the store, and repairs what a cut-off predecessor left: half-made content is removed,
+    /// an image with a damaged record or a missing layer is set aside.
     ///
     /// # Errors
     /// A folder that cannot be made or read.
-    pub fn open(_config: &ImageConfig, layout: &Layout) -> Result<Self, ImageError> {
-        Ok(Self { inner: Arc::new(Inner { layout: layout.clone() }) })
+    pub fn open(config: &ImageConfig, layout: &Layout) -> Result<Self, ImageError> {
+        let images = layout.images();
+        Self::with_store(config, layout, Store::open(&images)?)
     }
 
-    fn stub<T>(&self) -> Result<T, ImageError> {
-        Err(ImageError::manifest(self.inner.layout.images().display().to_string(), "not ready"))
+    pub(super) fn with_store(
+        config: &ImageConfig,
+        layout: &Layout,
+        store: Store,
+    ) -> Result<Self, ImageError> {
+        let snapshots = Snapshots::open(&layout.snapshots(), &store.layers)?;
+        // Snapshots and images hold their layers by now; the rest is garbage.
+        store.collect();
+        let store = Arc::new(store);
+        let assembler = Arc::new(Assembler::new(Arc::clone(&store), config.clone()));
+        let (images, config) = (layout.images(), config.clone());
+        let pulls = Pulls::default();
+        Ok(Self { inner: Arc::new(Inner { images, config, store, snapshots, assembler, pulls }) })
     }
 
-    /// Takes all images of an OCI layout (folder or tar) or of a docker-save archive.
+    /// Takes all images of an OCI layout (folder or tar) or of a docker-save archive, one after the
+    /// other. What was complete when one fails stays.
     ///
     /// # Errors
     /// An archive that is damaged, or holds no image for this machine.
     pub async fn import(
         &self,
-        _path: &Path,
-        _progress: Progress,
+        path: &Path,
+        progress: Progress,
     ) -> Result<Vec<ImageInfo>, ImageError> {
-        self.stub()
+        let listeners = Listeners::default();
+        listeners.add(progress);
+        let (inner, path) = (Arc::clone(&self.inner), path.to_owned());
+        let archive = blocking::run("open an archive", move || {
+            Archive::open(&path, &inner.store.content, inner.config.max_layer_bytes)
+        })
+        .await??;
+        let archive = Arc::new(archive);
+        let source = Source::Archive(Arc::clone(&archive));
+        let mut imported = Vec::new();
+        for plan in import::plans(archive).await? {
+            imported.push(self.inner.assembler.assemble(&source, plan, &listeners).await?);
+        }
+        Ok(imported)
     }
 
-    /// Pulls an image; identical pulls in flight are joined. Dropping every waiter cancels it.
+    /// Pulls an image; identical pulls in flight are joined. Dropping every waiter cancels it, and
+    /// nothing half-made is visible then.
     ///
     /// # Errors
     /// The registry's refusal, damaged content, a full disk.
     pub async fn pull(
         &self,
-        _reference: &str,
-        _auth: Option<Auth>,
-        _progress: Progress,
+        reference: &str,
+        auth: Option<Auth>,
+        progress: Progress,
     ) -> Result<ImageId, ImageError> {
-        self.stub()
+        let reference = Reference::parse(reference)?;
+        self.inner.pulls.pull(&self.inner.assembler, reference, auth, progress).await
     }
 
-    /// All images, one entry an id. In memory; never waits.
+    /// All images, one entry an id, by id. In memory; never waits.
     pub fn list(&self) -> Vec<ImageInfo> {
-        Vec::new()
+        self.inner.store.list()
     }
 
     /// The image that `any` names: id, unique id prefix, `sha256:<id>`, tag, digest, un-normalised
@@ -68,8 +113,18 @@ impl Images {
     ///
     /// # Errors
     /// Text that names no image at all, or a prefix that fits several.
-    pub fn find(&self, _any: &str) -> Result<Option<ImageInfo>, ImageError> {
-        Ok(None)
+    pub fn find(&self, any: &str) -> Result<Option<ImageInfo>, ImageError> {
+        self.inner.store.find(any)
+    }
+
+    /// The image's config as its author wrote it (JSON), for verbose status.
+    ///
+    /// # Errors
+    /// A config that is missing or damaged on disk.
+    pub fn config_json(&self, image: &ImageId) -> Result<Vec<u8>, ImageError> {
+        let digest = super::digest::Digest::from_hex(image.as_str())
+            .map_err(|e| ImageError::manifest(image.to_string(), e.to_string()))?;
+        self.inner.store.content.read(&digest, MAX_DOCUMENT)
     }
 
     /// Removes the image that `any` names with all its tags. Layers that a container uses stay
@@ -77,53 +132,68 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::find`]; a record that cannot be removed.
-    pub async fn remove(&self, _any: &str) -> Result<(), ImageError> {
-        self.stub()
+    pub async fn remove(&self, any: &str) -> Result<(), ImageError> {
+        let (inner, any) = (Arc::clone(&self.inner), any.to_owned());
+        blocking::run("remove an image", move || inner.store.remove(&any)).await?
     }
 
-    /// What images use on disk.
+    /// What images use on disk: all layers and documents, not containers' writable layers.
     ///
     /// # Errors
     /// None at present.
     pub fn fs_info(&self) -> Result<FsUsage, ImageError> {
-        self.stub()
+        let layers = self.inner.store.layers.usage();
+        let (bytes, inodes) = self.inner.store.content.usage();
+        let usage = Usage { bytes: layers.bytes + bytes, inodes: layers.inodes + inodes };
+        Ok(usage.on(&self.inner.images))
     }
 
     /// Makes a container's writable layer over an image; made already for the same image: success.
+    /// Blocks on the disk.
     ///
     /// # Errors
     /// No such image; a folder that cannot be made.
-    pub fn prepare_snapshot(&self, _image: &ImageId, _c: &ContainerId) -> Result<(), ImageError> {
-        self.stub()
+    pub fn prepare_snapshot(&self, image: &ImageId, c: &ContainerId) -> Result<(), ImageError> {
+        let store = &self.inner.store;
+        let found =
+            store.get(image).ok_or_else(|| ImageError::NotFound { name: image.to_string() })?;
+        self.inner.snapshots.prepare(c, image, &found.layers, &store.layers)
     }
 
     /// Mounts a container's root file system, detached: the mount lives as long as the descriptor
-    /// or what it is attached to. Hold one at a time a container.
+    /// or where it is attached. Every call is a mount of its own: use one at a time a container,
+    /// and `sys::mount::clone_tree` for more views of it.
     ///
     /// # Errors
     /// No such snapshot; the kernel's refusal.
-    pub fn mount_snapshot(&self, _c: &ContainerId) -> Result<OwnedFd, ImageError> {
-        self.stub()
+    pub fn mount_snapshot(&self, c: &ContainerId) -> Result<OwnedFd, ImageError> {
+        self.inner.snapshots.mount(c, &self.inner.store.layers)
     }
 
-    /// Removes a container's writable layer; one that is not there is removed already.
+    /// Removes a container's writable layer; one that is not there is removed already. Layers that
+    /// only it used go, too.
     ///
     /// # Errors
     /// A file that stays.
-    pub fn remove_snapshot(&self, _c: &ContainerId) -> Result<(), ImageError> {
-        self.stub()
+    pub fn remove_snapshot(&self, c: &ContainerId) -> Result<(), ImageError> {
+        self.inner.snapshots.remove(c)?;
+        self.inner.store.layers.collect();
+        Ok(())
     }
 
-    /// What a container's writable layer uses. Walks it at most once in a few seconds.
+    /// What a container's writable layer uses. Walks it at most once in a few seconds, and looks at
+    /// a bounded number of files: above that, the answer is a lower bound.
     ///
     /// # Errors
     /// No such snapshot.
-    pub fn snapshot_usage(&self, _c: &ContainerId) -> Result<FsUsage, ImageError> {
-        self.stub()
+    pub fn snapshot_usage(&self, c: &ContainerId) -> Result<FsUsage, ImageError> {
+        self.inner.snapshots.usage(c)
     }
 
     /// Removes the writable layers of all containers but `live`. Answers what it did, a line each.
-    pub fn retain_snapshots(&self, _live: &[ContainerId]) -> Vec<String> {
-        Vec::new()
+    pub fn retain_snapshots(&self, live: &[ContainerId]) -> Vec<String> {
+        let done = self.inner.snapshots.retain(live);
+        self.inner.store.layers.collect();
+        done
     }
 }

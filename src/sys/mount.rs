@@ -144,8 +144,8 @@ impl FsContext {
     /// Creates the superblock and a detached mount of it with `attrs` ([`attr`]).
     ///
     /// # Errors
-    /// What the file system answers: EINVAL, EBUSY, ENOENT; EPERM.
-    pub fn mount(self, attrs: u64) -> io::Result<OwnedFd> {
+    /// What the file system answers: EINVAL, EBUSY, ENOENT; EPERM; [`FsContext::log`] may say more.
+    pub fn mount(&self, attrs: u64) -> io::Result<OwnedFd> {
         // SAFETY: FSCONFIG_CMD_CREATE takes null key, null value and aux 0.
         super::check(unsafe {
             libc::syscall(

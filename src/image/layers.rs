@@ -1,0 +1,346 @@
+//! Unpacked layers on disk, each once, and which of them are still wanted.
+//!
+//! `layers/<8 hex digits>/` holds the tree `d` and the record `layer.json`. Names are short because
+//! mount(2) takes one page of them (see `overlay`). A layer that depends on the layers below is
+//! known by its chain id, any other by its diff id, and shared by all images that have it.
+//!
+//! A layer is built in `<name>.part`, renamed when complete, and renamed to `<name>.gone` before it
+//! is removed; both are swept at start. Images, snapshots and pulls hold `Arc<Layer>`: a layer that
+//! only the table holds is garbage.
+
+use super::content::create_private;
+use super::digest::Digest;
+use super::error::ImageError;
+use super::overlay::{Overlay, Stack};
+use super::settle::settle;
+use super::tree::Tree;
+use super::unpack::{UnpackError, Unpacked};
+use super::usage::{Usage, walk};
+use crate::ids::random_hex;
+use crate::store;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const TREE: &str = "d";
+const RECORD: &str = "layer.json";
+const EMPTY: &str = "empty";
+
+/// By what a layer is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LayerKey {
+    /// The same above any layers.
+    Diff(Digest),
+    /// Completed from the layers below it.
+    Chain(Digest),
+}
+
+/// A committed layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layer {
+    pub(super) key: LayerKey,
+    /// The folder's name.
+    #[serde(skip)]
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
+    /// Whether it describes the root directory itself.
+    pub(super) root_entry: bool,
+    /// Whether it hides everything below: overlayfs has no opaque root.
+    pub(super) opaque_root: bool,
+}
+
+/// The layer store.
+#[derive(Debug)]
+pub(super) struct Layers {
+    folder: PathBuf,
+    table: Mutex<BTreeMap<LayerKey, Arc<Layer>>>,
+    overlay: Overlay,
+}
+
+impl Layers {
+    /// Opens the store below the images folder. Sweeps what was half made or half removed.
+    pub(super) fn open(images: &Path) -> Result<Self, ImageError> {
+        let folder = images.join("layers");
+        let target = images.join("mnt");
+        create_private(&folder)?;
+        create_private(&target)?;
+        create_private(&folder.join(EMPTY))?;
+        let mut table = BTreeMap::new();
+        let entries = fs::read_dir(&folder).map_err(|e| ImageError::io("list", &folder, e))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name == EMPTY {
+                continue;
+            }
+            match store::load::<Layer>(&entry.path().join(RECORD)) {
+                Ok(Some(loaded)) if !name.contains('.') => {
+                    let layer = Layer { name, ..loaded.value };
+                    table.insert(layer.key.clone(), Arc::new(layer));
+                }
+                _ => sweep(&entry.path()),
+            }
+        }
+        let overlay = Overlay::new(folder.clone(), target, EMPTY);
+        Ok(Self { folder, table: Mutex::new(table), overlay })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_way(self, way: super::overlay::Way) -> Self {
+        Self { overlay: self.overlay.with_way(way), ..self }
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<LayerKey, Arc<Layer>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The layer of this key.
+    pub(super) fn get(&self, key: &LayerKey) -> Option<Arc<Layer>> {
+        self.table().get(key).cloned()
+    }
+
+    /// The layer with this diff id above this chain, however it is known.
+    pub(super) fn find(&self, diff_id: &Digest, chain_id: &Digest) -> Option<Arc<Layer>> {
+        let table = self.table();
+        table
+            .get(&LayerKey::Diff(diff_id.clone()))
+            .or_else(|| table.get(&LayerKey::Chain(chain_id.clone())))
+            .cloned()
+    }
+
+    /// A new, empty folder to unpack into.
+    pub(super) fn begin(&self) -> Result<Part, ImageError> {
+        loop {
+            let hex =
+                random_hex().map_err(|e| ImageError::io("name a layer in", &self.folder, e))?;
+            let name = hex.get(..8).unwrap_or(&hex).to_owned();
+            let path = self.folder.join(format!("{name}.part"));
+            if self.folder.join(&name).exists() {
+                continue;
+            }
+            match fs::create_dir(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(ImageError::io("create", &path, e)),
+            }
+            let part = Part { name, path };
+            let root = part.root();
+            fs::create_dir(&root).map_err(|e| ImageError::io("create", &root, e))?;
+            set_root_mode(&root)?;
+            return Ok(part);
+        }
+    }
+
+    /// Completes an unpacked layer above `lowers` (lowest first) and makes it usable. Another that
+    /// came first is used instead.
+    pub(super) fn commit(
+        &self,
+        part: Part,
+        unpacked: Unpacked,
+        lowers: &[Arc<Layer>],
+        chain_id: &Digest,
+    ) -> Result<Arc<Layer>, ImageError> {
+        let needs_lower = unpacked.needs_lower();
+        let key = if needs_lower {
+            LayerKey::Chain(chain_id.clone())
+        } else {
+            LayerKey::Diff(unpacked.diff_id.clone())
+        };
+        if let Some(layer) = self.get(&key) {
+            return Ok(layer);
+        }
+        let diff_id = unpacked.diff_id.clone();
+        let (root_entry, opaque_root) =
+            (unpacked.root_entry, unpacked.opaque.contains(Path::new("")));
+        let lower = if needs_lower && !lowers.is_empty() {
+            Some(Tree::from_fd(self.mount(&diff_id.to_string(), lowers, None)?))
+        } else {
+            None
+        };
+        let failed = |source| ImageError::Unpack { layer: diff_id.to_string(), source };
+        let open = |source| UnpackError::Entry { operation: "open", entry: String::new(), source };
+        let tree = Tree::open(&part.root()).map_err(|e| failed(open(e)))?;
+        settle(unpacked, &tree, lower.as_ref()).map_err(failed)?;
+        let Usage { bytes, inodes } =
+            walk(&part.root(), u64::MAX).map_err(|e| ImageError::io("measure", &part.root(), e))?;
+        let name = part.name.clone();
+        let layer = Layer { key, name, bytes, inodes, root_entry, opaque_root };
+        self.publish(&part, layer)
+    }
+
+    fn publish(&self, part: &Part, layer: Layer) -> Result<Arc<Layer>, ImageError> {
+        store::save(&part.path.join(RECORD), &layer).map_err(|source| ImageError::Record {
+            subject: format!("layer {}", layer.name),
+            source,
+        })?;
+        let mut table = self.table();
+        if let Some(first) = table.get(&layer.key) {
+            return Ok(Arc::clone(first));
+        }
+        let to = self.folder.join(&layer.name);
+        fs::rename(&part.path, &to).map_err(|e| ImageError::io("commit layer", &to, e))?;
+        let layer = Arc::new(layer);
+        table.insert(layer.key.clone(), Arc::clone(&layer));
+        Ok(layer)
+    }
+
+    /// Mounts layers (lowest first) with a writable one on top, detached.
+    pub(super) fn mount(
+        &self,
+        subject: &str,
+        layers: &[Arc<Layer>],
+        upper: Option<(PathBuf, PathBuf)>,
+    ) -> Result<OwnedFd, ImageError> {
+        let lowers = stack(layers);
+        self.overlay.mount(&Stack { lowers, upper }).map_err(|refused| ImageError::Overlay {
+            subject: subject.to_owned(),
+            detail: refused.detail,
+            source: refused.source,
+        })
+    }
+
+    /// The tree of the topmost layer (lowest first) that describes the root directory.
+    pub(super) fn root_of(&self, layers: &[Arc<Layer>]) -> Option<PathBuf> {
+        let layer = layers.iter().rev().find(|layer| layer.root_entry)?;
+        Some(self.folder.join(&layer.name).join(TREE))
+    }
+
+    /// Removes every layer that nobody but the table holds; goes on past errors.
+    pub(super) fn collect(&self) -> usize {
+        let mut gone = Vec::new();
+        {
+            let mut table = self.table();
+            table.retain(|_, layer| {
+                if Arc::strong_count(layer) > 1 {
+                    return true;
+                }
+                let from = self.folder.join(&layer.name);
+                let to = self.folder.join(format!("{}.gone", layer.name));
+                match fs::rename(&from, &to) {
+                    Ok(()) => gone.push(to),
+                    Err(e) => tracing::warn!(path = %from.display(), error = %e, "layer stays"),
+                }
+                false
+            });
+        }
+        gone.iter().for_each(|path| sweep(path));
+        gone.len()
+    }
+
+    /// What all layers use.
+    pub(super) fn usage(&self) -> Usage {
+        self.table().values().fold(Usage::default(), |sum, layer| Usage {
+            bytes: sum.bytes + layer.bytes,
+            inodes: sum.inodes + layer.inodes,
+        })
+    }
+
+    /// A folder of the store, for syncfs(2).
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// The names to stack, topmost first: nothing below an opaque root, and no folder twice, which the
+/// kernel refuses. The topmost of equals wins, as its files would anyway.
+fn stack(layers: &[Arc<Layer>]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut names = Vec::new();
+    for layer in layers.iter().rev() {
+        if seen.insert(&layer.name) {
+            names.push(format!("{}/{TREE}", layer.name));
+        }
+        if layer.opaque_root {
+            break;
+        }
+    }
+    names
+}
+
+/// The root of an image whose layers do not describe it.
+fn set_root_mode(root: &Path) -> Result<(), ImageError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755))
+        .map_err(|e| ImageError::io("set the mode of", root, e))
+}
+
+fn sweep(path: &Path) {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => fs::remove_dir_all(path),
+        _ => fs::remove_file(path),
+    };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), error = %e, "leftover of the image store stays");
+        }
+        _ => {}
+    }
+}
+
+/// A layer that is being unpacked. Dropped without a commit, it is removed.
+#[derive(Debug)]
+pub(super) struct Part {
+    name: String,
+    path: PathBuf,
+}
+
+impl Part {
+    /// The tree to unpack into.
+    pub(super) fn root(&self) -> PathBuf {
+        self.path.join(TREE)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // After a commit the path does not exist any more.
+        sweep(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(name: &str, opaque_root: bool) -> Arc<Layer> {
+        Arc::new(Layer {
+            key: LayerKey::Diff(Digest::of(name.as_bytes())),
+            name: name.to_owned(),
+            bytes: 0,
+            inodes: 0,
+            root_entry: false,
+            opaque_root,
+        })
+    }
+
+    #[test]
+    fn a_stack_has_the_topmost_first_and_nothing_twice_or_hidden() {
+        let (a, b, c) = (layer("a", false), layer("b", false), layer("c", true));
+        assert_eq!(stack(&[a.clone(), b.clone()]), ["b/d", "a/d"]);
+        assert_eq!(stack(&[a.clone(), b.clone(), a.clone()]), ["a/d", "b/d"]);
+        assert_eq!(stack(&[a.clone(), c, b]), ["b/d", "c/d"]);
+        assert_eq!(stack(&[a.clone(), a]), ["a/d"]);
+    }
+
+    #[test]
+    fn half_made_and_half_removed_layers_are_swept_at_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = Layers::open(dir.path()).unwrap();
+        std::mem::forget(layers.begin().unwrap());
+        for name in ["00000000.gone", "11111111"] {
+            fs::create_dir_all(dir.path().join("layers").join(name).join("d/x")).unwrap();
+        }
+        fs::write(dir.path().join("layers/stray"), "").unwrap();
+        Layers::open(dir.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path().join("layers"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["empty"]);
+    }
+}

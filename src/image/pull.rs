@@ -1,0 +1,90 @@
+//! Pulling from a registry; identical pulls in flight are one.
+
+use super::assemble::{Assembler, Source, plan};
+use super::error::ImageError;
+use super::info::{Auth, Phase, Progress};
+use super::progress::Listeners;
+use super::reference::Reference;
+use super::registry::Repository;
+use crate::ids::ImageId;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Outcome = Result<ImageId, Arc<ImageError>>;
+type Pull = Shared<BoxFuture<'static, Outcome>>;
+type WeakPull = WeakShared<BoxFuture<'static, Outcome>>;
+
+/// What makes two pulls the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    reference: Reference,
+    auth: Option<Auth>,
+}
+
+/// Pulls in flight. They live in those who wait for them: when the last one leaves, the pull ends.
+#[derive(Default)]
+pub(super) struct Pulls {
+    running: Mutex<HashMap<Key, (WeakPull, Listeners)>>,
+}
+
+impl std::fmt::Debug for Pulls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pulls").finish_non_exhaustive()
+    }
+}
+
+impl Pulls {
+    /// Pulls an image, or joins the pull of the same that is in flight.
+    pub(super) async fn pull(
+        &self,
+        assembler: &Arc<Assembler>,
+        reference: Reference,
+        auth: Option<Auth>,
+        progress: Progress,
+    ) -> Result<ImageId, ImageError> {
+        let pull = self.join(assembler, Key { reference, auth }, progress);
+        pull.await.map_err(ImageError::Joined)
+    }
+
+    fn join(&self, assembler: &Arc<Assembler>, key: Key, progress: Progress) -> Pull {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // A finished one answers no one new: the image may have been removed since.
+        running.retain(|_, (pull, _)| pull.upgrade().is_some_and(|p| p.peek().is_none()));
+        if let Some((pull, listeners)) = running.get(&key)
+            && let Some(pull) = pull.upgrade()
+        {
+            listeners.add(progress);
+            return pull;
+        }
+        let listeners = Listeners::default();
+        listeners.add(progress);
+        let (assembler, key_of, heard) = (Arc::clone(assembler), key.clone(), listeners.clone());
+        let work = async move { pull_now(&assembler, key_of, &heard).await.map_err(Arc::new) };
+        let pull = work.boxed().shared();
+        if let Some(weak) = pull.downgrade() {
+            running.insert(key, (weak, listeners));
+        }
+        pull
+    }
+}
+
+async fn pull_now(
+    assembler: &Assembler,
+    key: Key,
+    listeners: &Listeners,
+) -> Result<ImageId, ImageError> {
+    let Key { reference, auth } = key;
+    let name = reference.to_string();
+    listeners.image(&name, Phase::Resolving);
+    let repository = Repository::new(&reference, auth.as_ref(), assembler.plain_http())?;
+    let (document, digest) = repository.top().await?;
+    let source = Source::Registry(Box::new(repository));
+    let mut plan = plan(&source, &name, document).await?;
+    plan.tags.extend(reference.as_tag());
+    plan.digests.push(reference.with_digest(&digest));
+    let info = assembler.assemble(&source, plan, listeners).await?;
+    tracing::info!(image = name, image_id = %info.id, "image pulled");
+    Ok(info.id)
+}

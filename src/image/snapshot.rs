@@ -1,0 +1,222 @@
+//! The writable layer of each container, and the mount of it over its image.
+//!
+//! `snapshots/<container id>/` holds `fs` (the upper directory), `work` (overlayfs's own) and
+//! `snapshot.json`. It is made in `<id>.part` and renamed when complete. The record names its layers
+//! by key, so a snapshot outlives its image, and keeps the layers.
+
+use super::content::create_private;
+use super::error::ImageError;
+use super::info::FsUsage;
+use super::layers::{Layer, LayerKey, Layers};
+use super::settle::read_xattrs;
+use super::tree::Tree;
+use super::unpack::set_xattrs;
+use super::usage::walk;
+use crate::ids::{ContainerId, ImageId};
+use crate::store;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+const RECORD: &str = "snapshot.json";
+/// How old a measured usage may be.
+const USAGE_AGE: Duration = Duration::from_secs(5);
+/// As many inodes as one measurement looks at.
+const USAGE_INODES: u64 = 500_000;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    image: ImageId,
+    /// Lowest first.
+    layers: Vec<LayerKey>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    image: ImageId,
+    layers: Vec<Arc<Layer>>,
+    usage: Option<(Instant, FsUsage)>,
+}
+
+/// All snapshots.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    folder: PathBuf,
+    table: Mutex<HashMap<ContainerId, Snapshot>>,
+}
+
+impl Snapshots {
+    /// Opens the folder. Half-made snapshots are swept; one whose layers are gone is left on disk,
+    /// for its container's removal, but cannot be mounted.
+    pub(super) fn open(folder: &Path, layers: &Layers) -> Result<Self, ImageError> {
+        create_private(folder)?;
+        let mut table = HashMap::new();
+        let entries = fs::read_dir(folder).map_err(|e| ImageError::io("list", folder, e))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Ok(id) = ContainerId::parse(&name) else {
+                remove_all(&entry.path())?;
+                continue;
+            };
+            let record = match store::load::<Record>(&entry.path().join(RECORD)) {
+                Ok(Some(loaded)) => loaded.value,
+                Ok(None) => continue,
+                Err(e) => {
+                    tracing::warn!(container_id = %id, error = %e, "snapshot without a record");
+                    continue;
+                }
+            };
+            let found: Option<Vec<_>> = record.layers.iter().map(|key| layers.get(key)).collect();
+            match found {
+                Some(layers) => {
+                    table.insert(id, Snapshot { image: record.image, layers, usage: None });
+                }
+                None => tracing::warn!(container_id = %id, "snapshot whose layers are gone"),
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), table: Mutex::new(table) })
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<ContainerId, Snapshot>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, id: &ContainerId) -> PathBuf {
+        self.folder.join(id.as_str())
+    }
+
+    /// Makes a snapshot over `layers` (lowest first). One that is there for the same image stays.
+    pub(super) fn prepare(
+        &self,
+        id: &ContainerId,
+        image: &ImageId,
+        layers: &[Arc<Layer>],
+        store: &Layers,
+    ) -> Result<(), ImageError> {
+        let path = self.path(id);
+        let there = self.table().get(id).map(|snapshot| snapshot.image.clone());
+        match there {
+            Some(other) if other != *image => {
+                let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+                return Err(ImageError::io("make a snapshot over another image at", &path, taken));
+            }
+            Some(_) => return Ok(()),
+            // A folder without a usable record is a leftover.
+            None => remove_all(&path)?,
+        }
+        let part = self.folder.join(format!("{id}.part"));
+        remove_all(&part)?;
+        let upper = part.join("fs");
+        create_private(&part.join("work"))?;
+        create_private(&upper)?;
+        copy_root(store.root_of(layers).as_deref(), &upper)
+            .map_err(|e| ImageError::io("set the metadata of", &upper, e))?;
+        let keys = layers.iter().map(|layer| layer.key.clone()).collect();
+        store::save(&part.join(RECORD), &Record { image: image.clone(), layers: keys })
+            .map_err(|source| ImageError::Record { subject: format!("snapshot {id}"), source })?;
+        fs::rename(&part, &path).map_err(|e| ImageError::io("commit snapshot", &path, e))?;
+        let snapshot = Snapshot { image: image.clone(), layers: layers.to_vec(), usage: None };
+        self.table().insert(id.clone(), snapshot);
+        Ok(())
+    }
+
+    /// Mounts a snapshot, detached.
+    pub(super) fn mount(&self, id: &ContainerId, store: &Layers) -> Result<OwnedFd, ImageError> {
+        let layers = self.table().get(id).map(|snapshot| snapshot.layers.clone());
+        let layers = layers.ok_or_else(|| not_found(id))?;
+        let path = self.path(id);
+        store.mount(&format!("container {id}"), &layers, Some((path.join("fs"), path.join("work"))))
+    }
+
+    /// Removes a snapshot; one that is not there is removed already. The layers it held are left
+    /// for the next collection.
+    pub(super) fn remove(&self, id: &ContainerId) -> Result<(), ImageError> {
+        remove_all(&self.path(id))?;
+        self.table().remove(id);
+        Ok(())
+    }
+
+    /// What the writable layer uses, at most a few seconds old.
+    pub(super) fn usage(&self, id: &ContainerId) -> Result<FsUsage, ImageError> {
+        let known = self.table().get(id).map(|snapshot| snapshot.usage.clone());
+        match known {
+            None => return Err(not_found(id)),
+            Some(Some((at, usage))) if at.elapsed() < USAGE_AGE => return Ok(usage),
+            Some(_) => {}
+        }
+        let upper = self.path(id).join("fs");
+        let usage = walk(&upper, USAGE_INODES)
+            .map_err(|e| ImageError::io("measure", &upper, e))?
+            .on(&self.folder);
+        if let Some(snapshot) = self.table().get_mut(id) {
+            snapshot.usage = Some((Instant::now(), usage.clone()));
+        }
+        Ok(usage)
+    }
+
+    /// Removes all but `live`; answers what it did, a line each.
+    pub(super) fn retain(&self, live: &[ContainerId]) -> Vec<String> {
+        let mut done = Vec::new();
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) => return vec![format!("list {}: {e}", self.folder.display())],
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Ok(id) = ContainerId::parse(&name) else { continue };
+            if live.contains(&id) {
+                continue;
+            }
+            done.push(match self.remove(&id) {
+                Ok(()) => format!("removed the snapshot of container {id}"),
+                Err(e) => crate::error::chain(&e),
+            });
+        }
+        done
+    }
+}
+
+fn not_found(id: &ContainerId) -> ImageError {
+    ImageError::NotFound { name: format!("snapshot of container {id}") }
+}
+
+/// The upper directory's metadata is what a container sees of `/`.
+fn copy_root(from: Option<&Path>, upper: &Path) -> io::Result<()> {
+    let Some(from) = from else {
+        return fs::set_permissions(upper, fs::Permissions::from_mode(0o755));
+    };
+    let metadata = fs::symlink_metadata(from)?;
+    std::os::unix::fs::lchown(upper, Some(metadata.uid()), Some(metadata.gid()))?;
+    fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+    let (from, to) = (Tree::open(from)?, Tree::open(upper)?);
+    let dot = OsStr::new(".");
+    let xattrs = read_xattrs(from.root(), dot)?;
+    set_xattrs(to.root(), dot, &xattrs).map_err(|(_, e)| e)?;
+    let time = nix::sys::time::TimeSpec::new(metadata.mtime(), metadata.mtime_nsec());
+    super::unpack::set_time(to.root().as_fd(), dot, time)
+}
+
+/// Removes a folder by way of a name that start-up sweeps.
+fn remove_all(path: &Path) -> Result<(), ImageError> {
+    let gone = path.with_extension("gone");
+    let result = match fs::rename(path, &gone) {
+        Ok(()) => fs::remove_dir_all(&gone),
+        // The rename replaced nothing because an earlier removal was cut off.
+        Err(e) if e.raw_os_error() == Some(libc::ENOTEMPTY) => {
+            fs::remove_dir_all(&gone).and_then(|()| fs::remove_dir_all(path))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&gone),
+        Err(e) => Err(e),
+    };
+    match result {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ImageError::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}

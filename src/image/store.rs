@@ -1,0 +1,426 @@
+//! Image records, and the index of them in memory.
+//!
+//! `records/<image id>.json`: one file an image, with all its tags and digests. An image is visible
+//! once its record is: everything the record names is synced to disk before. The index answers
+//! lists and look-ups without touching the disk; one writer at a time changes records.
+//!
+//! A tag belongs to one image. When it moves, the new image's record is written first, so after a
+//! cut both may claim it: the later claim wins.
+
+use super::content::{Content, Ingest, create_private};
+use super::digest::Digest;
+use super::error::ImageError;
+use super::info::{ImageInfo, ImageSpec};
+use super::layers::{Layer, LayerKey, Layers};
+use super::reference::Reference;
+use super::usage::now_nanos;
+use crate::ids::ImageId;
+use crate::store;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is kept of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) id: ImageId,
+    /// Tag → when it was given, nanoseconds since 1970.
+    pub(super) tags: BTreeMap<String, i64>,
+    pub(super) digests: BTreeSet<String>,
+    pub(super) spec: ImageSpec,
+    /// Lowest first.
+    pub(super) layers: Vec<LayerKey>,
+    /// Config, manifest and what else is kept as blobs.
+    pub(super) blobs: BTreeSet<Digest>,
+    /// Bytes of config and manifest.
+    pub(super) document_bytes: u64,
+    pub(super) stored_at_nanos: i64,
+}
+
+/// An image in memory. It holds its layers.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) record: Record,
+    pub(super) layers: Vec<Arc<Layer>>,
+}
+
+impl Image {
+    fn info(&self) -> ImageInfo {
+        let layers: u64 = self.layers.iter().map(|layer| layer.bytes).sum();
+        ImageInfo {
+            id: self.record.id.clone(),
+            repo_tags: self.record.tags.keys().cloned().collect(),
+            repo_digests: self.record.digests.iter().cloned().collect(),
+            size: layers + self.record.document_bytes,
+            config: self.record.spec.clone(),
+            pinned: false,
+            stored_at_nanos: self.record.stored_at_nanos,
+        }
+    }
+}
+
+/// An image that is complete but not visible yet.
+#[derive(Debug)]
+pub(super) struct NewImage {
+    pub(super) config: Vec<u8>,
+    pub(super) manifest: Option<Vec<u8>>,
+    pub(super) spec: ImageSpec,
+    pub(super) layers: Vec<Arc<Layer>>,
+    /// Compressed layers to keep, with their digests.
+    pub(super) kept: Vec<(Digest, Ingest)>,
+    pub(super) tags: Vec<String>,
+    pub(super) digests: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    images: BTreeMap<ImageId, Arc<Image>>,
+    /// Every tag and digest reference.
+    names: HashMap<String, ImageId>,
+}
+
+/// Content, layers and records.
+#[derive(Debug)]
+pub(super) struct Store {
+    records: PathBuf,
+    pub(super) content: Content,
+    pub(super) layers: Layers,
+    index: Mutex<Index>,
+    /// Held by whoever changes records.
+    writing: Mutex<()>,
+}
+
+impl Store {
+    /// Opens the store. A damaged record, or one whose layers are gone, is set aside and reported:
+    /// the image has to be pulled again.
+    pub(super) fn open(images: &Path) -> Result<Self, ImageError> {
+        let records = images.join("records");
+        create_private(&records)?;
+        let content = Content::open(images)?;
+        let layers = Layers::open(images)?;
+        let mut found: Vec<Image> = Vec::new();
+        let paths = store::load_dir(&records).map_err(|source| kept("images", source))?;
+        for path in paths {
+            match load_image(&path, &layers) {
+                Ok(image) => found.push(image),
+                Err(reason) => set_aside(&path, &reason),
+            }
+        }
+        let index = Mutex::new(Index::build(found));
+        Ok(Self { records, content, layers, index, writing: Mutex::new(()) })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_way(self, way: super::overlay::Way) -> Self {
+        Self { layers: self.layers.with_way(way), ..self }
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, id: &ImageId) -> PathBuf {
+        self.records.join(format!("{id}.json"))
+    }
+
+    /// All images.
+    pub(super) fn list(&self) -> Vec<ImageInfo> {
+        self.index().images.values().map(|image| image.info()).collect()
+    }
+
+    /// The image of an id.
+    pub(super) fn get(&self, id: &ImageId) -> Option<Arc<Image>> {
+        self.index().images.get(id).cloned()
+    }
+
+    /// The image that `any` names.
+    pub(super) fn find(&self, any: &str) -> Result<Option<ImageInfo>, ImageError> {
+        let index = self.index();
+        let id = index.find(any)?;
+        Ok(id.and_then(|id| index.images.get(&id)).map(|image| image.info()))
+    }
+
+    /// Makes an image visible: its documents and layers are synced, then its record is written. An
+    /// image that is there already gains the new names.
+    pub(super) fn commit(&self, new: NewImage) -> Result<ImageInfo, ImageError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = self.content.put(&new.config)?;
+        let id = config
+            .image_id()
+            .ok_or_else(|| ImageError::manifest(config.to_string(), "the digest is no image id"))?;
+        let mut blobs = BTreeSet::from([config]);
+        if let Some(manifest) = &new.manifest {
+            blobs.insert(self.content.put(manifest)?);
+        }
+        for (digest, ingest) in new.kept {
+            self.content.commit(ingest, &digest)?;
+            blobs.insert(digest);
+        }
+        let now = now_nanos();
+        let bytes = new.config.len() + new.manifest.as_ref().map_or(0, Vec::len);
+        let mut record = Record {
+            id: id.clone(),
+            tags: new.tags.iter().map(|tag| (tag.clone(), now)).collect(),
+            digests: new.digests.into_iter().collect(),
+            spec: new.spec,
+            layers: new.layers.iter().map(|layer| layer.key.clone()).collect(),
+            blobs,
+            document_bytes: bytes as u64,
+            stored_at_nanos: now,
+        };
+        if let Some(old) = self.get(&id) {
+            record.absorb(&old.record);
+        }
+        self.sync()?;
+        self.save(&record)?;
+        let losers = self.index().strip(&new.tags, &id);
+        for loser in &losers {
+            self.save(&loser.record)?;
+        }
+        let image = Image { record, layers: new.layers };
+        let info = image.info();
+        let mut index = self.index();
+        losers.into_iter().for_each(|loser| index.insert(loser));
+        index.insert(image);
+        Ok(info)
+    }
+
+    /// Removes the image that `any` names, all its names, and what nothing uses any more.
+    pub(super) fn remove(&self, any: &str) -> Result<(), ImageError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = self.index().find(any)?;
+        let Some(id) = id else { return Ok(()) };
+        store::remove(&self.path(&id)).map_err(|source| kept(&format!("image {id}"), source))?;
+        self.index().remove(&id);
+        self.collect_blobs();
+        self.layers.collect();
+        Ok(())
+    }
+
+    /// Removes layers and blobs that no image, snapshot or pull uses.
+    pub(super) fn collect(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.collect_blobs();
+        self.layers.collect();
+    }
+
+    /// Blobs become visible under the writer's lock only, so what no record names is garbage.
+    fn collect_blobs(&self) {
+        let wanted =
+            self.index().images.values().flat_map(|i| i.record.blobs.iter().cloned()).collect();
+        for error in self.content.retain(&wanted) {
+            tracing::warn!(error = %crate::error::chain(&error), "unused blob stays");
+        }
+    }
+
+    fn save(&self, record: &Record) -> Result<(), ImageError> {
+        let path = self.path(&record.id);
+        store::save(&path, record)
+            .map_err(|source| kept(&format!("image {}", record.id), source))?;
+        // What was answered as done is still done after a power cut.
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| File::open(&self.records)?.sync_all())
+            .map_err(|e| ImageError::io("sync", &path, e))
+    }
+
+    /// syncfs(2): everything that a record is about to name is on disk first.
+    fn sync(&self) -> Result<(), ImageError> {
+        let folder = self.layers.folder();
+        File::open(folder)
+            .and_then(|file| Ok(nix::unistd::syncfs(&file)?))
+            .map_err(|e| ImageError::io("sync", folder, e))
+    }
+}
+
+fn kept(subject: &str, source: store::StoreError) -> ImageError {
+    ImageError::Record { subject: subject.to_owned(), source }
+}
+
+fn load_image(path: &Path, layers: &Layers) -> Result<Image, String> {
+    let record = match store::load::<Record>(path) {
+        Ok(Some(loaded)) => loaded.value,
+        Ok(None) => return Err("it vanished".to_owned()),
+        Err(e) => return Err(crate::error::chain(&e)),
+    };
+    let found: Option<Vec<_>> = record.layers.iter().map(|key| layers.get(key)).collect();
+    match found {
+        Some(layers) => Ok(Image { record, layers }),
+        None => Err(format!("image {} lacks a layer on disk", record.id)),
+    }
+}
+
+fn set_aside(path: &Path, reason: &str) {
+    tracing::warn!(path = %path.display(), reason, "image record set aside; pull the image again");
+    if let Err(e) = std::fs::rename(path, path.with_extension("damaged")) {
+        tracing::warn!(path = %path.display(), error = %e, "damaged image record stays");
+    }
+}
+
+impl Record {
+    /// Takes over what an earlier record of the same image has beyond this one.
+    fn absorb(&mut self, old: &Self) {
+        for (tag, at) in &old.tags {
+            self.tags.entry(tag.clone()).or_insert(*at);
+        }
+        self.digests.extend(old.digests.iter().cloned());
+        self.blobs.extend(old.blobs.iter().cloned());
+        self.stored_at_nanos = old.stored_at_nanos;
+    }
+}
+
+impl Index {
+    fn build(images: Vec<Image>) -> Self {
+        let mut index = Self::default();
+        let mut newest: HashMap<String, (i64, ImageId)> = HashMap::new();
+        for image in &images {
+            for (tag, at) in &image.record.tags {
+                let claim = (*at, image.record.id.clone());
+                let best = newest.entry(tag.clone()).or_insert_with(|| claim.clone());
+                if claim.0 > best.0 {
+                    *best = claim;
+                }
+            }
+        }
+        for mut image in images {
+            let id = image.record.id.clone();
+            image.record.tags.retain(|tag, _| newest.get(tag).is_some_and(|(_, best)| *best == id));
+            index.insert(image);
+        }
+        index
+    }
+
+    fn insert(&mut self, image: Image) {
+        self.remove(&image.record.id.clone());
+        let id = &image.record.id;
+        for name in image.record.tags.keys().chain(&image.record.digests) {
+            self.names.insert(name.clone(), id.clone());
+        }
+        self.images.insert(id.clone(), Arc::new(image));
+    }
+
+    fn remove(&mut self, id: &ImageId) {
+        self.names.retain(|_, owner| owner != id);
+        self.images.remove(id);
+    }
+
+    /// The images other than `winner` that have one of `tags`, without it.
+    fn strip(&self, tags: &[String], winner: &ImageId) -> Vec<Image> {
+        let owners: BTreeSet<&ImageId> =
+            tags.iter().filter_map(|tag| self.names.get(tag)).filter(|id| *id != winner).collect();
+        let stripped = |image: &Arc<Image>| {
+            let mut record = image.record.clone();
+            record.tags.retain(|tag, _| !tags.contains(tag));
+            Image { record, layers: image.layers.clone() }
+        };
+        owners.into_iter().filter_map(|id| self.images.get(id)).map(stripped).collect()
+    }
+
+    /// Id, tag or digest, un-normalised name, then unique id prefix.
+    fn find(&self, any: &str) -> Result<Option<ImageId>, ImageError> {
+        let hex = any.strip_prefix("sha256:").unwrap_or(any);
+        if let Ok(id) = ImageId::parse(hex) {
+            return Ok(self.images.contains_key(&id).then_some(id));
+        }
+        let reference = if hex.len() == any.len() { Some(Reference::parse(any)) } else { None };
+        if let Some(Ok(reference)) = &reference {
+            let name = match reference.digest() {
+                Some(digest) => reference.with_digest(digest),
+                None => reference.to_string(),
+            };
+            if let Some(id) = self.names.get(&name) {
+                return Ok(Some(id.clone()));
+            }
+        }
+        let is_prefix = !hex.is_empty()
+            && hex.len() < ImageId::LEN
+            && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_prefix {
+            let mut fits = self.images.keys().filter(|id| id.as_str().starts_with(hex));
+            let first = fits.next();
+            return match fits.count() {
+                0 => Ok(first.cloned()),
+                more => Err(ImageError::Ambiguous { prefix: hex.to_owned(), count: more + 1 }),
+            };
+        }
+        match reference {
+            Some(Err(error)) => Err(error),
+            None => Err(ImageError::InvalidReference {
+                text: any.chars().take(300).collect(),
+                reason: "after sha256: come hexadecimal digits of an image id",
+            }),
+            Some(Ok(_)) => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn image(id: &str, tags: &[(&str, i64)], digests: &[&str]) -> Image {
+        let record = Record {
+            id: ImageId::parse(&id.repeat(64 / id.len())).unwrap(),
+            tags: tags.iter().map(|(tag, at)| ((*tag).to_owned(), *at)).collect(),
+            digests: digests.iter().map(|d| (*d).to_owned()).collect(),
+            spec: ImageSpec::default(),
+            layers: Vec::new(),
+            blobs: BTreeSet::new(),
+            document_bytes: 0,
+            stored_at_nanos: 0,
+        };
+        Image { record, layers: Vec::new() }
+    }
+
+    #[test]
+    fn every_form_of_a_name_finds_the_image() {
+        let digest = Digest::of(b"manifest");
+        let by_digest = format!("docker.io/library/busybox@{digest}");
+        let index = Index::build(vec![
+            image("ab", &[("docker.io/library/busybox:latest", 1)], &[&by_digest]),
+            image("ac", &[("docker.io/library/cafe:latest", 1)], &[]),
+        ]);
+        let (ab, ac) = ("ab".repeat(32), "ac".repeat(32));
+        for (any, found) in [
+            ("busybox", Some(&ab)),
+            ("busybox:latest", Some(&ab)),
+            ("docker.io/busybox", Some(&ab)),
+            (&by_digest, Some(&ab)),
+            (&format!("busybox:other@{digest}"), Some(&ab)),
+            (&ab, Some(&ab)),
+            (&format!("sha256:{ab}"), Some(&ab)),
+            ("aba", Some(&ab)),
+            ("sha256:aba", Some(&ab)),
+            // A name wins over the prefix that it also is.
+            ("cafe", Some(&ac)),
+            ("acac", Some(&ac)),
+            ("busybox:1", None),
+            ("nothing", None),
+            ("00", None),
+            (&"cd".repeat(32), None),
+        ] {
+            let id = index.find(any).unwrap();
+            assert_eq!(id.as_ref().map(ImageId::as_str), found.map(String::as_str), "{any}");
+        }
+        assert!(matches!(index.find("a"), Err(ImageError::Ambiguous { count: 2, .. })));
+        for bad in ["", "UPPER", "sha256:xyz", "sha256:"] {
+            assert_eq!(index.find(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_two_claims_to_a_tag_the_later_wins() {
+        let index = Index::build(vec![
+            image("aa", &[("x", 1), ("y", 1)], &[]),
+            image("bb", &[("x", 2)], &[]),
+        ]);
+        let tags = |id: &str| -> Vec<String> {
+            let id = ImageId::parse(&id.repeat(32)).unwrap();
+            index.images[&id].record.tags.keys().cloned().collect()
+        };
+        assert_eq!((tags("aa"), tags("bb")), (vec!["y".to_owned()], vec!["x".to_owned()]));
+    }
+}

@@ -1,0 +1,107 @@
+//! What a tree uses on disk.
+
+use super::info::FsUsage;
+use super::tree::Tree;
+use crate::sys::path::{Resolve, open_in};
+use nix::dir::Dir;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Bytes and inodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
+}
+
+impl Usage {
+    /// As the rest of berth sees it.
+    pub(super) fn on(self, mountpoint: &Path) -> FsUsage {
+        FsUsage {
+            mountpoint: mountpoint.to_owned(),
+            used_bytes: self.bytes,
+            inodes_used: self.inodes,
+            timestamp_nanos: now_nanos(),
+        }
+    }
+}
+
+/// Now, nanoseconds since 1970.
+pub(super) fn now_nanos() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Walks a tree of berth's own, of which others may be changing the inside: no symlink is followed,
+/// and what vanishes is not counted. Files with several links count once. Ends after `limit`
+/// inodes, and the answer is a lower bound then.
+pub(super) fn walk(root: &Path, limit: u64) -> io::Result<Usage> {
+    let tree = Tree::open(root)?;
+    let mut usage = Usage::default();
+    let mut linked: HashSet<u64> = HashSet::new();
+    let mut count = |stat: &libc::stat| {
+        let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        if stat.st_nlink > 1 && !directory && !linked.insert(stat.st_ino) {
+            return;
+        }
+        usage.bytes += stat.st_blocks.unsigned_abs() * 512;
+        usage.inodes += 1;
+    };
+    count(&nix::sys::stat::fstat(tree.root())?);
+    let mut todo = vec![PathBuf::new()];
+    let mut seen = 1u64;
+    while let Some(path) = todo.pop() {
+        let Ok(fd) = open_dir(&tree, &path) else { continue };
+        let mut dir = Dir::from_fd(fd)?;
+        let names: Vec<_> = dir.iter().flatten().map(|e| e.file_name().to_owned()).collect();
+        for name in names {
+            let name = OsStr::from_bytes(name.to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let Ok(stat) = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
+            count(&stat);
+            seen += 1;
+            if seen >= limit {
+                return Ok(usage);
+            }
+            if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+                todo.push(path.join(name));
+            }
+        }
+    }
+    Ok(usage)
+}
+
+fn open_dir(tree: &Tree, path: &Path) -> io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    open_in(tree.root(), path, flags, 0, Resolve::NoSymlinks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn links_count_once_and_symlinks_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        fs::write(dir.path().join("d/a"), vec![1; 100_000]).unwrap();
+        fs::hard_link(dir.path().join("d/a"), dir.path().join("b")).unwrap();
+        std::os::unix::fs::symlink("/usr", dir.path().join("l")).unwrap();
+        let usage = walk(dir.path(), 1000).unwrap();
+        // The root, d, a (= b) and l.
+        assert_eq!(usage.inodes, 4);
+        assert!((100_000..200_000).contains(&usage.bytes), "{usage:?}");
+        assert_eq!(walk(dir.path(), 2).unwrap().inodes, 2);
+    }
+}
