@@ -1,6 +1,5 @@
 //! What the daemon asks a shim for and hears from it, in the daemon's own types.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -65,27 +64,18 @@ pub enum ShimError {
         limit: Duration,
     },
     /// The shim, or the process that it made, answered that a step failed.
-    #[error("{step}{}", describe(*errno, message))]
+    #[error("{step}: {message}")]
     Step {
         /// The step, in words.
         step: String,
         /// The errno, 0 when no system call failed.
         errno: i32,
-        /// More, may be empty.
+        /// What went wrong, the errno's text included.
         message: String,
     },
     /// The work was cut off in this process.
     #[error("start a shim")]
     Blocking(#[source] BlockingError),
-}
-
-fn describe(errno: i32, message: &str) -> String {
-    let cause = if errno == 0 {
-        String::new()
-    } else {
-        format!(": {}", io::Error::from_raw_os_error(errno))
-    };
-    if message.is_empty() { cause } else { format!(" ({message}){cause}") }
 }
 
 impl ShimError {
@@ -288,12 +278,5 @@ impl ShimEvent {
             },
             What::PauseExited(_) => Self::PauseExited { seq },
         })
-    }
-}
-
-impl fmt::Display for wire::Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = self.message.as_deref().unwrap_or_default();
-        write!(f, "{}{}", self.step, describe(self.errno.unwrap_or(0), message))
     }
 }

@@ -1,10 +1,21 @@
 //! The shim: one a pod, parent, reaper and log writer of its containers, outlives the daemon.
 //!
-//! [`protocol`] has the table of messages, `client` is the daemon's side.
+//! [`protocol`] has the table of messages, [`server`] is the shim's side, `client` the daemon's.
 
+mod container;
 pub mod exit_file;
 pub mod inherited;
+mod io;
+mod ledger;
+mod lines;
+mod link;
+mod memory;
+mod namespace;
+mod pause;
 pub mod protocol;
+mod requests;
+pub mod server;
+mod starting;
 pub mod wire;
 
 #[cfg(feature = "daemon")]

@@ -10,8 +10,10 @@ pub mod async_fd;
 pub mod bpf;
 pub mod caps;
 pub mod clone;
+pub mod fd;
 pub mod fds;
 pub mod fs;
+pub mod heap;
 pub mod memfd;
 pub mod mount;
 pub mod netns;
@@ -23,6 +25,7 @@ pub mod process;
 pub mod random;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;
 pub(crate) mod vfork;
 
 use std::io;

@@ -1,7 +1,7 @@
 //! Pipes.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// pipe2(2) with O_CLOEXEC: the read end, non-blocking, and the write end, blocking, as a program
 /// expects of its standard output.
@@ -25,4 +25,10 @@ pub fn stdin_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((read, write))
+}
+
+/// How many bytes a pipe holds at most; 64 KiB where it is no pipe.
+pub fn capacity(fd: BorrowedFd<'_>) -> usize {
+    let size = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETPIPE_SZ);
+    size.ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(64 * 1024)
 }
