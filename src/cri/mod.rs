@@ -1,5 +1,6 @@
 //! The wire: CRI v1 over gRPC. Foreign types (prost, tonic) stay in this folder.
 
+pub(crate) mod authority;
 pub mod proto;
 
 #[cfg(test)]
