@@ -41,6 +41,7 @@ const LEVELS: [Level; LENGTHS_END] = levels();
 /// The code of `.`, six bits like those of `/` and `%`.
 pub(super) const DOT: u8 = 0b01_0111;
 
+#[expect(clippy::indexing_slicing, reason = "runs in the compiler, where an overrun is an error")]
 const fn order_symbols() -> [u16; 257] {
     let mut symbols = [0u16; 257];
     let (mut length, mut at) = (1, 0);
@@ -59,6 +60,7 @@ const fn order_symbols() -> [u16; 257] {
     symbols
 }
 
+#[expect(clippy::indexing_slicing, reason = "runs in the compiler, where an overrun is an error")]
 const fn levels() -> [Level; LENGTHS_END] {
     let mut levels = [Level { first: 0, count: 0, offset: 0 }; LENGTHS_END];
     let (mut length, mut code, mut offset) = (1, 0u32, 0usize);
