@@ -38,8 +38,6 @@ pub mod cri;
 #[cfg(feature = "daemon")]
 pub mod ctl;
 #[cfg(feature = "daemon")]
-pub mod daemon;
-#[cfg(feature = "daemon")]
 pub mod engine;
 #[cfg(feature = "daemon")]
 pub mod failpoint;
@@ -47,6 +45,8 @@ pub mod failpoint;
 pub mod image;
 #[cfg(feature = "daemon")]
 pub mod lock;
+#[cfg(feature = "daemon")]
+pub mod node;
 #[cfg(feature = "daemon")]
 pub mod sandbox;
 #[cfg(feature = "daemon")]

@@ -2,12 +2,25 @@
 
 pub mod capabilities;
 pub mod config;
+pub mod create;
 pub mod devices;
 pub mod env;
 pub mod error;
+pub mod exec;
+pub mod exec_sync;
+pub mod exit;
+pub mod log;
 pub mod mounts;
+pub mod object;
+pub mod remove;
 pub mod security;
 pub mod spec;
+pub mod start;
+pub mod state;
+pub mod stats;
+pub mod stop;
+pub mod stop_signal;
 #[cfg(test)]
 pub(crate) mod test_values;
+pub mod update;
 pub mod user;

@@ -94,3 +94,20 @@ impl EngineError {
         }
     }
 }
+
+impl EngineError {
+    /// A verb that failed at a step, for a subject that a person knows.
+    pub(crate) fn step(
+        verb: &'static str,
+        subject: &str,
+        failed: crate::error::StepFailed,
+    ) -> Self {
+        Self::Step {
+            verb,
+            subject: subject.to_owned(),
+            step: failed.step,
+            kind: failed.kind,
+            source: failed.source,
+        }
+    }
+}

@@ -3,4 +3,12 @@
 pub mod config;
 pub mod files;
 pub mod namespaces;
+pub mod netns;
+pub mod object;
+pub mod pod_files;
+pub mod remove;
+pub mod run;
+pub mod state;
+pub mod stop;
 pub mod sysctl;
+pub mod teardown;

@@ -1,0 +1,133 @@
+//! Commands in a running container: ExecSync and open sessions.
+//!
+//! Each sits in a slot cgroup below the container's, so that a timeout, a lost client or a stop
+//! kills the whole tree of it and nothing else. The daemon holds the pipes; the shim only starts
+//! the process and tells its end.
+
+use super::object::Container;
+use super::start::load_spec;
+use super::state::State;
+use crate::blocking;
+use crate::cgroups::Leaf;
+use crate::error::{AtStep, ErrorKind, StepFailed, chain};
+use crate::node::Node;
+use crate::oci::{self, ExecPlan, PodContext};
+use crate::shim::client::{ExecIo, ShimError};
+use crate::sys::process::InitPid;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A started command.
+pub struct Started {
+    /// Its name at the shim.
+    pub exec_id: String,
+    /// Its process.
+    pub init: InitPid,
+    /// Its exit code, once; dropped when the pod's shim is gone.
+    pub exit: oneshot::Receiver<i32>,
+    /// Kills its tree when dropped before [`Slot::ended`].
+    pub slot: Slot,
+    /// The pty's master, when it has a terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A slot cgroup in use.
+pub struct Slot {
+    leaf: Leaf,
+    over: bool,
+}
+
+impl Slot {
+    /// The command has ended; what it left behind in the background may go on.
+    pub fn ended(&mut self) {
+        self.over = true;
+    }
+
+    /// Kills the command's whole tree.
+    pub fn kill(&mut self) {
+        if let Err(error) = self.leaf.kill() {
+            tracing::warn!(cgroup = %self.leaf.path(), error = chain(&error), "exec not killed");
+        }
+        self.over = true;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.over {
+            self.kill();
+        }
+    }
+}
+
+/// Starts a command in a running container.
+///
+/// # Errors
+/// FailedPrecondition when the container does not run, or the command cannot be executed.
+pub async fn start(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    command: Vec<String>,
+    io: ExecIo,
+) -> Result<Started, StepFailed> {
+    let (State::Running { init, .. }, Some(shim)) = (container.state(), container.sandbox.shim())
+    else {
+        return Err(StepFailed {
+            step: "run a command",
+            kind: ErrorKind::FailedPrecondition,
+            source: "the container is not running".into(),
+        });
+    };
+    let tty = matches!(io, ExecIo::Tty);
+    let (work_node, work) = (Arc::clone(node), Arc::clone(container));
+    let (plan, mut slot, cgroup) = blocking::run("prepare the command", move || {
+        let plan = plan(&work_node, &work, init, command, tty)?;
+        let leaf = work.leaf(&work_node).exec_slot().at("find the command a cgroup")?;
+        let slot = Slot { leaf, over: false };
+        let cgroup = slot.leaf.open_fd().at("open the command's cgroup")?;
+        Ok::<_, StepFailed>((plan, slot, cgroup))
+    })
+    .await
+    .at("prepare the command")??;
+    let exec_id = crate::ids::random_hex().at("name the command")?;
+    let exit = container.sandbox.expect_exec(&exec_id);
+    match shim.exec(&container.id, &exec_id, plan, io, cgroup).await {
+        Ok((init, terminal)) => Ok(Started { exec_id, init, exit, slot, terminal }),
+        Err(error) => {
+            container.sandbox.exec_ended(&exec_id, -1);
+            slot.ended();
+            let kind = match &error {
+                ShimError::Step { .. } => ErrorKind::FailedPrecondition,
+                other => other.kind(),
+            };
+            Err(StepFailed { step: "start the command", kind, source: Box::new(error) })
+        }
+    }
+}
+
+fn plan(
+    node: &Node,
+    container: &Container,
+    init: InitPid,
+    command: Vec<String>,
+    tty: bool,
+) -> Result<ExecPlan, StepFailed> {
+    let spec = load_spec(node, container)?;
+    let mut process = spec.process().clone().unwrap_or_default();
+    process.set_args(Some(command));
+    process.set_terminal(Some(tty));
+    if tty {
+        let mut env = process.env().clone().unwrap_or_default();
+        if !env.iter().any(|e| e.starts_with("TERM=")) {
+            env.push("TERM=xterm".into());
+        }
+        process.set_env(Some(env));
+    }
+    let pod = PodContext {
+        pause: container.sandbox.record().pause,
+        privileges: node.config.process.privileges,
+        target: Some(init),
+    };
+    oci::prepare_exec(&spec, &process, &pod).at("prepare the command")
+}

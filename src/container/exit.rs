@@ -1,0 +1,122 @@
+//! How a container's end becomes its exit record.
+
+use super::object::Container;
+use super::state::{Event, Exit, Reason, State};
+use crate::blocking;
+use crate::bus::EventKind;
+use crate::cgroups::Leaf;
+use crate::error::{AtStep, StepFailed, chain};
+use crate::node::{Node, kill_and_wait};
+use crate::shim::ExitRecord;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the rest of a container may take to end before the exit is told all the same.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+/// How much of a stuck task's kernel stack is kept, bytes.
+const STACK_BYTES: usize = 2048;
+
+/// Records the end that the shim tells: kills what init left behind, waits until the cgroup is
+/// empty, removes it, and tells `Exited`.
+///
+/// # Errors
+/// When the record cannot be written; the shim tells again after the next connect.
+pub async fn record(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    exit: &ExitRecord,
+) -> Result<(), StepFailed> {
+    let _order = container.lane.lock().await;
+    let state = container.state();
+    if !matches!(state, State::Starting | State::Running { .. }) {
+        return Ok(());
+    }
+    let leaf = container.leaf(node);
+    let stuck = blocking::run("end the container's processes", move || empty(&leaf))
+        .await
+        .at("end the container's processes")?;
+    let verdict = verdict(exit, state.started_at_nanos(), stuck);
+    if verdict.reason == Reason::OomKilled {
+        node.bus.tell(EventKind::Oom, &container.sandbox.id, Some(&container.id));
+    }
+    tracing::info!(
+        sandbox_id = %container.sandbox.id, container_id = %container.id, code = verdict.code,
+        reason = verdict.reason.as_str(), "container ended"
+    );
+    container.step(node, Event::Ended(verdict)).at("record the container's end")?.ok();
+    Ok(())
+}
+
+/// What the exit record says, in CRI's terms (design, OOM verdict).
+fn verdict(exit: &ExitRecord, started_at_nanos: i64, message: String) -> Exit {
+    let oom = exit.oom_group_kill || (exit.oom_killed && exit.exit_code == 137);
+    Exit {
+        code: exit.exit_code,
+        reason: match exit.exit_code {
+            _ if oom => Reason::OomKilled,
+            0 => Reason::Completed,
+            _ => Reason::Error,
+        },
+        message,
+        started_at_nanos,
+        finished_at_nanos: exit.finished_at_nanos,
+    }
+}
+
+/// The exit that the shim wrote into its folder, when it did.
+pub fn written(node: &Node, container: &Container) -> Option<Exit> {
+    let path = node.layout.exits(&container.sandbox.id).join(container.id.as_str());
+    let exit = ExitRecord::load(&path).ok().flatten()?;
+    Some(verdict(&exit, container.state().started_at_nanos(), String::new()))
+}
+
+/// Kills the rest and waits; the stacks of tasks that the kernel does not end, else empty text.
+fn empty(leaf: &Leaf) -> String {
+    if let Err(error) = kill_and_wait(leaf, EMPTY_WITHIN) {
+        tracing::warn!(error = chain(&error), "container's processes do not end");
+        return stuck_tasks(leaf);
+    }
+    if let Err(error) = leaf.remove() {
+        tracing::warn!(error = chain(&error), "container's cgroup left behind");
+    }
+    String::new()
+}
+
+fn stuck_tasks(leaf: &Leaf) -> String {
+    let mut text = String::from("processes that the kernel does not end:");
+    for pid in leaf.pids().unwrap_or_default() {
+        let stack = std::fs::read_to_string(format!("/proc/{pid}/stack")).unwrap_or_default();
+        // Writing to a String cannot fail.
+        write!(text, " {pid} [{}]", stack.split_whitespace().collect::<Vec<_>>().join(" ")).ok();
+    }
+    let end = (0..=STACK_BYTES.min(text.len())).rev().find(|&i| text.is_char_boundary(i));
+    text.truncate(end.unwrap_or(0));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_follows_the_oom_counters_and_the_code() {
+        let exit = |exit_code, oom_killed, oom_group_kill| ExitRecord {
+            exit_code,
+            signal: None,
+            finished_at_nanos: 9,
+            oom_killed,
+            oom_group_kill,
+        };
+        for (name, record, reason) in [
+            ("zero", exit(0, false, false), Reason::Completed),
+            ("other code", exit(3, false, false), Reason::Error),
+            ("killed by SIGKILL", exit(137, false, false), Reason::Error),
+            ("killed for memory", exit(137, true, false), Reason::OomKilled),
+            ("a child was killed, init carried on", exit(0, true, false), Reason::Completed),
+            ("the whole group was killed", exit(1, true, true), Reason::OomKilled),
+        ] {
+            assert_eq!(verdict(&record, 1, String::new()).reason, reason, "{name}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A container in memory: its record, who waits for it, and the order of its verbs.
+
+use super::config::ContainerConfig;
+use super::state::{self, Event, Refused, State};
+use crate::bus::EventKind;
+use crate::cgroups::{Leaf, Resources};
+use crate::engine::view::{ContainerState, ContainerView};
+use crate::ids::{ContainerId, ImageId, SandboxId};
+use crate::lock::lock;
+use crate::node::Node;
+use crate::sandbox::object::Sandbox;
+use crate::store::{self, StoreError};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What is known of a container, as it is written to disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its pod.
+    pub sandbox: SandboxId,
+    /// The request.
+    pub config: Arc<ContainerConfig>,
+    /// A hash of the whole request.
+    pub request_hash: String,
+    /// Its image.
+    pub image_id: ImageId,
+    /// The image as a digest reference, else its id.
+    pub image_ref: String,
+    /// uid, gid and supplementary groups of its first process, once resolved.
+    pub user: Option<(u32, u32, Vec<u32>)>,
+    /// The signal that asks it to end.
+    pub stop_signal: String,
+    /// The whole path of its log.
+    pub log_path: Option<PathBuf>,
+    /// The resources now in force.
+    pub resources: Resources,
+    /// When it was asked for, Unix nanoseconds.
+    pub created_at_nanos: i64,
+    /// Where it is in its life.
+    pub state: State,
+    /// When a stop in progress turns to SIGKILL, Unix nanoseconds.
+    pub kill_at_nanos: Option<i64>,
+}
+
+/// CPU time at one moment, and the rate up to it.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuSample {
+    /// When, Unix nanoseconds.
+    pub at_nanos: i64,
+    /// CPU time used since the start, nanoseconds.
+    pub used_nanos: u64,
+    /// Nanoseconds a second since the sample before.
+    pub rate: Option<u64>,
+}
+
+/// A container.
+pub struct Container {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its pod.
+    pub sandbox: Arc<Sandbox>,
+    /// Orders start, update, exit and removal.
+    pub lane: tokio::sync::Mutex<()>,
+    /// The stopper's deadline, while one is at work.
+    pub stopper: Mutex<Option<watch::Sender<Instant>>>,
+    /// The last CPU sample.
+    pub sample: Mutex<Option<CpuSample>>,
+    record: Mutex<ContainerRecord>,
+    changed: watch::Sender<()>,
+}
+
+impl Container {
+    /// A container from its record.
+    pub fn new(sandbox: Arc<Sandbox>, record: ContainerRecord) -> Self {
+        Self {
+            id: record.id.clone(),
+            sandbox,
+            lane: tokio::sync::Mutex::new(()),
+            stopper: Mutex::new(None),
+            sample: Mutex::new(None),
+            record: Mutex::new(record),
+            changed: watch::channel(()).0,
+        }
+    }
+
+    /// A copy of the record.
+    pub fn record(&self) -> ContainerRecord {
+        lock(&self.record).clone()
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        lock(&self.record).state.clone()
+    }
+
+    /// The request.
+    pub fn config(&self) -> Arc<ContainerConfig> {
+        Arc::clone(&lock(&self.record).config)
+    }
+
+    /// Its cgroup: a leaf of its pod's.
+    pub fn leaf(&self, node: &Node) -> Leaf {
+        node.cgroups.pod(&self.sandbox.record().cgroup).leaf(self.id.as_str())
+    }
+
+    /// Changes the record, on disk first. The copy that outlives the boot follows once it is made.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing changed.
+    pub fn change(
+        &self,
+        node: &Node,
+        change: impl FnOnce(&mut ContainerRecord),
+    ) -> Result<(), StoreError> {
+        let mut record = lock(&self.record);
+        let mut next = record.clone();
+        change(&mut next);
+        store::save(&node.layout.container_record(&self.id), &next)?;
+        if !matches!(next.state, State::Creating | State::Starting) {
+            node.durable.save(node.layout.durable_container(&self.id), &next)?;
+        }
+        *record = next;
+        drop(record);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Moves it to the next state, on disk first. `Ok(Err(_))`: the event does not move it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing changed.
+    pub fn step(&self, node: &Node, event: Event) -> Result<Result<(), Refused>, StoreError> {
+        let next = match state::next(&self.state(), event) {
+            Ok(next) => next,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let kind = match &next {
+            State::Created => Some(EventKind::Created),
+            State::Running { .. } => Some(EventKind::Started),
+            State::Exited(_) => Some(EventKind::Stopped),
+            _ => None,
+        };
+        self.change(node, |record| {
+            if matches!(next, State::Exited(_)) {
+                record.kill_at_nanos = None;
+            }
+            record.state = next;
+        })?;
+        if let Some(kind) = kind {
+            node.bus.tell(kind, &self.sandbox.id, Some(&self.id));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Waits until it neither starts nor runs.
+    pub async fn ended(&self) {
+        let mut changed = self.changed.subscribe();
+        while matches!(self.state(), State::Starting | State::Running { .. }) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What the engine tells of it.
+    pub fn view(&self, node: &Node) -> ContainerView {
+        let record = lock(&self.record);
+        let exit = match &record.state {
+            State::Exited(exit) | State::Removing(Some(exit)) => Some(exit),
+            _ => None,
+        };
+        ContainerView {
+            id: record.id.clone(),
+            sandbox: record.sandbox.clone(),
+            config: Arc::clone(&record.config),
+            image_id: record.image_id.clone(),
+            image_ref: record.image_ref.clone(),
+            state: match &record.state {
+                State::Creating | State::Created | State::Starting => ContainerState::Created,
+                State::Running { .. } => ContainerState::Running,
+                State::Exited(_) | State::Removing(_) => ContainerState::Exited,
+            },
+            pid: match &record.state {
+                State::Running { init, .. } => Some(init.pid),
+                _ => None,
+            },
+            created_at_nanos: record.created_at_nanos,
+            started_at_nanos: record.state.started_at_nanos(),
+            finished_at_nanos: exit.map_or(0, |e| e.finished_at_nanos),
+            exit_code: exit.map_or(0, |e| e.code),
+            reason: exit.map_or_else(String::new, |e| e.reason.as_str().to_owned()),
+            message: exit.map_or_else(String::new, |e| e.message.clone()),
+            log_path: record.log_path.clone(),
+            user: record.user.clone(),
+            resources: record.resources.clone(),
+            stop_signal: record.stop_signal.clone(),
+            bundle: node.layout.container(&record.id),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! StartContainer: cgroup, mounts, process.
+
+use super::object::Container;
+use super::state::{Event, Exit, Reason, State};
+use super::{create, log};
+use crate::blocking;
+use crate::cgroups::DeviceRule;
+use crate::clock;
+use crate::error::{AtStep, ErrorKind, StepFailed, chain};
+use crate::node::{Node, kill_and_wait};
+use crate::oci::{self, PodContext, Prepared};
+use crate::shim::client::{ContainerIo, ShimError};
+use crate::sys::process::InitPid;
+use oci_spec::runtime::Spec;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the steps between clone and exec may take.
+const START_WITHIN: Duration = Duration::from_secs(60);
+/// The exit code of a container whose process could not be begun.
+const START_ERROR_CODE: i32 = 128;
+
+/// Starts a container. The caller holds its lane.
+///
+/// # Errors
+/// FailedPrecondition from any state but `Created`, or when the pod is not ready. Any other error
+/// leaves the container `Exited` with 128, `StartError` and the error as its message.
+pub async fn start(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    target: Option<InitPid>,
+) -> Result<(), StepFailed> {
+    if !container.sandbox.is_ready() {
+        return Err(refused("the pod is not ready"));
+    }
+    if container.step(node, Event::Start).at("record the start")?.is_err() {
+        return Err(refused(match container.state() {
+            State::Running { .. } => "it is running already",
+            State::Exited(_) => "it has ended, and a container starts only once",
+            _ => "it is being removed",
+        }));
+    }
+    match begin(node, container, target).await {
+        Ok(init) => {
+            let since_nanos = clock::now_nanos();
+            container
+                .step(node, Event::Began { init, since_nanos })
+                .at("record that the container runs")?
+                .ok();
+            Ok(())
+        }
+        Err(failed) => {
+            tracing::info!(container_id = %container.id, error = chain(&failed), "container did not start");
+            give_up(node, container, &failed).await;
+            Err(failed)
+        }
+    }
+}
+
+fn refused(why: &'static str) -> StepFailed {
+    StepFailed { step: "start", kind: ErrorKind::FailedPrecondition, source: why.into() }
+}
+
+async fn begin(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    target: Option<InitPid>,
+) -> Result<InitPid, StepFailed> {
+    let shim = container.sandbox.shim().ok_or_else(|| refused("the pod's shim is gone"))?;
+    let (work_node, work) = (Arc::clone(node), Arc::clone(container));
+    let (prepared, cgroup, io) =
+        blocking::run_within("prepare the start", create::HOST_PATH_WITHIN, move || {
+            prepare(&work_node, &work, target)
+        })
+        .await
+        .at("prepare the start")??;
+    shim.start_container(&container.id, prepared, io, cgroup, START_WITHIN).await.map_err(|error| {
+        // A step inside the container fails for what the request or the image says.
+        let kind = match &error {
+            ShimError::Step { .. } => ErrorKind::FailedPrecondition,
+            other => other.kind(),
+        };
+        StepFailed { step: "start the container's process", kind, source: Box::new(error) }
+    })
+}
+
+fn prepare(
+    node: &Node,
+    container: &Container,
+    target: Option<InitPid>,
+) -> Result<(Prepared, OwnedFd, ContainerIo), StepFailed> {
+    let record = container.record();
+    let spec = load_spec(node, container)?;
+    let leaf = container.leaf(node);
+    leaf.create().at("create the container's cgroup")?;
+    leaf.apply(&record.resources).at("set the container's limits")?;
+    leaf.set_devices(&device_rules(&spec)?).at("set the container's device rules")?;
+    let rootfs =
+        node.images.mount_snapshot(&container.id).at("mount the container's root file system")?;
+    let pod = PodContext {
+        pause: container.sandbox.record().pause,
+        privileges: node.config.process.privileges,
+        target,
+    };
+    let prepared = oci::prepare(&spec, rootfs, &pod).at("prepare the container's mounts")?;
+    let log = match &record.log_path {
+        Some(path) => Some(log::open(path).at("open the container's log")?.into()),
+        None => None,
+    };
+    let io = ContainerIo { tty: record.config.tty, stdin: record.config.stdin, log };
+    Ok((prepared, leaf.open_fd().at("open the container's cgroup")?, io))
+}
+
+fn device_rules(spec: &Spec) -> Result<Vec<DeviceRule>, StepFailed> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|r| r.devices().clone()).unwrap_or_default();
+    DeviceRule::from_oci(&rules).at("read the container's device rules")
+}
+
+/// The OCI configuration that CreateContainer wrote.
+///
+/// # Errors
+/// When it cannot be read or parsed.
+pub fn load_spec(node: &Node, container: &Container) -> Result<Spec, StepFailed> {
+    let path = node.layout.bundle_config(&container.id);
+    let text = std::fs::read(&path).at("read config.json")?;
+    serde_json::from_slice(&text).map_err(std::io::Error::other).at("parse config.json")
+}
+
+/// Undoes what a failed start made and records the failure.
+async fn give_up(node: &Arc<Node>, container: &Arc<Container>, failed: &StepFailed) {
+    let leaf = container.leaf(node);
+    let removed = blocking::run("remove the container's cgroup", move || {
+        kill_and_wait(&leaf, Duration::from_secs(10))?;
+        leaf.remove().at("remove the container's cgroup")
+    })
+    .await;
+    if let Ok(Err(error)) = removed {
+        tracing::error!(container_id = %container.id, error = chain(&error), "cgroup left behind");
+    }
+    let now = clock::now_nanos();
+    let exit = Exit {
+        code: START_ERROR_CODE,
+        reason: Reason::StartError,
+        message: chain(failed),
+        started_at_nanos: 0,
+        finished_at_nanos: now,
+    };
+    if let Err(error) = container.step(node, Event::Ended(exit)) {
+        tracing::error!(container_id = %container.id, error = chain(&error), "failed start not recorded");
+    }
+}

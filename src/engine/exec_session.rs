@@ -1,0 +1,111 @@
+//! A command in a container with its streams open, for interactive use.
+
+use super::containers::container_error;
+use super::error::EngineError;
+use super::open::Engine;
+use crate::container::exec::{self, Slot};
+use crate::error::{AtStep, ErrorKind, StepFailed};
+use crate::ids::ContainerId;
+use crate::shim::client::{ExecIo, Shim};
+use crate::sys::pipe;
+use std::os::fd::OwnedFd;
+use tokio::sync::oneshot;
+
+/// An open command. Dropping it before [`ExecSession::wait`] has answered kills its whole tree.
+pub struct ExecSession {
+    /// Where its input goes, blocking; `None` without stdin, or with a terminal.
+    pub stdin: Option<OwnedFd>,
+    /// Where its output comes from. With a terminal: the pty, for both directions.
+    pub stdout: OwnedFd,
+    /// Its errors; `None` with a terminal.
+    pub stderr: Option<OwnedFd>,
+    exit: oneshot::Receiver<i32>,
+    slot: Slot,
+    shim: Shim,
+    container: ContainerId,
+    exec_id: String,
+}
+
+impl ExecSession {
+    /// Waits for its end: 0 to 255, 128 + signal; `None` when the pod's shim is gone.
+    pub async fn wait(&mut self) -> Option<i32> {
+        let code = (&mut self.exit).await.ok();
+        self.slot.ended();
+        code
+    }
+
+    /// Sets the terminal's size.
+    ///
+    /// # Errors
+    /// Unavailable when the shim does not answer.
+    pub async fn resize(&self, columns: u16, rows: u16) -> Result<(), EngineError> {
+        self.shim
+            .resize(&self.container, Some(&self.exec_id), columns, rows)
+            .await
+            .at("resize the terminal")
+            .map_err(|f| EngineError::step("Exec", self.container.short(), f))
+    }
+}
+
+impl Engine {
+    /// Starts a command with open streams.
+    ///
+    /// # Errors
+    /// NotFound; Precondition when the container does not run or the command cannot be executed.
+    pub async fn exec_open(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        tty: bool,
+        stdin: bool,
+    ) -> Result<ExecSession, EngineError> {
+        self.ready()?;
+        let container = self.known_container(id)?;
+        let failed = |f| container_error("Exec", &container, f);
+        if command.is_empty() {
+            return Err(EngineError::Invalid("the command is empty".into()));
+        }
+        let gone = || StepFailed {
+            step: "run a command",
+            kind: ErrorKind::FailedPrecondition,
+            source: "the container is not running".into(),
+        };
+        let shim = container.sandbox.shim().ok_or_else(gone).map_err(failed)?;
+        let (streams, io) = if tty { (None, ExecIo::Tty) } else { pipes(stdin).map_err(failed)? };
+        let started = exec::start(&self.node, &container, command, io).await.map_err(failed)?;
+        let (stdin, stdout, stderr) = match (streams, started.terminal) {
+            (Some(streams), _) => (streams.stdin, streams.stdout, Some(streams.stderr)),
+            (None, Some(terminal)) => (None, terminal, None),
+            (None, None) => return Err(failed(gone())),
+        };
+        Ok(ExecSession {
+            stdin,
+            stdout,
+            stderr,
+            exit: started.exit,
+            slot: started.slot,
+            shim,
+            container: container.id.clone(),
+            exec_id: started.exec_id,
+        })
+    }
+}
+
+struct Streams {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+fn pipes(stdin: bool) -> Result<(Option<Streams>, ExecIo), StepFailed> {
+    let (out, stdout) = pipe::pipe().at("make a pipe")?;
+    let (err, stderr) = pipe::pipe().at("make a pipe")?;
+    let (input, keep) = if stdin {
+        let (read, write) = pipe::stdin_pipe().at("make a pipe")?;
+        (Some(read), Some(write))
+    } else {
+        (None, None)
+    };
+    let io = ExecIo::Pipes { stdin: input, stdout: Some(stdout), stderr: Some(stderr) };
+    Ok((Some(Streams { stdin: keep, stdout: out, stderr: err }), io))
+}

@@ -1,0 +1,154 @@
+//! Building the engine, and ending it with the pods left running.
+
+use super::error::EngineError;
+use super::registry::Registry;
+use super::{recover, shim_events};
+use crate::bus::{Bus, EngineEvent};
+use crate::cgroups::Cgroups;
+use crate::cni::Network;
+use crate::config::Config;
+use crate::error::{AtStep, StepFailed};
+use crate::image::Images;
+use crate::node::Node;
+use crate::shim::client::ShimBinaries;
+use crate::store::{Durable, Layout};
+use nix::fcntl::{Flock, FlockArg};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::task::TaskTracker;
+
+/// How long a stop waits for the engine's own tasks.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// The engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) node: Arc<Node>,
+    pub(super) registry: Arc<Registry>,
+    recovered: Arc<AtomicBool>,
+    // Held for the life of the process; the kernel lets go of it at the end.
+    _lock: Arc<Flock<std::fs::File>>,
+}
+
+impl Engine {
+    /// Opens the node's state and starts recovery in the background: until that ends, every verb
+    /// answers [`EngineError::Recovering`].
+    ///
+    /// # Errors
+    /// A folder, the cgroup hierarchy, the network's configuration or the shim's binaries cannot be
+    /// used, or another daemon holds the same state.
+    pub async fn open(config: Arc<Config>) -> Result<Self, EngineError> {
+        Self::build(config).await.map_err(|failed| EngineError::step("open", "the node", failed))
+    }
+
+    async fn build(config: Arc<Config>) -> Result<Self, StepFailed> {
+        let layout = Layout::new(&config.paths.run, &config.paths.state);
+        layout.create().at("create the state folders")?;
+        let lock = take_lock(&layout.lock()).at("take the lock of the state folder")?;
+        let cgroups = Cgroups::open(&config.cgroups).at("open the cgroup hierarchy")?;
+        let network =
+            Network::open(&config.network, &layout, &cgroups).await.at("open the network")?;
+        let images = Images::open(&config.image, &layout).at("open the image store")?;
+        let libexec = libexec(&config);
+        let shims = ShimBinaries::load(&libexec.join("berth-shim"), &libexec.join("berth-pause"))
+            .at("load berth-shim and berth-pause")?;
+        let (shim_events, inbox) = mpsc::unbounded_channel();
+        let durable = Durable::start(layout.state()).at("start the record writer")?;
+        let node = Arc::new(Node {
+            config,
+            layout,
+            cgroups,
+            network,
+            images,
+            shims,
+            shim_events,
+            bus: Bus::default(),
+            durable,
+            tasks: TaskTracker::new(),
+        });
+        let engine = Self {
+            node,
+            registry: Arc::default(),
+            recovered: Arc::default(),
+            _lock: Arc::new(lock),
+        };
+        engine.start(inbox);
+        Ok(engine)
+    }
+
+    fn start(&self, inbox: shim_events::Inbox) {
+        recover::load(self);
+        let engine = self.clone();
+        // Shims tell again what was not acknowledged as soon as they are adopted, and recovery
+        // itself waits for ends; so events are handled from the moment all records are known.
+        self.node.tasks.spawn(async move { shim_events::handle(&engine, inbox).await });
+        let engine = self.clone();
+        self.node.tasks.spawn(async move {
+            recover::recover(&engine).await;
+            engine.recovered.store(true, Ordering::Release);
+            tracing::info!(
+                sandboxes = engine.registry.sandboxes().len(),
+                containers = engine.registry.containers().len(),
+                "state recovered"
+            );
+            crate::failpoint::arm();
+        });
+    }
+
+    /// Whether start-up has finished.
+    ///
+    /// # Errors
+    /// [`EngineError::Recovering`] until then.
+    pub fn ready(&self) -> Result<(), EngineError> {
+        if self.recovered.load(Ordering::Acquire) { Ok(()) } else { Err(EngineError::Recovering) }
+    }
+
+    /// Waits a little for tasks at work, and writes back the durable records. Pods go on.
+    pub async fn shutdown(&self) {
+        self.node.tasks.close();
+        // The event loop and stoppers never end by themselves; nothing they do needs an ending.
+        tokio::time::timeout(END_WITHIN.min(Duration::from_millis(200)), self.node.tasks.wait())
+            .await
+            .ok();
+        let durable = self.node.durable.clone();
+        crate::blocking::run_within("write back the records", END_WITHIN, move || durable.flush())
+            .await
+            .ok();
+    }
+
+    /// Images.
+    pub fn images(&self) -> &Images {
+        &self.node.images
+    }
+
+    /// Every event from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<EngineEvent> {
+        self.node.bus.subscribe()
+    }
+}
+
+fn take_lock(path: &Path) -> std::io::Result<Flock<std::fs::File>> {
+    let file = std::fs::OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            std::io::Error::other(format!("another berth uses it: {} is locked", path.display()))
+        } else {
+            errno.into()
+        }
+    })
+}
+
+/// Where berth-shim and berth-pause are: as configured, beside berth, or in /usr/libexec/berth.
+fn libexec(config: &Config) -> PathBuf {
+    if let Some(path) = &config.paths.libexec {
+        return path.clone();
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+    match beside {
+        Some(folder) if folder.join("berth-shim").exists() => folder,
+        _ => "/usr/libexec/berth".into(),
+    }
+}

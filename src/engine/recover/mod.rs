@@ -1,0 +1,79 @@
+//! Start-up is recovery: load what is recorded, compare it with what runs, finish or undo.
+//!
+//! What makes this legal: the lock of the state folder is held, so no other daemon acts; every
+//! intent is on disk before its first effect; a process is known by boot id, pid and start time,
+//! so nothing of another boot, and no recycled pid, is ever signalled.
+//!
+//! | found | done |
+//! |---|---|
+//! | sandbox of another boot | NOTREADY; its containers EXITED, 255, Unknown, unless they had ended |
+//! | sandbox `Creating` | undone and forgotten |
+//! | sandbox `Ready`, shim answers | adopted |
+//! | sandbox `Ready`, shim gone | pod's cgroup killed, NOTREADY, containers Unknown |
+//! | sandbox `Stopping`, `Removing` | finished |
+//! | container `Creating`, `Removing` | forgotten |
+//! | container `Starting` | as the shim knows it: running, ended, or undone to CREATED |
+//! | container `Running` with a stop | the stop goes on with what is left of its grace |
+
+mod load;
+mod sandbox;
+
+use super::open::Engine;
+use crate::error::chain;
+use crate::ids::{ContainerId, SandboxId};
+use crate::node::kill_and_wait;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+pub(crate) use load::load;
+
+/// Brings every loaded object to a state that verbs can go on from. Goes on past errors and logs them: one broken pod must not keep the
+/// others from being served.
+pub(crate) async fn recover(engine: &Engine) {
+    let mut each = JoinSet::new();
+    for found in engine.registry.sandboxes() {
+        let engine = engine.clone();
+        each.spawn(async move { sandbox::recover(&engine, &found).await });
+    }
+    while let Some(done) = each.join_next().await {
+        if let Err(error) = done {
+            tracing::error!(%error, "recovery of a sandbox was cut off");
+        }
+    }
+    drop_leftovers(engine).await;
+}
+
+/// What belongs to no recorded object: orphaned shims, writable layers, leases, rules.
+async fn drop_leftovers(engine: &Engine) {
+    let node = &engine.node;
+    let live: Vec<SandboxId> = engine.registry.sandboxes().iter().map(|s| s.id.clone()).collect();
+    match node.network.recover(&live).await {
+        Ok(done) if !done.is_empty() => tracing::info!(?done, "network leftovers removed"),
+        Ok(_) => {}
+        Err(error) => tracing::error!(error = chain(&error), "network not recovered"),
+    }
+    let containers: Vec<ContainerId> =
+        engine.registry.containers().iter().map(|c| c.id.clone()).collect();
+    let node = std::sync::Arc::clone(node);
+    let done = crate::blocking::run("remove leftovers", move || {
+        let mut done = node.images.retain_snapshots(&containers);
+        for id in node.cgroups.owned_sandboxes().into_iter().filter(|id| !live.contains(id)) {
+            for leaf in [node.cgroups.helpers(&id), node.cgroups.shim(&id)] {
+                match kill_and_wait(&leaf, Duration::from_secs(10)) {
+                    Ok(()) => drop(leaf.remove()),
+                    Err(error) => {
+                        tracing::error!(sandbox_id = %id, error = chain(&error), "orphan not ended")
+                    }
+                }
+            }
+            done.push(format!("processes of the unknown sandbox {id}"));
+        }
+        done
+    })
+    .await;
+    if let Ok(done) = done
+        && !done.is_empty()
+    {
+        tracing::info!(?done, "leftovers removed");
+    }
+}

@@ -1,0 +1,159 @@
+//! One sandbox and its containers, from what is recorded to what is true.
+
+use crate::blocking;
+use crate::container::object::Container;
+use crate::container::state::{Event, State};
+use crate::container::{exit, remove, stop};
+use crate::engine::open::Engine;
+use crate::engine::shim_events;
+use crate::error::{AtStep, StepFailed, chain};
+use crate::node::kill_and_wait;
+use crate::sandbox::object::Sandbox;
+use crate::sandbox::state::Phase;
+use crate::sandbox::{self, teardown};
+use crate::shim::client::{Adopted, Shim};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Brings one sandbox to a state that verbs can go on from.
+pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
+    let phase = found.phase();
+    let adopted = match phase {
+        Phase::NotReady(_) => None,
+        _ => adopt(engine, found).await,
+    };
+    match phase {
+        Phase::Creating => undo(engine, found).await,
+        Phase::Ready => match adopted {
+            Some(adopted) if adopted.pause.is_some() => take_over(engine, found, &adopted).await,
+            Some(_) => shim_events::lose(engine, found, "pause ended without being asked to").await,
+            None => shim_events::lose(engine, found, "its shim ended without being asked to").await,
+        },
+        Phase::Stopping => {
+            half_made(engine, found).await;
+            let containers = engine.registry.containers_of(&found.id);
+            note(found, sandbox::stop::stop(&engine.node, found, &containers).await);
+        }
+        Phase::NotReady(_) => half_made(engine, found).await,
+        Phase::Removing => {
+            half_made(engine, found).await;
+            if let Err(error) = engine.remove_in_lane(found).await {
+                tracing::error!(sandbox_id = %found.id, error = chain(&error), "removal not finished");
+            }
+        }
+    }
+}
+
+/// The connection to its shim, when that runs.
+async fn adopt(engine: &Engine, found: &Sandbox) -> Option<Adopted> {
+    // The orphaned helpers of the dead daemon first: nothing of theirs may race what comes now.
+    let helpers = engine.node.cgroups.helpers(&found.id);
+    let ended = blocking::run("end orphaned helpers", move || {
+        kill_and_wait(&helpers, Duration::from_secs(10))
+    })
+    .await;
+    if let Ok(Err(error)) = ended {
+        tracing::error!(sandbox_id = %found.id, error = chain(&error), "orphaned helpers not ended");
+    }
+    match Shim::adopt(&found.id, &engine.node.layout, engine.node.shim_events.clone()).await {
+        Ok((shim, adopted)) => {
+            found.set_shim(Some(shim));
+            Some(adopted)
+        }
+        Err(error) => {
+            tracing::debug!(sandbox_id = %found.id, error = chain(&error), "no shim to adopt");
+            None
+        }
+    }
+}
+
+/// A RunPodSandbox that was cut off.
+async fn undo(engine: &Engine, found: &Arc<Sandbox>) {
+    let left = teardown::tear_down(&engine.node, found).await;
+    if left.is_empty() && sandbox::remove::forget(&engine.node, found).await.is_ok() {
+        tracing::info!(sandbox_id = %found.id, "half-made sandbox undone");
+        engine.registry.drop_sandbox(&found.id);
+    } else {
+        let why = format!("it was half-made when berth ended; not undone: {}", left.text());
+        tracing::error!(sandbox_id = %found.id, why, "sandbox kept");
+        found.step(&engine.node, sandbox::state::Event::Failed(why)).ok();
+    }
+}
+
+/// A running pod.
+async fn take_over(engine: &Engine, found: &Arc<Sandbox>, adopted: &Adopted) {
+    half_made(engine, found).await;
+    for container in engine.registry.containers_of(&found.id) {
+        let told = adopted.containers.iter().find(|c| c.0 == container.id);
+        match container.state() {
+            State::Starting => started_or_undone(engine, &container, told).await,
+            State::Running { .. } if told.is_none() => {
+                note(
+                    found,
+                    stop::settle(&engine.node, &container, "its shim does not know it").await,
+                );
+            }
+            State::Running { .. } => stop::resume(&engine.node, &container),
+            _ => {}
+        }
+    }
+}
+
+type Told = (
+    crate::ids::ContainerId,
+    Option<crate::sys::process::InitPid>,
+    Option<crate::shim::ExitRecord>,
+);
+
+/// A StartContainer that was cut off: the shim knows how far it came.
+async fn started_or_undone(engine: &Engine, container: &Arc<Container>, told: Option<&Told>) {
+    let node = &engine.node;
+    let outcome = match told {
+        Some((_, Some(init), _)) => {
+            let since_nanos = crate::clock::now_nanos();
+            container
+                .step(node, Event::Began { init: init.clone(), since_nanos })
+                .map(drop)
+                .at("record that it runs")
+        }
+        Some((_, None, Some(ended))) => exit::record(node, container, ended).await,
+        _ => undo_start(engine, container).await,
+    };
+    if let Err(error) = outcome {
+        tracing::error!(container_id = %container.id, error = chain(&error), "half-made start not settled");
+    }
+}
+
+async fn undo_start(engine: &Engine, container: &Arc<Container>) -> Result<(), StepFailed> {
+    let leaf = container.leaf(&engine.node);
+    blocking::run("undo a start", move || {
+        kill_and_wait(&leaf, Duration::from_secs(10))?;
+        leaf.remove().at("remove the container's cgroup")
+    })
+    .await
+    .at("undo a start")??;
+    if let Some(shim) = container.sandbox.shim() {
+        shim.forget_container(&container.id).await.at("tell the shim")?;
+    }
+    container.step(&engine.node, Event::Undone).at("record that it is as before")?.ok();
+    Ok(())
+}
+
+/// Containers whose creation or removal was cut off.
+async fn half_made(engine: &Engine, found: &Sandbox) {
+    for container in engine.registry.containers_of(&found.id) {
+        if matches!(container.state(), State::Creating | State::Removing(_)) {
+            let forgotten = remove::forget(&engine.node, &container).await;
+            if forgotten.is_ok() {
+                engine.registry.drop_container(&container.id);
+            }
+            note(found, forgotten);
+        }
+    }
+}
+
+fn note(found: &Sandbox, outcome: Result<(), StepFailed>) {
+    if let Err(error) = outcome {
+        tracing::error!(sandbox_id = %found.id, error = chain(&error), "recovery incomplete");
+    }
+}

@@ -1,0 +1,302 @@
+//! The sandbox verbs.
+
+use super::error::EngineError;
+use super::open::Engine;
+use super::registry::{Flight, Holder};
+use super::repeat;
+use super::view::SandboxView;
+use crate::clock;
+use crate::error::{ErrorKind, StepFailed, chain};
+use crate::ids::{SandboxId, random_hex};
+use crate::sandbox::config::{PodNamespace, SandboxConfig};
+use crate::sandbox::object::{Sandbox, SandboxRecord};
+use crate::sandbox::state::{Event, Phase};
+use crate::sandbox::{files, remove, run, stop, sysctl, teardown};
+use crate::{container, store};
+use futures::FutureExt as _;
+use std::sync::Arc;
+
+impl Engine {
+    /// RunPodSandbox. A repeat in flight joins; a finished one whose sandbox is READY returns its id.
+    ///
+    /// # Errors
+    /// NameTaken for the same name with another request or in another state; Invalid; the step that
+    /// failed.
+    pub async fn run_sandbox(
+        &self,
+        config: SandboxConfig,
+        handler: &str,
+    ) -> Result<SandboxId, EngineError> {
+        self.ready()?;
+        self.admit(&config, handler)?;
+        let flight = match self.reserve_sandbox(config, handler)? {
+            Reserved::Finished(id) => return Ok(id),
+            Reserved::Flight(flight) => flight,
+        };
+        let id = flight.await?;
+        SandboxId::parse(&id).map_err(|e| EngineError::Invalid(e.to_string()))
+    }
+
+    /// What can be refused before anything is made.
+    fn admit(&self, config: &SandboxConfig, handler: &str) -> Result<(), EngineError> {
+        if !handler.is_empty() {
+            return Err(EngineError::Invalid(format!(
+                "runtime handler {handler:?} is not configured"
+            )));
+        }
+        sysctl::validate_sysctls(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
+        files::validate_files(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
+        self.node
+            .cgroups
+            .parent_path(config.cgroup_parent.as_deref())
+            .map_err(|e| EngineError::Invalid(chain(&e)))?;
+        if config.namespaces.network == PodNamespace::Pod
+            && let Err(not_ready) = self.node.network.ready()
+        {
+            return Err(EngineError::Precondition(format!(
+                "the network is not ready: {}: {}",
+                not_ready.reason, not_ready.message
+            )));
+        }
+        Ok(())
+    }
+
+    fn reserve_sandbox(
+        &self,
+        config: SandboxConfig,
+        handler: &str,
+    ) -> Result<Reserved, EngineError> {
+        let name = config.metadata.reservation();
+        let request_hash = repeat::request_hash(&(&config, handler));
+        let mut names = self.registry.names();
+        if let Some(holder) = names.get(&name) {
+            return self.repeat_of(holder, &name, &request_hash, &config);
+        }
+        let sandbox = Arc::new(self.new_sandbox(config, handler, &request_hash)?);
+        let flight = self.launch_sandbox(Arc::clone(&sandbox));
+        names.insert(
+            name,
+            Holder { id: sandbox.id.to_string(), request_hash, flight: Some(flight.clone()) },
+        );
+        Ok(Reserved::Flight(flight))
+    }
+
+    fn repeat_of(
+        &self,
+        holder: &Holder,
+        name: &str,
+        request_hash: &str,
+        config: &SandboxConfig,
+    ) -> Result<Reserved, EngineError> {
+        let existing = self.registry.find_sandbox(&holder.id).ok();
+        let same = holder.request_hash == request_hash;
+        if same && let Some(flight) = &holder.flight {
+            return Ok(Reserved::Flight(flight.clone()));
+        }
+        if let Some(sandbox) = existing.as_ref().filter(|s| same && s.is_ready()) {
+            return Ok(Reserved::Finished(sandbox.id.clone()));
+        }
+        let differs = match &existing {
+            Some(_) if same => "it is not ready any more; remove it first".to_owned(),
+            Some(sandbox) => {
+                format!("the requests differ in {}", repeat::differing(&*sandbox.config(), config))
+            }
+            None => "it is being made from another request".to_owned(),
+        };
+        Err(EngineError::NameTaken {
+            what: "sandbox",
+            name: name.to_owned(),
+            id: holder.id.clone(),
+            differs,
+        })
+    }
+
+    /// The object and its intent on disk. Nothing else exists yet.
+    fn new_sandbox(
+        &self,
+        config: SandboxConfig,
+        handler: &str,
+        request_hash: &str,
+    ) -> Result<Sandbox, EngineError> {
+        let subject = subject(&config);
+        let failed = |step, source: Box<dyn std::error::Error + Send + Sync>| {
+            EngineError::step(
+                "RunPodSandbox",
+                &subject,
+                StepFailed { step, kind: ErrorKind::Internal, source },
+            )
+        };
+        let hex = random_hex().map_err(|e| failed("name the sandbox", e.into()))?;
+        let id = SandboxId::parse(&hex).map_err(|e| failed("name the sandbox", e.into()))?;
+        let cgroup = self
+            .node
+            .cgroups
+            .parent_path(config.cgroup_parent.as_deref())
+            .map(|parent| parent.child(id.as_str()))
+            .map_err(|e| EngineError::Invalid(chain(&e)))?;
+        let record = SandboxRecord {
+            id: id.clone(),
+            config: Arc::new(config),
+            handler: handler.to_owned(),
+            request_hash: request_hash.to_owned(),
+            created_at_nanos: clock::now_nanos(),
+            phase: Phase::Creating,
+            cgroup,
+            shim: None,
+            pause: None,
+            ips: Vec::new(),
+            pinned: false,
+        };
+        std::fs::create_dir_all(self.node.layout.exits(&id))
+            .map_err(|e| failed("create the sandbox's folder", e.into()))?;
+        store::save(&self.node.layout.sandbox_record(&id), &record)
+            .map_err(|e| failed("record the sandbox", e.into()))?;
+        Ok(Sandbox::new(record))
+    }
+
+    fn launch_sandbox(&self, sandbox: Arc<Sandbox>) -> Flight {
+        let engine = self.clone();
+        let task = self.node.tasks.spawn(async move {
+            let _order = sandbox.lane.lock().await;
+            engine.registry.add_sandbox(Arc::clone(&sandbox));
+            let id = sandbox.id.to_string();
+            let outcome = run::run(&engine.node, &sandbox).await;
+            match outcome {
+                Ok(()) => {
+                    engine.registry.landed(&id);
+                    Ok(id)
+                }
+                Err(failed) => Err(Arc::new(engine.undo_sandbox(&sandbox, failed).await)),
+            }
+        });
+        async move { task.await.unwrap_or_else(|_| Err(Arc::new(EngineError::CutOff("RunPodSandbox")))) }
+            .boxed()
+            .shared()
+    }
+
+    /// Undoes a failed run. What cannot be undone keeps the sandbox, NOTREADY, for a later removal.
+    async fn undo_sandbox(&self, sandbox: &Sandbox, failed: StepFailed) -> EngineError {
+        let config = sandbox.config();
+        let left = teardown::tear_down(&self.node, sandbox).await;
+        if left.is_empty() && remove::forget(&self.node, sandbox).await.is_ok() {
+            self.registry.drop_sandbox(&sandbox.id);
+        } else {
+            let why = format!("{}; not undone: {}", chain(&failed), left.text());
+            tracing::error!(sandbox_id = %sandbox.id, why, "failed sandbox kept");
+            sandbox.step(&self.node, Event::Failed(why)).ok();
+            self.registry.landed(sandbox.id.as_str());
+        }
+        EngineError::step("RunPodSandbox", &subject(&config), failed)
+    }
+
+    /// StopPodSandbox. An unknown one is stopped already.
+    ///
+    /// # Errors
+    /// Recovering, Ambiguous, or what could not be undone.
+    pub async fn stop_sandbox(&self, id: &str) -> Result<(), EngineError> {
+        self.ready()?;
+        let Some(sandbox) = absent_is_none(self.registry.find_sandbox(id))? else { return Ok(()) };
+        let engine = self.clone();
+        self.owned("StopPodSandbox", async move {
+            let _order = sandbox.lane.lock().await;
+            engine.stop_in_lane(&sandbox).await
+        })
+        .await
+    }
+
+    pub(super) async fn stop_in_lane(&self, sandbox: &Arc<Sandbox>) -> Result<(), EngineError> {
+        let containers = self.registry.containers_of(&sandbox.id);
+        stop::stop(&self.node, sandbox, &containers)
+            .await
+            .map_err(|f| EngineError::step("StopPodSandbox", &subject(&sandbox.config()), f))
+    }
+
+    /// RemovePodSandbox: stops it first when needed. An unknown one is removed already.
+    ///
+    /// # Errors
+    /// Recovering, Ambiguous, or the step that failed.
+    pub async fn remove_sandbox(&self, id: &str) -> Result<(), EngineError> {
+        self.ready()?;
+        let Some(sandbox) = absent_is_none(self.registry.find_sandbox(id))? else { return Ok(()) };
+        let engine = self.clone();
+        self.owned("RemovePodSandbox", async move {
+            let _order = sandbox.lane.lock().await;
+            engine.remove_in_lane(&sandbox).await
+        })
+        .await
+    }
+
+    pub(super) async fn remove_in_lane(&self, sandbox: &Arc<Sandbox>) -> Result<(), EngineError> {
+        if self.registry.sandbox(&sandbox.id).is_none() {
+            return Ok(());
+        }
+        if !matches!(sandbox.phase(), Phase::Removing) {
+            self.stop_in_lane(sandbox).await?;
+        }
+        let failed = |f| EngineError::step("RemovePodSandbox", &subject(&sandbox.config()), f);
+        for container in self.registry.containers_of(&sandbox.id) {
+            container::remove::remove(&self.node, &container).await.map_err(failed)?;
+            self.registry.drop_container(&container.id);
+        }
+        remove::remove(&self.node, sandbox).await.map_err(failed)?;
+        self.registry.drop_sandbox(&sandbox.id);
+        Ok(())
+    }
+
+    /// PodSandboxStatus.
+    ///
+    /// # Errors
+    /// Recovering, NotFound, Ambiguous.
+    pub fn sandbox_status(&self, id: &str) -> Result<SandboxView, EngineError> {
+        self.ready()?;
+        let sandbox = self.registry.find_sandbox(id)?;
+        if sandbox.phase() == Phase::Creating {
+            return Err(EngineError::NotFound { what: "sandbox", id: id.to_owned() });
+        }
+        Ok(sandbox.view(&self.node))
+    }
+
+    /// ListPodSandbox. Sandboxes still being made are not listed: their id is not told yet.
+    ///
+    /// # Errors
+    /// Recovering: never an empty list instead.
+    pub fn list_sandboxes(&self) -> Result<Vec<SandboxView>, EngineError> {
+        self.ready()?;
+        let all = self.registry.sandboxes();
+        Ok(all
+            .iter()
+            .filter(|s| s.phase() != Phase::Creating)
+            .map(|s| s.view(&self.node))
+            .collect())
+    }
+
+    /// Runs a verb in a task of its own, so that it ends also when the caller goes away.
+    pub(super) async fn owned<T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        use tracing::Instrument as _;
+        let task = self.node.tasks.spawn(work.in_current_span());
+        task.await.unwrap_or(Err(EngineError::CutOff(verb)))
+    }
+}
+
+enum Reserved {
+    Finished(SandboxId),
+    Flight(Flight),
+}
+
+/// "Does not exist" is success for stops and removals.
+pub(super) fn absent_is_none<T>(found: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+    match found {
+        Ok(object) => Ok(Some(object)),
+        Err(EngineError::NotFound { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// The pod as people know it.
+pub(super) fn subject(config: &SandboxConfig) -> String {
+    format!("pod {}/{}", config.metadata.namespace, config.metadata.name)
+}

@@ -1,0 +1,123 @@
+//! What shims tell: ends of containers and commands, lost log lines, their own end.
+
+use super::open::Engine;
+use crate::blocking;
+use crate::container::{exit, stop};
+use crate::error::{AtStep, chain};
+use crate::ids::SandboxId;
+use crate::node::kill_and_wait;
+use crate::sandbox::object::Sandbox;
+use crate::sandbox::state::{Event, Phase};
+use crate::shim::client::{Shim, ShimEvent};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a shim may take to tell the ends of killed containers.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where the events of all shims arrive.
+pub(crate) type Inbox = mpsc::UnboundedReceiver<(SandboxId, ShimEvent)>;
+
+/// Handles events for ever. Each is acknowledged after its effect is on disk; a shim keeps what was
+/// not and tells it to the next daemon.
+pub(crate) async fn handle(engine: &Engine, mut inbox: Inbox) {
+    while let Some((id, event)) = inbox.recv().await {
+        let Some(sandbox) = engine.registry.sandbox(&id) else { continue };
+        if let Some(seq) = event.seq() {
+            sandbox.event_begun(seq);
+        }
+        let engine = engine.clone();
+        // In a task each: an end waits for its container's lane, and must hold up no other's.
+        engine.node.clone().tasks.spawn(async move { one(&engine, &sandbox, event).await });
+    }
+}
+
+async fn one(engine: &Engine, sandbox: &Arc<Sandbox>, event: ShimEvent) {
+    let seq = match event {
+        ShimEvent::ContainerExited { seq, id, exit } => {
+            if let Some(container) = engine.registry.container(&id)
+                && let Err(error) = exit::record(&engine.node, &container, &exit).await
+            {
+                tracing::error!(container_id = %id, error = chain(&error), "exit not recorded");
+                return;
+            }
+            seq
+        }
+        ShimEvent::ExecExited { seq, exec_id, code, .. } => {
+            sandbox.exec_ended(&exec_id, code);
+            seq
+        }
+        ShimEvent::LogLost { seq, id, bytes, errno } => {
+            let cause = std::io::Error::from_raw_os_error(errno);
+            tracing::warn!(container_id = %id, bytes, %cause, "log bytes lost");
+            seq
+        }
+        ShimEvent::PauseExited { seq } => {
+            lose(engine, sandbox, "pause ended without being asked to").await;
+            seq
+        }
+        ShimEvent::Disconnected => {
+            disconnected(engine, sandbox).await;
+            return;
+        }
+    };
+    if let Some(shim) = sandbox.shim()
+        && let Err(error) = shim.ack(sandbox.event_done(seq)).await
+    {
+        tracing::debug!(sandbox_id = %sandbox.id, error = chain(&error), "event not acknowledged");
+    }
+}
+
+/// The connection broke. While the shim lives it is taken up again; else its pod is lost with it.
+async fn disconnected(engine: &Engine, sandbox: &Arc<Sandbox>) {
+    if sandbox.phase() != Phase::Ready {
+        return;
+    }
+    let alive = sandbox.record().shim.is_some_and(|shim| shim.alive());
+    if alive {
+        let adopted =
+            Shim::adopt(&sandbox.id, &engine.node.layout, engine.node.shim_events.clone()).await;
+        if let Ok((shim, _)) = adopted {
+            sandbox.set_shim(Some(shim));
+            return;
+        }
+    }
+    lose(engine, sandbox, "its shim ended without being asked to").await;
+}
+
+/// The truth about a pod without a supervisor: its processes are killed, and their ends unknown.
+pub(super) async fn lose(engine: &Engine, sandbox: &Arc<Sandbox>, why: &str) {
+    let _order = sandbox.lane.lock().await;
+    if sandbox.phase() != Phase::Ready {
+        return;
+    }
+    tracing::error!(sandbox_id = %sandbox.id, why, "pod lost");
+    let pod = engine.node.cgroups.pod(&sandbox.record().cgroup);
+    let killed = blocking::run("kill the pod's cgroup", move || {
+        kill_and_wait(&pod, Duration::from_secs(10))
+    })
+    .await
+    .at("kill the pod's cgroup")
+    .and_then(|killed| killed);
+    if let Err(error) = killed {
+        tracing::error!(sandbox_id = %sandbox.id, error = chain(&error), "lost pod not killed");
+    }
+    let containers = engine.registry.containers_of(&sandbox.id);
+    if let Some(shim) = sandbox.shim() {
+        // While the shim lives it tells how its containers ended.
+        let told = futures::future::join_all(containers.iter().map(|c| c.ended()));
+        tokio::time::timeout(TOLD_WITHIN, told).await.ok();
+        shim.shutdown().await.ok();
+    }
+    sandbox.set_shim(None);
+    sandbox.forget_execs();
+    for container in containers {
+        if let Err(error) = stop::settle(&engine.node, &container, why).await {
+            tracing::error!(container_id = %container.id, error = chain(&error), "exit not recorded");
+        }
+    }
+    if let Err(error) = sandbox.step(&engine.node, Event::Lost(why.to_owned())) {
+        tracing::error!(sandbox_id = %sandbox.id, error = chain(&error), "loss not recorded");
+    }
+}

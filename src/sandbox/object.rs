@@ -1,0 +1,208 @@
+//! A sandbox in memory: its record, its shim, and the order of its verbs.
+
+use super::config::SandboxConfig;
+use super::state::{self, Event, Phase, Refused};
+use crate::bus::EventKind;
+use crate::cgroups::CgroupPath;
+use crate::engine::view::SandboxView;
+use crate::ids::SandboxId;
+use crate::lock::lock;
+use crate::node::Node;
+use crate::shim::client::Shim;
+use crate::store::{self, StoreError};
+use crate::sys::process::InitPid;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+
+/// What is known of a sandbox, as it is written to disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SandboxRecord {
+    /// Its id.
+    pub id: SandboxId,
+    /// The request.
+    pub config: Arc<SandboxConfig>,
+    /// The runtime handler; empty: the native executor.
+    pub handler: String,
+    /// A hash of the whole request, to tell a repeat from a clash.
+    pub request_hash: String,
+    /// When it was asked for, Unix nanoseconds.
+    pub created_at_nanos: i64,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+    /// Its shim, once it runs.
+    pub shim: Option<InitPid>,
+    /// Its pause, once it runs.
+    pub pause: Option<InitPid>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Whether its network namespace is pinned below `run/netns`.
+    pub pinned: bool,
+}
+
+/// A sandbox.
+pub struct Sandbox {
+    /// Its id.
+    pub id: SandboxId,
+    /// Orders the verbs that change it; held for the whole of RunPodSandbox, CreateContainer,
+    /// StopPodSandbox and RemovePodSandbox. Never held while waiting for another sandbox's.
+    pub lane: tokio::sync::Mutex<()>,
+    record: Mutex<SandboxRecord>,
+    shim: Mutex<Option<Shim>>,
+    execs: Mutex<HashMap<String, oneshot::Sender<i32>>>,
+    events: Mutex<EventsAtWork>,
+}
+
+/// Events of the shim that are being handled. They are acknowledged in order, handled side by side.
+#[derive(Debug, Default)]
+struct EventsAtWork {
+    open: BTreeSet<u64>,
+    newest_done: u64,
+}
+
+impl Sandbox {
+    /// A sandbox from its record, without a connection to its shim.
+    pub fn new(record: SandboxRecord) -> Self {
+        Self {
+            id: record.id.clone(),
+            lane: tokio::sync::Mutex::new(()),
+            record: Mutex::new(record),
+            shim: Mutex::new(None),
+            execs: Mutex::new(HashMap::new()),
+            events: Mutex::default(),
+        }
+    }
+
+    /// A copy of the record.
+    pub fn record(&self) -> SandboxRecord {
+        lock(&self.record).clone()
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        lock(&self.record).phase.clone()
+    }
+
+    /// Whether containers may be made and started.
+    pub fn is_ready(&self) -> bool {
+        lock(&self.record).phase == Phase::Ready
+    }
+
+    /// The request.
+    pub fn config(&self) -> Arc<SandboxConfig> {
+        Arc::clone(&lock(&self.record).config)
+    }
+
+    /// Changes the record, on disk first. The copy that outlives the boot follows once the sandbox
+    /// has been ready.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing changed.
+    pub fn change(
+        &self,
+        node: &Node,
+        change: impl FnOnce(&mut SandboxRecord),
+    ) -> Result<(), StoreError> {
+        let mut record = lock(&self.record);
+        let mut next = record.clone();
+        change(&mut next);
+        store::save(&node.layout.sandbox_record(&self.id), &next)?;
+        if next.phase != Phase::Creating {
+            node.durable.save(node.layout.durable_sandbox(&self.id), &next)?;
+        }
+        *record = next;
+        Ok(())
+    }
+
+    /// Moves it to the next phase, on disk first. `Ok(Err(_))`: the event does not move it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing changed.
+    pub fn step(&self, node: &Node, event: Event) -> Result<Result<(), Refused>, StoreError> {
+        let next = match state::next(&self.phase(), event) {
+            Ok(next) => next,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let (was_ready, is_ready) = (self.is_ready(), next == Phase::Ready);
+        self.change(node, |record| record.phase = next)?;
+        if is_ready {
+            node.bus.tell(EventKind::Created, &self.id, None);
+            node.bus.tell(EventKind::Started, &self.id, None);
+        } else if was_ready {
+            node.bus.tell(EventKind::Stopped, &self.id, None);
+        }
+        Ok(Ok(()))
+    }
+
+    /// The connection to its shim, while there is one.
+    pub fn shim(&self) -> Option<Shim> {
+        lock(&self.shim).clone()
+    }
+
+    /// Sets or drops the connection.
+    pub fn set_shim(&self, shim: Option<Shim>) {
+        *lock(&self.shim) = shim;
+    }
+
+    /// An event arrived and will be handled.
+    pub fn event_begun(&self, seq: u64) {
+        lock(&self.events).open.insert(seq);
+    }
+
+    /// An event's effect is on disk. Answers up to which one all are: what can be acknowledged.
+    pub fn event_done(&self, seq: u64) -> u64 {
+        let mut events = lock(&self.events);
+        events.open.remove(&seq);
+        events.newest_done = events.newest_done.max(seq);
+        events.open.first().map_or(events.newest_done, |first| first.saturating_sub(1))
+    }
+
+    /// Waits for the exit code of an exec that is about to be started.
+    pub fn expect_exec(&self, exec_id: &str) -> oneshot::Receiver<i32> {
+        let (tell, wait) = oneshot::channel();
+        lock(&self.execs).insert(exec_id.to_owned(), tell);
+        wait
+    }
+
+    /// Tells the exit code of an exec to whoever waits for it.
+    pub fn exec_ended(&self, exec_id: &str, code: i32) {
+        if let Some(tell) = lock(&self.execs).remove(exec_id) {
+            // A caller that went away does not want it any more.
+            tell.send(code).ok();
+        }
+    }
+
+    /// Drops everyone who waits for an exec: the shim is gone.
+    pub fn forget_execs(&self) {
+        lock(&self.execs).clear();
+    }
+
+    /// What the engine tells of it.
+    pub fn view(&self, node: &Node) -> SandboxView {
+        let record = lock(&self.record);
+        let ready = record.phase == Phase::Ready;
+        SandboxView {
+            id: record.id.clone(),
+            config: Arc::clone(&record.config),
+            handler: record.handler.clone(),
+            ready,
+            created_at_nanos: record.created_at_nanos,
+            ips: record.ips.clone(),
+            netns: record.pinned.then(|| node.layout.netns(&record.id)).or_else(|| {
+                let pause = record.pause.as_ref().filter(|_| ready)?;
+                Some(format!("/proc/{}/ns/net", pause.pid).into())
+            }),
+            pause_pid: record.pause.as_ref().filter(|_| ready).map(|p| p.pid),
+            shim_pid: record.shim.as_ref().filter(|_| ready).map(|p| p.pid),
+            cgroup: record.cgroup.to_string(),
+            message: match &record.phase {
+                Phase::NotReady(why) => why.clone(),
+                _ => String::new(),
+            },
+        }
+    }
+}
