@@ -444,7 +444,6 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
     work.step = SpawnStep::Keyring;
     join_keyring()?;
     namespace_settings(work)?;
-    limits(work)?;
     work.step = SpawnStep::Scheduling;
     scheduling(work.spawn.privileges)?;
     work.step = SpawnStep::Directory;
@@ -456,6 +455,8 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     }
     let exec = descriptors(work)?;
+    // After the descriptors, which pass through numbers above what the limit may allow.
+    limits(work)?;
     work.step = SpawnStep::Exec;
     vfork::set_mask(&0, None);
     execute(work, exec)
