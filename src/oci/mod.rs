@@ -25,9 +25,19 @@ pub use crate::shim::wire::{ExecPlan, InitPlan};
 #[cfg(feature = "daemon")]
 mod error;
 #[cfg(feature = "daemon")]
+mod options;
+#[cfg(feature = "daemon")]
+mod plan;
+#[cfg(feature = "daemon")]
 mod prepare;
+#[cfg(feature = "daemon")]
+mod source;
+#[cfg(feature = "daemon")]
+mod sysctl;
+#[cfg(feature = "daemon")]
+mod validate;
 
 #[cfg(feature = "daemon")]
 pub use error::OciError;
 #[cfg(feature = "daemon")]
-pub use prepare::{PodContext, Prepared, prepare, prepare_exec};
+pub use prepare::{PodContext, Prepared, SHM_SOURCE, prepare, prepare_exec};
