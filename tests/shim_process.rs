@@ -2,7 +2,7 @@
 //! `cargo build -p berth-pause --profile pause`.
 
 #![cfg(feature = "daemon")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -44,6 +44,10 @@ fn cgroup_root() -> &'static Path {
 
 impl Pod {
     async fn start() -> Self {
+        Self::start_from(&binaries()).await
+    }
+
+    async fn start_from(programs: &ShimBinaries) -> Self {
         let id = SandboxId::parse(&random_hex().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path().join("run"), folder.path().join("state"));
@@ -54,7 +58,7 @@ impl Pod {
             std::fs::create_dir_all(cgroup.join(name)).unwrap();
         }
         let (events, inbox) = unbounded_channel();
-        let (shim, process) = spawn(&id, &layout, &cgroup, events).await.unwrap();
+        let (shim, process) = spawn(&id, &layout, &cgroup, programs, events).await.unwrap();
         Self { id, layout, cgroup, shim, process, events: inbox, _folder: folder }
     }
 
@@ -129,12 +133,13 @@ async fn spawn(
     id: &SandboxId,
     layout: &Layout,
     cgroup: &Path,
+    programs: &ShimBinaries,
     events: Events,
 ) -> Result<(Shim, InitPid), ShimError> {
     let cgroup = File::open(cgroup.join("shim")).unwrap();
     let request = SpawnShim {
         sandbox: id,
-        binaries: &binaries(),
+        binaries: programs,
         layout,
         cgroup: cgroup.as_fd(),
         oom_score_adj: 0,
@@ -251,7 +256,7 @@ async fn a_shim_that_cannot_start_says_why_and_is_gone() {
     // A file where the folder for exit records is to be.
     std::fs::write(layout.exits(&id), "").unwrap();
     let (events, _inbox) = unbounded_channel();
-    let error = spawn(&id, &layout, &cgroup, events).await.unwrap_err();
+    let error = spawn(&id, &layout, &cgroup, &binaries(), events).await.unwrap_err();
     assert_eq!(error.to_string(), "make the folder for exit records of a shim");
     for name in ["shim", ""] {
         std::fs::remove_dir(cgroup.join(name)).unwrap();
@@ -270,4 +275,40 @@ async fn nobody_answers_for_a_shim_that_is_gone() {
     // A child of another test, between clone and exec, may hold a copy of the listening socket.
     let gone = matches!(error, ShimError::Connect(_) | ShimError::Disconnected("hello"));
     assert!(gone, "{error}");
+}
+
+/// Private memory in KiB as the budget counts it.
+fn private_kib(pid: i32) -> u64 {
+    read(pid, "smaps_rollup")
+        .lines()
+        .filter(|l| l.starts_with("Private_") || l.starts_with("Swap:"))
+        .map(|l| l.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+#[tokio::test]
+async fn ten_pods_stay_in_the_memory_budget() {
+    if std::env::var_os("BERTH_TEST_SHIM").is_none() {
+        eprintln!("skipped: set BERTH_TEST_SHIM to the shim as it is shipped");
+        return;
+    }
+    // One copy of the programs for all, as in the daemon.
+    let programs = binaries();
+    let (mut shims, mut pauses, mut pods) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..10 {
+        let pod = Pod::start_from(&programs).await;
+        pauses.push(pod.start_pause().await);
+        pods.push(pod);
+    }
+    for (pod, pause) in pods.iter().zip(&pauses) {
+        shims.push((private_kib(pod.process.pid), private_kib(pause.pid)));
+    }
+    shims.sort_unstable();
+    let (shim, pause) = shims[5];
+    eprintln!("private memory: shim {shim} KiB, pause {pause} KiB of {shims:?}");
+    assert!(shim < 200, "shim: {shim} KiB");
+    assert!(pause < 16, "pause: {pause} KiB");
+    for pod in pods {
+        pod.end().await;
+    }
 }
