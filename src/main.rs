@@ -1,2 +1,67 @@
-//! .
-fn main() {}
+//! `berth`: the daemon and the command line. Reads arguments and environment once, here.
+
+use anyhow::Context as _;
+use berth::config::{self, Loaded, Overrides};
+use berth::ctl::args::{CheckArgs, Cli, Command, ServeArgs};
+use berth::{ctl, daemon, telemetry};
+use clap::Parser as _;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The most worker threads: RPCs are short, and blocking work has threads of its own.
+const MAX_WORKERS: usize = 4;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            use io::Write as _;
+            // There is nowhere else to tell a failed write to stderr.
+            writeln!(io::stderr(), "berth: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Serve(args) => serve(&cli, args),
+        Command::Config => {
+            ctl::config::print(&load(&cli, &ServeArgs::default())?, &mut io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check(args) => check(&cli, args),
+    }
+}
+
+fn load(cli: &Cli, args: &ServeArgs) -> anyhow::Result<Loaded> {
+    let overrides = Overrides { log_level: args.log_level.clone(), log_json: args.log_json };
+    Ok(config::load(cli.config.as_deref(), &overrides)?)
+}
+
+fn serve(cli: &Cli, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(load(cli, args)?.config);
+    let journal_stream = std::env::var_os("JOURNAL_STREAM");
+    telemetry::init(&config.log, journal_stream.as_deref())?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(MAX_WORKERS))
+        .thread_name("berth")
+        .enable_all()
+        .build()
+        .context("start the worker threads")?;
+    runtime.block_on(daemon::serve(config))?;
+    // What is left are tasks whose callers have gone; a hung host path must not hold the stop.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(cli: &Cli, args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let loaded = load(cli, &ServeArgs::default())?;
+    let report = ctl::check::run(&loaded.config);
+    let mut out = io::stdout().lock();
+    ctl::check::print(&report, args.json, &mut out).context("write the report")?;
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,6 +1,28 @@
 //! The wire: CRI v1 over gRPC. Foreign types (prost, tonic) stay in this folder.
+//!
+//! A request passes [`server`] (socket, [`authority`] filter, [`instrument`]), a service
+//! (`runtime_service`, `image_service`), the [`gate`] to the engine, and is turned into berth's own
+//! types by `from_proto`; the reply is made by `to_proto`, an error by `status`.
 
+mod authority;
+mod events;
+mod from_proto;
+mod gate;
+mod image_service;
+mod instrument;
+mod list_filter;
 pub mod proto;
+mod routes;
+mod runtime_service;
+mod server;
+mod status;
+mod to_proto;
 
 #[cfg(test)]
 mod descriptor_tests;
+#[cfg(test)]
+mod wire_tests;
+
+pub use gate::EngineGate;
+pub use routes::routes;
+pub use server::{MAX_REQUEST_BYTES, ServerError, Socket};

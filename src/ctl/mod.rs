@@ -1,3 +1,6 @@
 //! The command line.
 
+pub mod args;
+pub mod check;
+pub mod config;
 pub mod pod;

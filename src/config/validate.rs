@@ -1,0 +1,157 @@
+//! Values that have the right type and still cannot be meant.
+
+use super::{ConfigError, Loaded};
+use std::path::Path;
+use tracing_subscriber::EnvFilter;
+
+/// The longest path that fits `sockaddr_un` with its terminating zero (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+/// The longest interface name (IFNAMSIZ less the terminating zero).
+const MAX_INTERFACE: usize = 15;
+/// The smallest MTU that IPv6 allows; IPv4 alone would allow less, and nobody means it.
+const MIN_MTU: u32 = 1280;
+const MAX_MTU: u32 = 65_535;
+/// The kernel's ceiling of RLIMIT_NOFILE (fs.nr_open) when nobody raised it.
+const MAX_NOFILE: u64 = 1_048_576;
+
+/// Checks every value of the loaded configuration.
+///
+/// # Errors
+/// The first value that cannot be.
+pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
+    paths(loaded)?;
+    let c = &loaded.config;
+    let check = Check { loaded };
+    let socket = c.server.socket.as_os_str().len();
+    check.that(
+        socket <= MAX_SOCKET_PATH,
+        "server.socket",
+        c.server.socket.display(),
+        "longer than 107 bytes",
+    )?;
+    let drain = c.server.drain_seconds;
+    check.that(drain <= 3600, "server.drain_seconds", drain, "more than an hour")?;
+    let (soft, hard) = (c.process.nofile_soft, c.process.nofile_hard);
+    check.that(soft >= 16, "process.nofile_soft", soft, "too few for any program")?;
+    check.that(soft <= hard, "process.nofile_soft", soft, "more than process.nofile_hard")?;
+    check.that(
+        hard <= MAX_NOFILE,
+        "process.nofile_hard",
+        hard,
+        "more than the kernel's 1048576",
+    )?;
+    let timeout = c.network.cni_timeout_seconds;
+    check.that(
+        (1..=3600).contains(&timeout),
+        "network.cni_timeout_seconds",
+        timeout,
+        "not 1 to 3600",
+    )?;
+    let bridge = &c.network.bridge;
+    let fits = (1..=MAX_INTERFACE).contains(&bridge.len())
+        && bridge.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && !bridge.starts_with('.');
+    check.that(
+        fits,
+        "network.bridge",
+        bridge,
+        "not an interface name of 1 to 15 letters and digits",
+    )?;
+    let mtu = c.network.mtu;
+    check.that((MIN_MTU..=MAX_MTU).contains(&mtu), "network.mtu", mtu, "not 1280 to 65535")?;
+    let subnet = c.network.subnet;
+    check.that(subnet.prefix_len() <= 29, "network.subnet", subnet, "fewer than six addresses")?;
+    if let Some(subnet) = c.network.subnet6 {
+        let prefix = subnet.prefix_len();
+        check.that(prefix <= 124, "network.subnet6", subnet, "fewer than sixteen addresses")?;
+    }
+    let layers = c.image.parallel_layers;
+    check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
+    let level = &c.log.level;
+    let filter = EnvFilter::try_new(crate::telemetry::directives(level));
+    check.that(
+        !level.is_empty() && filter.is_ok(),
+        "log.level",
+        level,
+        "no level or tracing filter",
+    )
+}
+
+fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
+    let c = &loaded.config;
+    let check = Check { loaded };
+    let mut paths = vec![
+        ("server.socket", &c.server.socket),
+        ("paths.run", &c.paths.run),
+        ("paths.state", &c.paths.state),
+        ("cgroups.root", &c.cgroups.root),
+        ("network.cni_conf_dir", &c.network.cni_conf_dir),
+    ];
+    paths.extend(c.paths.libexec.as_ref().map(|p| ("paths.libexec", p)));
+    paths.extend(c.network.cni_bin_dirs.iter().map(|p| ("network.cni_bin_dirs", p)));
+    for (key, path) in paths {
+        check.that(plain(path), key, path.display(), "not an absolute path without '..'")?;
+    }
+    Ok(())
+}
+
+fn plain(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|c| c == std::path::Component::ParentDir)
+}
+
+struct Check<'a> {
+    loaded: &'a Loaded,
+}
+
+impl Check<'_> {
+    fn that(
+        &self,
+        holds: bool,
+        key: &'static str,
+        value: impl ToString,
+        reason: &'static str,
+    ) -> Result<(), ConfigError> {
+        if holds {
+            return Ok(());
+        }
+        let origin = self.loaded.origin(key).to_string();
+        Err(ConfigError::Value { key, value: value.to_string(), origin, reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::{Overrides, merge};
+
+    #[test]
+    fn each_impossible_value_is_refused_by_its_key() {
+        for (text, key) in [
+            ("[server]\nsocket = \"berth.sock\"", "server.socket"),
+            ("[server]\ndrain_seconds = 99999", "server.drain_seconds"),
+            ("[paths]\nstate = \"/var/../etc\"", "paths.state"),
+            ("[paths]\nlibexec = \"here\"", "paths.libexec"),
+            ("[process]\nnofile_soft = 1", "process.nofile_soft"),
+            ("[process]\nnofile_soft = 600000", "process.nofile_soft"),
+            ("[process]\nnofile_hard = 9999999", "process.nofile_hard"),
+            ("[network]\ncni_timeout_seconds = 0", "network.cni_timeout_seconds"),
+            ("[network]\ncni_bin_dirs = [\"/a\", \"b\"]", "network.cni_bin_dirs"),
+            ("[network]\nbridge = \"a-very-long-name\"", "network.bridge"),
+            ("[network]\nbridge = \"a/b\"", "network.bridge"),
+            ("[network]\nmtu = 100", "network.mtu"),
+            ("[network]\nsubnet = \"10.0.0.0/30\"", "network.subnet"),
+            ("[network]\nsubnet6 = \"fd00::/127\"", "network.subnet6"),
+            ("[image]\nparallel_layers = 0", "image.parallel_layers"),
+            ("[log]\nlevel = \"berth=lots\"", "log.level"),
+            ("[log]\nlevel = \"loud\"", "log.level"),
+        ] {
+            let result = merge(&[("/c".into(), text.into())], &Overrides::default());
+            let message = result.expect_err(key).to_string();
+            assert!(message.starts_with(&format!("{key} = ")), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_possible() {
+        merge(&[], &Overrides::default()).unwrap();
+    }
+}

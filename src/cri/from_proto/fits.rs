@@ -1,0 +1,36 @@
+//! What a container may ask for depends on the sandbox that it is for.
+
+use super::RequestError;
+use crate::sandbox::config::{PodNamespace, SandboxConfig};
+
+/// What a container's request says about things that its sandbox has decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Whose network.
+    pub(crate) network: PodNamespace,
+    /// Whose IPC.
+    pub(crate) ipc: PodNamespace,
+    /// Whether it is privileged.
+    pub(crate) privileged: bool,
+}
+
+/// Refuses what the sandbox does not allow. A container that names the pod's namespaces in a pod
+/// that uses the host's gets the pod's choice, as in every runtime: POD is also what an empty
+/// request says.
+pub(crate) fn check_fit(asked: Asked, sandbox: &SandboxConfig) -> Result<(), RequestError> {
+    let field = "config.linux.security_context";
+    if asked.privileged && !sandbox.privileged {
+        let reason = "the sandbox is not privileged";
+        return Err(RequestError::invalid(format!("{field}.privileged"), reason));
+    }
+    for (name, asked, has) in [
+        ("network", asked.network, sandbox.namespaces.network),
+        ("ipc", asked.ipc, sandbox.namespaces.ipc),
+    ] {
+        if (asked, has) == (PodNamespace::Node, PodNamespace::Pod) {
+            let field = format!("{field}.namespace_options.{name}");
+            return Err(RequestError::invalid(field, "NODE, but the sandbox has its own"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! Requests as berth's own types: all validation of what comes over the wire.
+//!
+//! Every field is either carried over, or known to ask for nothing, or refused by its name: as
+//! INVALID_ARGUMENT when no version could honour it, as UNIMPLEMENTED when this one does not.
+//!
+//! * [`error`]: what a refusal says; [`text`]: names, paths, strings;
+//! * [`sandbox`], [`container`], [`mounts`], [`security`], [`resources`], [`signal`], [`image`]: the
+//!   requests;
+//! * [`fits`]: what a container may ask for in its sandbox.
+
+mod container;
+mod error;
+mod fits;
+mod image;
+mod mounts;
+mod resources;
+mod sandbox;
+mod security;
+mod signal;
+mod text;
+
+#[cfg(test)]
+mod container_tests;
+#[cfg(test)]
+mod sandbox_tests;
+
+pub(crate) use container::container_config;
+pub(crate) use error::RequestError;
+pub(crate) use fits::check_fit;
+pub(crate) use image::{image_name, pull_credentials};
+pub(crate) use resources::update_resources;
+pub(crate) use sandbox::sandbox_config;
+pub(crate) use signal::signal_number;
+pub(crate) use text::{command, grace, handler, id, timeout};

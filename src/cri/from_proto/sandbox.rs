@@ -1,0 +1,220 @@
+//! RunPodSandbox's configuration.
+//!
+//! Settings of the sandbox's own process (user, groups, read-only root) are checked and then ask
+//! for nothing: pause is a page of code from a sealed memory file, with no image, no root file
+//! system and no capability to lose.
+
+use super::RequestError;
+use super::resources::resources;
+use super::security::{pid_mode, refuse_selinux, refuse_userns, shared_mode};
+use super::text::{absolute, group_ids, line, name, string, user_id};
+use crate::cri::proto;
+use crate::sandbox::config::{
+    DnsConfig, PidNamespace, PodNamespace, PortMapping, Protocol, SandboxConfig, SandboxMetadata,
+    SandboxNamespaces,
+};
+use std::net::IpAddr;
+
+/// The kernel's longest hostname (uname(2)).
+const MAX_HOSTNAME: usize = 64;
+
+/// A validated sandbox; `field` is where the configuration stands in its request.
+pub(crate) fn sandbox_config(
+    field: &str,
+    config: Option<proto::PodSandboxConfig>,
+) -> Result<SandboxConfig, RequestError> {
+    let config = config.ok_or_else(|| RequestError::missing(field))?;
+    let at = |name: &str| format!("{field}.{name}");
+    if config.windows.is_some() {
+        return Err(RequestError::unimplemented(at("windows"), "Windows pods are"));
+    }
+    let linux = config.linux.unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    pause_settings(&at("linux.security_context"), &security)?;
+    let part = |name: &str, r: Option<&proto::LinuxContainerResources>| {
+        r.map(|r| resources(&at(name), r)).transpose()
+    };
+    Ok(SandboxConfig {
+        metadata: metadata(&at("metadata"), config.metadata)?,
+        hostname: hostname(&at("hostname"), &config.hostname)?,
+        log_directory: match config.log_directory.as_str() {
+            "" => None,
+            path => Some(absolute(&at("log_directory"), path)?),
+        },
+        dns: dns(&at("dns_config"), config.dns_config)?,
+        port_mappings: port_mappings(&at("port_mappings"), &config.port_mappings)?,
+        labels: config.labels,
+        annotations: config.annotations,
+        cgroup_parent: cgroup_parent(&at("linux.cgroup_parent"), &linux.cgroup_parent)?,
+        namespaces: namespaces(
+            &at("linux.security_context.namespace_options"),
+            security.namespace_options,
+        )?,
+        privileged: security.privileged,
+        sysctls: sysctls(&at("linux.sysctls"), linux.sysctls)?,
+        overhead: part("linux.overhead", linux.overhead.as_ref())?,
+        resources: part("linux.resources", linux.resources.as_ref())?,
+    })
+}
+
+fn metadata(
+    field: &str,
+    metadata: Option<proto::PodSandboxMetadata>,
+) -> Result<SandboxMetadata, RequestError> {
+    let metadata = metadata.ok_or_else(|| RequestError::missing(field))?;
+    Ok(SandboxMetadata {
+        name: name(&format!("{field}.name"), &metadata.name)?,
+        uid: name(&format!("{field}.uid"), &metadata.uid)?,
+        namespace: name(&format!("{field}.namespace"), &metadata.namespace)?,
+        attempt: metadata.attempt,
+    })
+}
+
+fn hostname(field: &str, hostname: &str) -> Result<String, RequestError> {
+    let letters = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if hostname.len() > MAX_HOSTNAME {
+        return Err(RequestError::invalid(field, format!("longer than {MAX_HOSTNAME} bytes")));
+    }
+    if !hostname.bytes().all(letters) {
+        return Err(RequestError::invalid(field, format!("{hostname:?} is not a host name")));
+    }
+    Ok(hostname.to_owned())
+}
+
+/// Empty settings stand for the host's, as with other runtimes.
+fn dns(field: &str, dns: Option<proto::DnsConfig>) -> Result<Option<DnsConfig>, RequestError> {
+    let Some(dns) = dns else { return Ok(None) };
+    let words = |name: &str, list: Vec<String>| -> Result<Vec<String>, RequestError> {
+        for (index, word) in list.iter().enumerate() {
+            let field = format!("{field}.{name}[{index}]");
+            line(&field, word)?;
+            if word.is_empty() || word.contains(char::is_whitespace) {
+                return Err(RequestError::invalid(field, format!("{word:?} is not one word")));
+            }
+        }
+        Ok(list)
+    };
+    let dns = DnsConfig {
+        servers: words("servers", dns.servers)?,
+        searches: words("searches", dns.searches)?,
+        options: words("options", dns.options)?,
+    };
+    Ok((dns != DnsConfig::default()).then_some(dns))
+}
+
+/// Mappings without a host port forward nothing and are left out.
+fn port_mappings(
+    field: &str,
+    mappings: &[proto::PortMapping],
+) -> Result<Vec<PortMapping>, RequestError> {
+    let mut made = Vec::new();
+    for (index, mapping) in mappings.iter().enumerate() {
+        let at = |name: &str| format!("{field}[{index}].{name}");
+        let protocol = match proto::Protocol::try_from(mapping.protocol) {
+            Ok(proto::Protocol::Tcp) => Protocol::Tcp,
+            Ok(proto::Protocol::Udp) => Protocol::Udp,
+            Ok(proto::Protocol::Sctp) => Protocol::Sctp,
+            Err(_) => return Err(RequestError::unknown(at("protocol"), mapping.protocol)),
+        };
+        let container_port = port(&at("container_port"), mapping.container_port)?;
+        let host_ip = match mapping.host_ip.as_str() {
+            "" => None,
+            text => Some(text.parse::<IpAddr>().map_err(|_| {
+                RequestError::invalid(at("host_ip"), format!("{text:?} is not an address"))
+            })?),
+        };
+        if mapping.host_port != 0 {
+            let host_port = port(&at("host_port"), mapping.host_port)?;
+            // 0.0.0.0 and :: stand for every address, as no address does.
+            let host_ip = host_ip.filter(|ip| !ip.is_unspecified());
+            made.push(PortMapping { protocol, container_port, host_port, host_ip });
+        }
+    }
+    Ok(made)
+}
+
+fn port(field: &str, number: i32) -> Result<u16, RequestError> {
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| RequestError::invalid(field, format!("{number} is not 1 to 65535")))
+}
+
+/// The driver decides what a parent may look like; here it only has to stay where it is put.
+fn cgroup_parent(field: &str, parent: &str) -> Result<Option<String>, RequestError> {
+    if parent.is_empty() {
+        return Ok(None);
+    }
+    if parent.split('/').any(|part| part == "..") {
+        return Err(RequestError::invalid(field, format!("{parent:?} contains '..'")));
+    }
+    line(field, parent).map(Some)
+}
+
+fn namespaces(
+    field: &str,
+    options: Option<proto::NamespaceOption>,
+) -> Result<SandboxNamespaces, RequestError> {
+    let options = options.unwrap_or_default();
+    refuse_userns(&format!("{field}.userns_options"), options.userns_options.as_ref())?;
+    let pid = pid_mode(field, &options)?;
+    if let PidNamespace::Target(_) = pid {
+        let reason = "TARGET is for containers alone";
+        return Err(RequestError::invalid(format!("{field}.pid"), reason));
+    }
+    let network: PodNamespace = shared_mode(&format!("{field}.network"), options.network)?;
+    let ipc = shared_mode(&format!("{field}.ipc"), options.ipc)?;
+    Ok(SandboxNamespaces { network, ipc, pid })
+}
+
+fn sysctls(
+    field: &str,
+    sysctls: std::collections::BTreeMap<String, String>,
+) -> Result<std::collections::BTreeMap<String, String>, RequestError> {
+    for (name, value) in &sysctls {
+        let field = format!("{field}[{name:?}]");
+        let letters = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+        if name.is_empty() || !name.bytes().all(letters) || name.contains("..") {
+            return Err(RequestError::invalid(field, "not a kernel parameter"));
+        }
+        string(&field, value)?;
+    }
+    Ok(sysctls)
+}
+
+/// Checks what is said of the sandbox's own process.
+#[expect(deprecated, reason = "older kubelets send the deprecated field")]
+fn pause_settings(
+    field: &str,
+    security: &proto::LinuxSandboxSecurityContext,
+) -> Result<(), RequestError> {
+    let at = |name: &str| format!("{field}.{name}");
+    if let Some(user) = &security.run_as_user {
+        user_id(&at("run_as_user"), user.value)?;
+    }
+    if let Some(group) = &security.run_as_group {
+        user_id(&at("run_as_group"), group.value)?;
+    }
+    group_ids(&at("supplemental_groups"), &security.supplemental_groups)?;
+    let policy = security.supplemental_groups_policy;
+    proto::SupplementalGroupsPolicy::try_from(policy)
+        .map_err(|_| RequestError::unknown(at("supplemental_groups_policy"), policy))?;
+    refuse_selinux(&at("selinux_options"), security.selinux_options.as_ref())?;
+    // A kubelet asks for RuntimeDefault for every sandbox. Pause calls nothing that a default
+    // profile forbids; a profile of the node's own would have to be loaded.
+    for (name, profile) in [("seccomp", &security.seccomp), ("apparmor", &security.apparmor)] {
+        let kind = profile.as_ref().map(proto::SecurityProfile::profile_type);
+        if kind == Some(proto::security_profile::ProfileType::Localhost) {
+            let what = "profiles of the node's own for sandboxes are";
+            return Err(RequestError::unimplemented(at(name), what));
+        }
+    }
+    let old = security.seccomp_profile_path.as_str();
+    if security.seccomp.is_none()
+        && !matches!(old, "" | "unconfined" | "runtime/default" | "docker/default")
+    {
+        let what = "profiles of the node's own for sandboxes are";
+        return Err(RequestError::unimplemented(at("seccomp_profile_path"), what));
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! ImageService: convert, ask the image store, convert.
+
+use super::from_proto::{RequestError, image_name, pull_credentials};
+use super::gate::EngineGate;
+use super::instrument::about;
+use super::proto;
+use super::proto::image_service_server::ImageService;
+use super::status::unimplemented;
+use super::to_proto;
+use crate::blocking;
+use crate::error::ErrorKind;
+use crate::image::{ImageError, Images};
+use std::collections::BTreeMap;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// What a kubelet looks for at the beginning of a message (`ErrRegistryUnavailable`).
+const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
+
+/// The service; a thin shell over the image store.
+pub(super) struct ImageShell {
+    gate: EngineGate,
+}
+
+impl ImageShell {
+    pub(super) fn new(gate: EngineGate) -> Self {
+        Self { gate }
+    }
+
+    fn images(&self) -> Result<&Images, Status> {
+        Ok(self.gate.engine()?.images())
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for ImageShell {
+    async fn list_images(
+        &self,
+        request: Request<proto::ListImagesRequest>,
+    ) -> Answer<proto::ListImagesResponse> {
+        let images = self.images()?;
+        let wanted = request.into_inner().filter.and_then(|f| f.image).unwrap_or_default().image;
+        let found = match wanted.as_str() {
+            "" => images.list(),
+            name => images.find(name)?.into_iter().collect(),
+        };
+        let images = found.iter().map(to_proto::image).collect();
+        Ok(Response::new(proto::ListImagesResponse { images }))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<proto::ImageStatusRequest>,
+    ) -> Answer<proto::ImageStatusResponse> {
+        let images = self.images()?;
+        let request = request.into_inner();
+        let name = named(request.image)?;
+        let image = images.find(&name)?;
+        let info = match &image {
+            Some(image) if request.verbose => to_proto::image_info(image),
+            _ => BTreeMap::new(),
+        };
+        let image = image.as_ref().map(to_proto::image);
+        Ok(Response::new(proto::ImageStatusResponse { image, info }))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<proto::PullImageRequest>,
+    ) -> Answer<proto::PullImageResponse> {
+        let images = self.images()?;
+        let request = request.into_inner();
+        let name = named(request.image)?;
+        let auth = pull_credentials("auth", request.auth)?;
+        let id = images.pull(&name, auth, None).await.map_err(pull_failed)?;
+        Ok(Response::new(proto::PullImageResponse { image_ref: to_proto::tagged_id(&id) }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<proto::RemoveImageRequest>,
+    ) -> Answer<proto::RemoveImageResponse> {
+        let images = self.images()?;
+        let name = named(request.into_inner().image)?;
+        match images.remove(&name).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(Response::new(proto::RemoveImageResponse {})),
+        }
+    }
+
+    async fn image_fs_info(
+        &self,
+        _: Request<proto::ImageFsInfoRequest>,
+    ) -> Answer<proto::ImageFsInfoResponse> {
+        let images = self.images()?.clone();
+        let usage = blocking::run("measure the image store", move || images.fs_info())
+            .await
+            .map_err(ImageError::from)??;
+        // Writable layers lie on the file system of the images.
+        let usage = vec![to_proto::filesystem(&usage)];
+        Ok(Response::new(proto::ImageFsInfoResponse {
+            container_filesystems: usage.clone(),
+            image_filesystems: usage,
+        }))
+    }
+
+    type StreamImagesStream = BoxStream<proto::StreamImagesResponse>;
+
+    async fn stream_images(
+        &self,
+        _: Request<proto::StreamImagesRequest>,
+    ) -> Answer<Self::StreamImagesStream> {
+        Err(unimplemented("StreamImages"))
+    }
+}
+
+fn named(image: Option<proto::ImageSpec>) -> Result<String, RequestError> {
+    let name = image_name("image", &image.unwrap_or_default())?;
+    about("image", &name);
+    Ok(name)
+}
+
+/// A registry that cannot be reached gets the words by which a kubelet tells it from other causes.
+fn pull_failed(error: ImageError) -> Status {
+    let unavailable = error.kind() == ErrorKind::Unavailable;
+    let status = Status::from(error);
+    if unavailable {
+        Status::new(status.code(), format!("{REGISTRY_UNAVAILABLE}: {}", status.message()))
+    } else {
+        status
+    }
+}

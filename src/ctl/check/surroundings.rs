@@ -1,0 +1,98 @@
+//! What else runs here: another owner of the socket, other runtimes, limits, labels.
+
+use super::report::{Finding, Report};
+use crate::config::Config;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// Other runtimes that a kubelet may be pointed at.
+const OTHERS: [(&str, &str); 2] =
+    [("containerd", "/run/containerd/containerd.sock"), ("cri-o", "/run/crio/crio.sock")];
+/// Descriptors that a full node needs: a few a pod, and a listing of each.
+const ENOUGH_FILES: u64 = 65_536;
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    report.add(socket(&config.server.socket));
+    let running = |(_, path): &&(&str, &str)| UnixStream::connect(path).is_ok();
+    let others: Vec<&str> = OTHERS.iter().filter(running).map(|(name, _)| *name).collect();
+    report.add(other_runtimes(&others));
+    // berth serves CRI on its socket alone; host ports of pods are no listeners of its own.
+    report.add(Finding::ok("ports", "none needed by berth"));
+    let files = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    report.add(open_files(files.map_or(0, |(_, hard)| hard)));
+    report.add(selinux(Path::new("/sys/fs/selinux/enforce").exists()));
+}
+
+fn socket(path: &Path) -> Finding {
+    const NAME: &str = "socket";
+    let shown = path.display();
+    match UnixStream::connect(path) {
+        Ok(_) => Finding::warn(
+            NAME,
+            format!("{shown} is served already"),
+            "stop that daemon before you start another one, or set server.socket",
+        ),
+        Err(e)
+            if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+        {
+            Finding::ok(NAME, format!("{shown} is free"))
+        }
+        Err(e) => Finding::fail(
+            NAME,
+            format!("{shown}: {e}"),
+            "remove what is there, or set server.socket to another path",
+        ),
+    }
+}
+
+fn other_runtimes(running: &[&str]) -> Finding {
+    const NAME: &str = "other runtimes";
+    if running.is_empty() {
+        return Finding::ok(NAME, "none");
+    }
+    let remedy = "no conflict; but only one of them should serve the kubelet";
+    Finding::warn(NAME, format!("{} runs", running.join(", ")), remedy)
+}
+
+fn open_files(hard: u64) -> Finding {
+    let found = format!("up to {hard}");
+    if hard >= ENOUGH_FILES {
+        Finding::ok("open files", found)
+    } else {
+        Finding::warn("open files", found, "set LimitNOFILE=1048576 in berth's unit")
+    }
+}
+
+fn selinux(enabled: bool) -> Finding {
+    if enabled {
+        let remedy = "pods that ask for a label are refused; others run unlabelled";
+        Finding::warn("selinux", "enabled, which this version does not support", remedy)
+    } else {
+        Finding::ok("selinux", "off")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_served_socket_is_told_and_a_stale_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        assert_eq!(socket(&path).verdict, Verdict::Ok);
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(socket(&path).verdict, Verdict::Warn);
+        drop(listener);
+        assert_eq!(socket(&path).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn few_descriptors_and_other_runtimes_are_warnings() {
+        assert_eq!(open_files(1024).verdict, Verdict::Warn);
+        assert_eq!(open_files(1 << 20).verdict, Verdict::Ok);
+        assert_eq!(other_runtimes(&["containerd"]).verdict, Verdict::Warn);
+    }
+}
