@@ -125,6 +125,11 @@ impl Network {
         let inner = Arc::clone(&self.inner);
         blocking::run("close the network", move || inner.close()).await?
     }
+
+    /// Whether this id is the network's own, for helpers of no pod.
+    pub fn owns(&self, id: &SandboxId) -> bool {
+        self.inner.node == *id
+    }
 }
 
 impl Inner {

@@ -59,9 +59,6 @@ fn prepare(
         .at("resolve the container's user")?;
     drop(rootfs);
     make_missing_sources(&config).at("create a missing mount source")?;
-    if let Some(path) = &container.record().log_path {
-        log::open(path).at("open the container's log")?;
-    }
     let leaf = sandbox.cgroup.child(container.id.as_str());
     let spec = spec::build(&SpecInputs {
         sandbox: &sandbox.config,
@@ -81,6 +78,9 @@ fn prepare(
     let json = serde_json::to_vec(&spec).map_err(std::io::Error::other).at("encode config.json")?;
     crate::store::replace(&node.layout.bundle_config(&container.id), &json)
         .at("write config.json")?;
+    if let Some(path) = &container.record().log_path {
+        log::open(path).at("open the container's log")?;
+    }
     container
         .change(node, |r| r.user = Some((user.uid, user.gid, user.additional_gids.clone())))
         .at("record the container's user")

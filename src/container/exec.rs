@@ -61,11 +61,33 @@ impl Drop for Slot {
     }
 }
 
-/// Starts a command in a running container.
+/// Starts a command in a running container. A caller that goes away while the command starts gets
+/// nothing, and neither does the command: it is killed as soon as it is there.
 ///
 /// # Errors
 /// FailedPrecondition when the container does not run, or the command cannot be executed.
 pub async fn start(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    command: Vec<String>,
+    io: ExecIo,
+) -> Result<Started, StepFailed> {
+    let (work_node, work) = (Arc::clone(node), Arc::clone(container));
+    let (tell, told) = oneshot::channel();
+    node.tasks.spawn(async move {
+        // Not wanted any more: what was started is dropped here, and its slot kills it.
+        drop(tell.send(begin(&work_node, &work, command, io).await));
+    });
+    told.await.unwrap_or_else(|_| {
+        Err(StepFailed {
+            step: "start the command",
+            kind: ErrorKind::Unavailable,
+            source: "berth is shutting down".into(),
+        })
+    })
+}
+
+async fn begin(
     node: &Arc<Node>,
     container: &Arc<Container>,
     command: Vec<String>,
@@ -96,9 +118,12 @@ pub async fn start(
         Ok((init, terminal)) => Ok(Started { exec_id, init, exit, slot, terminal }),
         Err(error) => {
             container.sandbox.exec_ended(&exec_id, -1);
-            slot.ended();
             let kind = match &error {
-                ShimError::Step { .. } => ErrorKind::FailedPrecondition,
+                ShimError::Step { .. } => {
+                    // It never ran. After any other error it may, and the slot kills it.
+                    slot.ended();
+                    ErrorKind::FailedPrecondition
+                }
                 other => other.kind(),
             };
             Err(StepFailed { step: "start the command", kind, source: Box::new(error) })

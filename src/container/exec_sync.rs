@@ -8,7 +8,7 @@ use crate::node::Node;
 use crate::shim::client::ExecIo;
 use crate::sys::pipe;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
@@ -29,25 +29,31 @@ pub async fn exec_sync(
     command: Vec<String>,
     limit: Option<Duration>,
 ) -> Result<ExecOutput, StepFailed> {
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     let (out, stdout) = pipe::pipe().at("make a pipe")?;
     let (err, stderr) = pipe::pipe().at("make a pipe")?;
     let io = ExecIo::Pipes { stdin: None, stdout: Some(stdout), stderr: Some(stderr) };
-    let mut started = exec::start(node, container, command, io).await?;
-    let run = collect(&mut started, out, err);
-    let ended = match limit {
-        Some(limit) => tokio::time::timeout(limit, run).await,
-        None => Ok(run.await),
+    let too_late = || StepFailed {
+        step: "wait for the command",
+        kind: ErrorKind::DeadlineExceeded,
+        source: "it did not end in time and was killed".into(),
     };
-    if let Ok(output) = ended {
-        started.slot.ended();
-        output
-    } else {
-        started.slot.kill();
-        Err(StepFailed {
-            step: "wait for the command",
-            kind: ErrorKind::DeadlineExceeded,
-            source: "it did not end in time and was killed".into(),
-        })
+    // A start that takes too long is dropped, and with it what it started.
+    let mut started =
+        until(deadline, exec::start(node, container, command, io)).await.ok_or_else(too_late)??;
+    let output = until(deadline, collect(&mut started, out, err)).await.ok_or_else(too_late)??;
+    started.slot.ended();
+    Ok(output)
+}
+
+/// The outcome of `work`, or `None` at the deadline.
+async fn until<T>(
+    deadline: Option<tokio::time::Instant>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -95,30 +101,39 @@ impl Stream {
     /// Waits for more and takes it.
     async fn read(&mut self) -> io::Result<()> {
         self.pipe.readable().await?;
-        self.take().map(drop)
-    }
-
-    /// Takes what is there now.
-    fn drain(&mut self) -> io::Result<()> {
-        while self.open && self.take()? {}
+        let mut chunk = vec![0u8; CHUNK_BYTES];
+        match self.pipe.try_read(&mut chunk) {
+            Ok(0) => self.open = false,
+            Ok(n) => self.keep(&chunk, n),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
         Ok(())
     }
 
-    /// One read; whether there may be more.
-    fn take(&mut self) -> io::Result<bool> {
-        let mut chunk = [0u8; CHUNK_BYTES];
-        match self.pipe.try_read(&mut chunk) {
-            Ok(0) => {
-                self.open = false;
-                Ok(false)
+    /// Takes what is there now, but no more than a pipe holds: that is all that the command can
+    /// have left, and a child of it may go on writing. Reads the descriptor itself, because the
+    /// runtime does not know yet that a pipe it never waited for is readable.
+    fn drain(&mut self) -> io::Result<()> {
+        let mut left = pipe::capacity(self.pipe.as_fd());
+        let mut chunk = vec![0u8; CHUNK_BYTES];
+        while self.open && left > 0 {
+            match nix::unistd::read(&self.pipe, &mut chunk) {
+                Ok(0) => self.open = false,
+                Ok(n) => {
+                    left = left.saturating_sub(n);
+                    self.keep(&chunk, n);
+                }
+                Err(nix::errno::Errno::EAGAIN) => break,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
-            Ok(n) => {
-                let room = KEEP_BYTES.saturating_sub(self.kept.len());
-                self.kept.extend(chunk.iter().take(n.min(room)));
-                Ok(true)
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
         }
+        Ok(())
+    }
+
+    fn keep(&mut self, chunk: &[u8], read: usize) {
+        let room = KEEP_BYTES.saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(chunk.get(..read.min(room)).unwrap_or_default());
     }
 }

@@ -29,7 +29,7 @@ pub async fn record(
 ) -> Result<(), StepFailed> {
     let _order = container.lane.lock().await;
     let state = container.state();
-    if !matches!(state, State::Starting | State::Running { .. }) {
+    if !matches!(state, State::Starting { .. } | State::Running { .. }) {
         return Ok(());
     }
     let leaf = container.leaf(node);

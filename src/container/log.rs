@@ -3,12 +3,10 @@
 use super::object::Container;
 use crate::blocking;
 use crate::error::{AtStep, ErrorKind, StepFailed};
-use crate::node::Node;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Opens a log for appending; it and its folder are made when missing. Mode 0640: logs are read by
 /// root and by log agents in root's group.
@@ -33,24 +31,22 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// FailedPrecondition when the container does not run, and then no file is made.
-pub async fn reopen(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), StepFailed> {
+pub async fn reopen(container: &Container) -> Result<(), StepFailed> {
     let not_running = || StepFailed {
         step: "reopen the log",
         kind: ErrorKind::FailedPrecondition,
         source: "the container is not running".into(),
     };
-    let _order = container.lane.lock().await;
     if !matches!(container.state(), super::state::State::Running { .. }) {
         return Err(not_running());
     }
     let Some(path) = container.record().log_path else { return Ok(()) };
     let shim = container.sandbox.shim().ok_or_else(not_running)?;
+    // Not in the container's lane: a log path that hangs must not hold up a stop.
     let file =
         blocking::run_within("open the log", super::create::HOST_PATH_WITHIN, move || open(&path))
             .await
             .at("open the log")?
             .at("open the log")?;
-    tracing::debug!(container_id = %container.id, "log reopened");
-    let _ = node;
     shim.reopen_log(&container.id, file.into()).await.at("hand the log to the shim")
 }

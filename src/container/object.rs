@@ -117,17 +117,11 @@ impl Container {
         node: &Node,
         change: impl FnOnce(&mut ContainerRecord),
     ) -> Result<(), StoreError> {
-        let mut record = lock(&self.record);
-        let mut next = record.clone();
-        change(&mut next);
-        store::save(&node.layout.container_record(&self.id), &next)?;
-        if !matches!(next.state, State::Creating | State::Starting) {
-            node.durable.save(node.layout.durable_container(&self.id), &next)?;
-        }
-        *record = next;
-        drop(record);
-        self.changed.send_replace(());
-        Ok(())
+        self.replace(node, |record| {
+            change(record);
+            Ok(())
+        })
+        .map(drop)
     }
 
     /// Moves it to the next state, on disk first. `Ok(Err(_))`: the event does not move it.
@@ -135,32 +129,51 @@ impl Container {
     /// # Errors
     /// [`StoreError`]: nothing changed.
     pub fn step(&self, node: &Node, event: Event) -> Result<Result<(), Refused>, StoreError> {
-        let next = match state::next(&self.state(), event) {
-            Ok(next) => next,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let kind = match &next {
-            State::Created => Some(EventKind::Created),
-            State::Running { .. } => Some(EventKind::Started),
-            State::Exited(_) => Some(EventKind::Stopped),
-            _ => None,
-        };
-        self.change(node, |record| {
-            if matches!(next, State::Exited(_)) {
+        let mut kind = None;
+        let moved = self.replace(node, |record| {
+            record.state = state::next(&record.state, event)?;
+            kind = match &record.state {
+                State::Created => Some(EventKind::Created),
+                State::Running { .. } => Some(EventKind::Started),
+                State::Exited(_) => Some(EventKind::Stopped),
+                _ => None,
+            };
+            if matches!(record.state, State::Exited(_)) {
                 record.kill_at_nanos = None;
             }
-            record.state = next;
+            Ok(())
         })?;
-        if let Some(kind) = kind {
+        if let (Ok(()), Some(kind)) = (moved, kind) {
             node.bus.tell(kind, &self.sandbox.id, Some(&self.id));
         }
+        Ok(moved)
+    }
+
+    /// Reads, decides and writes under one lock: two changes never start from the same record.
+    fn replace(
+        &self,
+        node: &Node,
+        change: impl FnOnce(&mut ContainerRecord) -> Result<(), Refused>,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        let mut record = lock(&self.record);
+        let mut next = record.clone();
+        if let Err(refused) = change(&mut next) {
+            return Ok(Err(refused));
+        }
+        store::save(&node.layout.container_record(&self.id), &next)?;
+        if !matches!(next.state, State::Creating | State::Starting { .. }) {
+            node.durable.save(node.layout.durable_container(&self.id), &next)?;
+        }
+        *record = next;
+        drop(record);
+        self.changed.send_replace(());
         Ok(Ok(()))
     }
 
     /// Waits until it neither starts nor runs.
     pub async fn ended(&self) {
         let mut changed = self.changed.subscribe();
-        while matches!(self.state(), State::Starting | State::Running { .. }) {
+        while matches!(self.state(), State::Starting { .. } | State::Running { .. }) {
             if changed.changed().await.is_err() {
                 return;
             }
@@ -181,7 +194,9 @@ impl Container {
             image_id: record.image_id.clone(),
             image_ref: record.image_ref.clone(),
             state: match &record.state {
-                State::Creating | State::Created | State::Starting => ContainerState::Created,
+                State::Creating | State::Created | State::Starting { .. } => {
+                    ContainerState::Created
+                }
                 State::Running { .. } => ContainerState::Running,
                 State::Exited(_) | State::Removing(_) => ContainerState::Exited,
             },

@@ -34,7 +34,11 @@ pub async fn start(
     if !container.sandbox.is_ready() {
         return Err(refused("the pod is not ready"));
     }
-    if container.step(node, Event::Start).at("record the start")?.is_err() {
+    if container
+        .step(node, Event::Start { at_nanos: clock::now_nanos() })
+        .at("record the start")?
+        .is_err()
+    {
         return Err(refused(match container.state() {
             State::Running { .. } => "it is running already",
             State::Exited(_) => "it has ended, and a container starts only once",
@@ -44,10 +48,14 @@ pub async fn start(
     match begin(node, container, target).await {
         Ok(init) => {
             let since_nanos = clock::now_nanos();
-            container
+            let recorded = container
                 .step(node, Event::Began { init, since_nanos })
-                .at("record that the container runs")?
-                .ok();
+                .at("record that the container runs");
+            if let Err(failed) = recorded {
+                // What is not in the books must not run.
+                give_up(node, container, &failed).await;
+                return Err(failed);
+            }
             Ok(())
         }
         Err(failed) => {

@@ -78,7 +78,10 @@ pub enum State {
     /// Ready to start.
     Created,
     /// StartContainer is at work.
-    Starting,
+    Starting {
+        /// Since when, Unix nanoseconds: the time of a start whose end was cut off.
+        since_nanos: i64,
+    },
     /// Its process runs.
     Running {
         /// Its first process.
@@ -96,7 +99,7 @@ impl State {
     /// When its process began, Unix nanoseconds; 0: not yet, or never.
     pub fn started_at_nanos(&self) -> i64 {
         match self {
-            Self::Running { since_nanos, .. } => *since_nanos,
+            Self::Starting { since_nanos } | Self::Running { since_nanos, .. } => *since_nanos,
             Self::Exited(exit) | Self::Removing(Some(exit)) => exit.started_at_nanos,
             _ => 0,
         }
@@ -109,7 +112,10 @@ pub enum Event {
     /// All steps of CreateContainer succeeded.
     Made,
     /// StartContainer was asked for.
-    Start,
+    Start {
+        /// When, Unix nanoseconds.
+        at_nanos: i64,
+    },
     /// A start was cut off before its process began, and undone.
     Undone,
     /// Its process began.
@@ -142,12 +148,12 @@ pub fn next(state: &State, event: Event) -> Result<State, Refused> {
     use State::{Created, Creating, Exited, Removing, Running, Starting};
     match (state, event) {
         (Creating, Event::Made) => Ok(Created),
-        (Created, Event::Start) => Ok(Starting),
-        (Starting, Event::Undone) => Ok(Created),
-        (Starting, Event::Began { init, since_nanos }) => Ok(Running { init, since_nanos }),
+        (Created, Event::Start { at_nanos }) => Ok(Starting { since_nanos: at_nanos }),
+        (Starting { .. }, Event::Undone) => Ok(Created),
+        (Starting { .. }, Event::Began { init, since_nanos }) => Ok(Running { init, since_nanos }),
         (Running { .. }, Event::Began { .. }) => Err(Refused::AlreadySo),
         // Created and Starting end without having begun when their pod is lost or stopped.
-        (Created | Starting | Running { .. }, Event::Ended(exit)) => Ok(Exited(exit)),
+        (Created | Starting { .. } | Running { .. }, Event::Ended(exit)) => Ok(Exited(exit)),
         // The first verdict stands: a repeated exit event changes no exit code.
         (Exited(_) | Removing(_), Event::Ended(_)) => Err(Refused::AlreadySo),
         (Creating | Created, Event::Remove) => Ok(Removing(None)),
@@ -177,13 +183,13 @@ mod tests {
         let init = InitPid { pid: 7, start_time: 1, boot_id: "b".into() };
         let running = State::Running { init, since_nanos: 5 };
         assert_eq!(next(&running, Event::Remove), Err(Refused::NotAllowed));
-        assert_eq!(next(&running, Event::Start), Err(Refused::NotAllowed));
+        assert_eq!(next(&running, Event::Start { at_nanos: 9 }), Err(Refused::NotAllowed));
     }
 
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(Event::Made),
-            Just(Event::Start),
+            Just(Event::Start { at_nanos: 2 }),
             Just(Event::Undone),
             (1..9i32).prop_map(|pid| Event::Began {
                 init: InitPid { pid, start_time: 1, boot_id: "b".into() },

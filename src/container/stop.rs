@@ -11,7 +11,7 @@ use crate::blocking;
 use crate::clock;
 use crate::error::{AtStep, StepFailed, chain};
 use crate::lock::lock;
-use crate::node::Node;
+use crate::node::{Node, kill_and_wait};
 use crate::sys::process;
 use crate::sys::process::InitPid;
 use std::os::fd::AsFd as _;
@@ -25,7 +25,8 @@ const KILL_EVERY: Duration = Duration::from_millis(500);
 /// How long a StopContainer waits for a killed process before it says that it is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(110);
 
-/// Stops a container: returns when its exit is recorded. Not running: success.
+/// Stops a container: returns when its exit is recorded. Not running: success. The caller has waited
+/// for a start in flight, so one found `Starting` was not recorded to its end; it is killed.
 ///
 /// # Errors
 /// DeadlineExceeded when the kernel cannot end the process; the stopper goes on.
@@ -34,16 +35,34 @@ pub async fn stop(
     container: &Arc<Container>,
     grace: Duration,
 ) -> Result<(), StepFailed> {
-    let State::Running { init, .. } = container.state() else { return Ok(()) };
+    let init = match container.state() {
+        State::Running { init, .. } => init,
+        State::Starting { .. } => return kill_and_settle(node, container).await,
+        _ => return Ok(()),
+    };
     ask(node, container, init, grace).at("record the stop")?;
-    match tokio::time::timeout(grace + STUCK_AFTER, container.ended()).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err(StepFailed {
+    tokio::select! {
+        () = container.ended() => Ok(()),
+        // Nobody is left to tell the end.
+        () = container.sandbox.shim_gone() => kill_and_settle(node, container).await,
+        () = tokio::time::sleep(grace + STUCK_AFTER) => Err(StepFailed {
             step: "wait for the container's processes",
             kind: crate::error::ErrorKind::DeadlineExceeded,
             source: "they were killed but the kernel does not end them".into(),
         }),
     }
+}
+
+/// Ends a container whose end no shim will tell.
+async fn kill_and_settle(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), StepFailed> {
+    let leaf = container.leaf(node);
+    blocking::run("kill the container", move || {
+        kill_and_wait(&leaf, Duration::from_secs(10))?;
+        leaf.remove().at("remove the container's cgroup")
+    })
+    .await
+    .at("kill the container")??;
+    settle(node, container, "its end was not seen").await
 }
 
 /// Begins a stop, or gives the one at work less time.
@@ -118,6 +137,7 @@ async fn run_stopper(
         let at = *deadline.borrow_and_update();
         tokio::select! {
             () = container.ended() => return,
+            () = container.sandbox.shim_gone() => return,
             () = tokio::time::sleep_until(at) => break,
             // Moved forward: look at it again.
             changed = deadline.changed() => if changed.is_err() { break },
@@ -162,7 +182,7 @@ pub async fn settle(
 ) -> Result<(), StepFailed> {
     let _order = container.lane.lock().await;
     let state = container.state();
-    if matches!(state, State::Running { .. } | State::Starting) {
+    if matches!(state, State::Running { .. } | State::Starting { .. }) {
         // The shim may have written how it ended before it went.
         let exit = super::exit::written(node, container)
             .unwrap_or_else(|| Exit::unknown(state.started_at_nanos(), clock::now_nanos(), why));

@@ -10,7 +10,7 @@ use crate::cgroups::Resources;
 use crate::clock;
 use crate::container::config::ContainerConfig;
 use crate::container::object::{Container, ContainerRecord};
-use crate::container::state::State;
+use crate::container::state::{Event, State};
 use crate::container::{create, exec_sync, log, remove, start, stop, update};
 use crate::error::{ErrorKind, StepFailed, chain};
 use crate::ids::{ContainerId, random_hex};
@@ -82,11 +82,16 @@ impl Engine {
             return Ok(Reserved::Flight(flight.clone()));
         }
         let existing = self.registry.find_container(&holder.id).ok();
-        if let Some(made) = existing.as_ref().filter(|c| same && c.state() == State::Created) {
+        if let Some(made) = existing
+            .as_ref()
+            .filter(|c| same && c.state() == State::Created && c.sandbox.is_ready())
+        {
             return Ok(Reserved::Finished(made.id.clone()));
         }
         let differs = match &existing {
-            Some(_) if same => "it is not in the state CREATED any more".to_owned(),
+            Some(_) if same => {
+                "it, or its pod, is not in the state that the request made".to_owned()
+            }
             Some(made) => {
                 format!("the requests differ in {}", repeat::differing(&*made.config(), config))
             }
@@ -176,6 +181,7 @@ impl Engine {
         std::fs::create_dir_all(self.node.layout.container(&id))
             .map_err(|e| failed("create the container's folder", e.into()))?;
         store::save(&self.node.layout.container_record(&id), &record)
+            .inspect_err(|_| drop(std::fs::remove_dir_all(self.node.layout.container(&id))))
             .map_err(|e| failed("record the container", e.into()))?;
         Ok(Container::new(Arc::clone(&admitted.sandbox), record))
     }
@@ -203,14 +209,20 @@ impl Engine {
                     Ok(id)
                 }
                 Err(failed) => {
-                    if let Err(left) = remove::forget(&engine.node, &container).await {
-                        tracing::error!(
-                            container_id = id,
-                            error = chain(&left),
-                            "failed container not undone"
-                        );
+                    match remove::forget(&engine.node, &container).await {
+                        Ok(()) => engine.registry.drop_container(&container.id),
+                        Err(left) => {
+                            // Kept, so that its removal, or its pod's, tries again.
+                            let error = chain(&left);
+                            tracing::error!(
+                                container_id = id,
+                                error,
+                                "failed container not undone"
+                            );
+                            container.step(&engine.node, Event::Remove).ok();
+                            engine.registry.landed(&id);
+                        }
                     }
-                    engine.registry.drop_container(&container.id);
                     Err(Arc::new(container_error("CreateContainer", &container, failed)))
                 }
             }
@@ -329,9 +341,8 @@ impl Engine {
     pub async fn reopen_log(&self, id: &str) -> Result<(), EngineError> {
         self.ready()?;
         let container = self.known_container(id)?;
-        let node = Arc::clone(&self.node);
         self.owned("ReopenContainerLog", async move {
-            log::reopen(&node, &container)
+            log::reopen(&container)
                 .await
                 .map_err(|f| container_error("ReopenContainerLog", &container, f))
         })

@@ -11,7 +11,7 @@ use crate::error::{AtStep, StepFailed};
 use crate::image::Images;
 use crate::node::Node;
 use crate::shim::client::ShimBinaries;
-use crate::store::{Durable, Layout};
+use crate::store::{Durable, Layout, StoreError};
 use nix::fcntl::{Flock, FlockArg};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,19 +75,19 @@ impl Engine {
             recovered: Arc::default(),
             _lock: Arc::new(lock),
         };
-        engine.start(inbox);
+        engine.start(inbox).at("load the records")?;
         Ok(engine)
     }
 
-    fn start(&self, inbox: shim_events::Inbox) {
-        recover::load(self);
+    fn start(&self, inbox: shim_events::Inbox) -> Result<(), StoreError> {
+        let all_read = recover::load(self)?;
         let engine = self.clone();
         // Shims tell again what was not acknowledged as soon as they are adopted, and recovery
         // itself waits for ends; so events are handled from the moment all records are known.
         self.node.tasks.spawn(async move { shim_events::handle(&engine, inbox).await });
         let engine = self.clone();
         self.node.tasks.spawn(async move {
-            recover::recover(&engine).await;
+            recover::recover(&engine, all_read).await;
             engine.recovered.store(true, Ordering::Release);
             tracing::info!(
                 sandboxes = engine.registry.sandboxes().len(),
@@ -96,6 +96,7 @@ impl Engine {
             );
             crate::failpoint::arm();
         });
+        Ok(())
     }
 
     /// Whether start-up has finished.

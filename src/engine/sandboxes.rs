@@ -150,6 +150,7 @@ impl Engine {
         std::fs::create_dir_all(self.node.layout.exits(&id))
             .map_err(|e| failed("create the sandbox's folder", e.into()))?;
         store::save(&self.node.layout.sandbox_record(&id), &record)
+            .inspect_err(|_| drop(std::fs::remove_dir_all(self.node.layout.sandbox(&id))))
             .map_err(|e| failed("record the sandbox", e.into()))?;
         Ok(Sandbox::new(record))
     }

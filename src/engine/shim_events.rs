@@ -2,19 +2,26 @@
 
 use super::open::Engine;
 use crate::blocking;
+use crate::container::object::Container;
 use crate::container::{exit, stop};
 use crate::error::{AtStep, chain};
 use crate::ids::SandboxId;
 use crate::node::kill_and_wait;
 use crate::sandbox::object::Sandbox;
 use crate::sandbox::state::{Event, Phase};
-use crate::shim::client::{Shim, ShimEvent};
+use crate::shim::ExitRecord;
+use crate::shim::client::{Adopted, Shim, ShimEvent};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long a shim may take to tell the ends of killed containers.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// The longest pause between two tries to record an end.
+const RETRY_AT_MOST: Duration = Duration::from_secs(10);
+/// How long a living shim may leave a connection unanswered: longer than a start takes.
+const ADOPT_WITHIN: Duration = Duration::from_secs(120);
 
 /// Where the events of all shims arrive.
 pub(crate) type Inbox = mpsc::UnboundedReceiver<(SandboxId, ShimEvent)>;
@@ -36,11 +43,8 @@ pub(crate) async fn handle(engine: &Engine, mut inbox: Inbox) {
 async fn one(engine: &Engine, sandbox: &Arc<Sandbox>, event: ShimEvent) {
     let seq = match event {
         ShimEvent::ContainerExited { seq, id, exit } => {
-            if let Some(container) = engine.registry.container(&id)
-                && let Err(error) = exit::record(&engine.node, &container, &exit).await
-            {
-                tracing::error!(container_id = %id, error = chain(&error), "exit not recorded");
-                return;
+            if let Some(container) = engine.registry.container(&id) {
+                record_exit(engine, &container, &exit).await;
             }
             seq
         }
@@ -54,6 +58,7 @@ async fn one(engine: &Engine, sandbox: &Arc<Sandbox>, event: ShimEvent) {
             seq
         }
         ShimEvent::PauseExited { seq } => {
+            let _order = sandbox.lane.lock().await;
             lose(engine, sandbox, "pause ended without being asked to").await;
             seq
         }
@@ -69,26 +74,56 @@ async fn one(engine: &Engine, sandbox: &Arc<Sandbox>, event: ShimEvent) {
     }
 }
 
+/// Records an end, however long the disk refuses it: a full /run must not cost an exit code.
+async fn record_exit(engine: &Engine, container: &Arc<Container>, ended: &ExitRecord) {
+    let mut pause = Duration::from_millis(100);
+    while let Err(error) = exit::record(&engine.node, container, ended).await {
+        tracing::error!(container_id = %container.id, error = chain(&error), "exit not recorded yet");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_AT_MOST);
+    }
+}
+
 /// The connection broke. While the shim lives it is taken up again; else its pod is lost with it.
 async fn disconnected(engine: &Engine, sandbox: &Arc<Sandbox>) {
-    if sandbox.phase() != Phase::Ready {
+    // Whoever waits for the shim, a stop among them, learns of it before the lane is free.
+    sandbox.set_shim(None);
+    let _order = sandbox.lane.lock().await;
+    if sandbox.phase() != Phase::Ready || sandbox.shim().is_some() {
         return;
     }
-    let alive = sandbox.record().shim.is_some_and(|shim| shim.alive());
-    if alive {
-        let adopted =
-            Shim::adopt(&sandbox.id, &engine.node.layout, engine.node.shim_events.clone()).await;
-        if let Ok((shim, _)) = adopted {
-            sandbox.set_shim(Some(shim));
-            return;
-        }
+    if adopt(engine, sandbox).await.is_none() {
+        lose(engine, sandbox, "its shim ended without being asked to").await;
     }
-    lose(engine, sandbox, "its shim ended without being asked to").await;
+}
+
+/// Connects to the sandbox's shim for as long as that lives, within reason.
+pub(crate) async fn adopt(engine: &Engine, sandbox: &Sandbox) -> Option<Adopted> {
+    let give_up = tokio::time::Instant::now() + ADOPT_WITHIN;
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let node = &engine.node;
+        match Shim::adopt(&sandbox.id, &node.layout, node.shim_events.clone()).await {
+            Ok((shim, adopted)) => {
+                sandbox.set_shim(Some(shim));
+                return Some(adopted);
+            }
+            Err(error) => {
+                let lives = sandbox.record().shim.is_some_and(|shim| shim.alive());
+                tracing::debug!(sandbox_id = %sandbox.id, lives, error = chain(&error), "shim not adopted");
+                if !lives || tokio::time::Instant::now() > give_up {
+                    return None;
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
 }
 
 /// The truth about a pod without a supervisor: its processes are killed, and their ends unknown.
+/// The caller holds its lane.
 pub(super) async fn lose(engine: &Engine, sandbox: &Arc<Sandbox>, why: &str) {
-    let _order = sandbox.lane.lock().await;
     if sandbox.phase() != Phase::Ready {
         return;
     }

@@ -2,8 +2,9 @@
 
 use crate::sys;
 use crate::sys::path::c_path;
+use crate::sys::process::InitPid;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,18 +16,23 @@ pub fn path_of(pid: i32) -> PathBuf {
 /// The namespace of a process, held open.
 ///
 /// # Errors
-/// ENOENT when the process is gone.
-pub fn open(pid: i32) -> io::Result<OwnedFd> {
-    std::fs::File::open(path_of(pid)).map(OwnedFd::from)
+/// ENOENT when the process is gone, also when its pid belongs to another one by now.
+pub fn open(process: &InitPid) -> io::Result<OwnedFd> {
+    let namespace = std::fs::File::open(path_of(process.pid))?;
+    if process.alive() {
+        return Ok(namespace.into());
+    }
+    Err(io::Error::from_raw_os_error(libc::ENOENT))
 }
 
-/// Bind mounts the namespace of a process onto `path`.
+/// Bind mounts an open namespace onto `path`.
 ///
 /// # Errors
 /// The errno of open(2) or mount(2).
-pub fn pin(pid: i32, path: &Path) -> io::Result<()> {
+pub fn pin(namespace: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
     std::fs::OpenOptions::new().create(true).write(true).truncate(false).mode(0o444).open(path)?;
-    sys::mount::mount(&c_path(&path_of(pid))?, &c_path(path)?, c"", libc::MS_BIND, "")
+    sys::mount::mount(&c_path(Path::new(&source))?, &c_path(path)?, c"", libc::MS_BIND, "")
 }
 
 /// Undoes [`pin`]; a path that is not pinned, or not there, is unpinned already.

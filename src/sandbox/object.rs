@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// What is known of a sandbox, as it is written to disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub struct Sandbox {
     /// StopPodSandbox and RemovePodSandbox. Never held while waiting for another sandbox's.
     pub lane: tokio::sync::Mutex<()>,
     record: Mutex<SandboxRecord>,
-    shim: Mutex<Option<Shim>>,
+    shim: watch::Sender<Option<Shim>>,
     execs: Mutex<HashMap<String, oneshot::Sender<i32>>>,
     events: Mutex<EventsAtWork>,
 }
@@ -71,7 +71,7 @@ impl Sandbox {
             id: record.id.clone(),
             lane: tokio::sync::Mutex::new(()),
             record: Mutex::new(record),
-            shim: Mutex::new(None),
+            shim: watch::channel(None).0,
             execs: Mutex::new(HashMap::new()),
             events: Mutex::default(),
         }
@@ -107,15 +107,11 @@ impl Sandbox {
         node: &Node,
         change: impl FnOnce(&mut SandboxRecord),
     ) -> Result<(), StoreError> {
-        let mut record = lock(&self.record);
-        let mut next = record.clone();
-        change(&mut next);
-        store::save(&node.layout.sandbox_record(&self.id), &next)?;
-        if next.phase != Phase::Creating {
-            node.durable.save(node.layout.durable_sandbox(&self.id), &next)?;
-        }
-        *record = next;
-        Ok(())
+        self.replace(node, |record| {
+            change(record);
+            Ok(())
+        })
+        .map(drop)
     }
 
     /// Moves it to the next phase, on disk first. `Ok(Err(_))`: the event does not move it.
@@ -123,29 +119,55 @@ impl Sandbox {
     /// # Errors
     /// [`StoreError`]: nothing changed.
     pub fn step(&self, node: &Node, event: Event) -> Result<Result<(), Refused>, StoreError> {
-        let next = match state::next(&self.phase(), event) {
-            Ok(next) => next,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let (was_ready, is_ready) = (self.is_ready(), next == Phase::Ready);
-        self.change(node, |record| record.phase = next)?;
-        if is_ready {
+        let (mut was_ready, mut is_ready) = (false, false);
+        let moved = self.replace(node, |record| {
+            was_ready = record.phase == Phase::Ready;
+            record.phase = state::next(&record.phase, event)?;
+            is_ready = record.phase == Phase::Ready;
+            Ok(())
+        })?;
+        if moved.is_ok() && is_ready {
             node.bus.tell(EventKind::Created, &self.id, None);
             node.bus.tell(EventKind::Started, &self.id, None);
-        } else if was_ready {
+        } else if moved.is_ok() && was_ready {
             node.bus.tell(EventKind::Stopped, &self.id, None);
         }
+        Ok(moved)
+    }
+
+    /// Reads, decides and writes under one lock: two changes never start from the same record.
+    fn replace(
+        &self,
+        node: &Node,
+        change: impl FnOnce(&mut SandboxRecord) -> Result<(), Refused>,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        let mut record = lock(&self.record);
+        let mut next = record.clone();
+        if let Err(refused) = change(&mut next) {
+            return Ok(Err(refused));
+        }
+        store::save(&node.layout.sandbox_record(&self.id), &next)?;
+        if next.phase != Phase::Creating {
+            node.durable.save(node.layout.durable_sandbox(&self.id), &next)?;
+        }
+        *record = next;
         Ok(Ok(()))
     }
 
     /// The connection to its shim, while there is one.
     pub fn shim(&self) -> Option<Shim> {
-        lock(&self.shim).clone()
+        self.shim.borrow().clone()
+    }
+
+    /// Waits until there is no connection to a shim.
+    pub async fn shim_gone(&self) {
+        // The sender is in self, so the wait ends only by what it waits for.
+        self.shim.subscribe().wait_for(Option::is_none).await.ok();
     }
 
     /// Sets or drops the connection.
     pub fn set_shim(&self, shim: Option<Shim>) {
-        *lock(&self.shim) = shim;
+        self.shim.send_replace(shim);
     }
 
     /// An event arrived and will be handled.

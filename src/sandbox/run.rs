@@ -16,7 +16,7 @@ use crate::error::{AtStep, StepFailed};
 use crate::node::Node;
 use crate::shim::client::{PausePlan, Shim, SpawnShim};
 use crate::sys::process::InitPid;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 /// The oom_score_adj of a shim: nothing of a pod outlives it in an emergency.
@@ -76,7 +76,6 @@ async fn make_cgroups(
 }
 
 async fn spawn_shim(node: &Node, sandbox: &Sandbox, cgroup: OwnedFd) -> Result<Shim, StepFailed> {
-    use std::os::fd::AsFd as _;
     let request = SpawnShim {
         sandbox: &sandbox.id,
         binaries: &node.shims,
@@ -125,13 +124,13 @@ async fn attach_network(
     if config.namespaces.network == PodNamespace::Node {
         return Ok(None);
     }
-    let netns_fd = Arc::new(netns::open(pause.pid).at("open the pod's network namespace")?);
+    let netns_fd = Arc::new(netns::open(pause).at("open the pod's network namespace")?);
     // A pin keeps the namespace for the DEL of plugins after pause died. The built-in network
     // needs none: its veth goes with the namespace.
     let path = if node.config.network.mode == NetworkMode::Cni {
         sandbox.change(node, |record| record.pinned = true).at("record the namespace's pin")?;
         let path = node.layout.netns(&sandbox.id);
-        netns::pin(pause.pid, &path).at("pin the pod's network namespace")?;
+        netns::pin(netns_fd.as_fd(), &path).at("pin the pod's network namespace")?;
         path
     } else {
         netns::path_of(pause.pid)

@@ -1,11 +1,10 @@
 //! The states of a sandbox and what moves it from one to the next. Pure.
 //!
 //! ```text
-//!            Up            Stop            Stopped
-//! Creating ------> Ready --------> Stopping --------> NotReady
-//!     |              | Lost                 Lost/Stopped ^  |
-//!     | Failed       +-----------------------------------+  | Remove
-//!     +------------------------------------> NotReady ------+--> Removing
+//!            Up            Stop            Stopped           Remove
+//! Creating ------> Ready --------> Stopping --------> Stopped --------> Removing
+//!     | Failed       | Lost           ^
+//!     +------------> NotReady --------+ Stop
 //! ```
 //!
 //! `Creating`, `Stopping` and `Removing` are intents: they are written before the first effect, and
@@ -23,8 +22,10 @@ pub enum Phase {
     Ready,
     /// StopPodSandbox is at work.
     Stopping,
-    /// Everything of it is gone but its record; the text tells why when it did not end by a stop.
+    /// It does not run, but something of it may be left, and why.
     NotReady(String),
+    /// Everything of it is gone but its record.
+    Stopped,
     /// RemovePodSandbox is at work.
     Removing,
 }
@@ -60,20 +61,20 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`].
 pub fn next(phase: &Phase, event: Event) -> Result<Phase, Refused> {
-    use Phase::{Creating, NotReady, Ready, Removing, Stopping};
+    use Phase::{Creating, NotReady, Ready, Removing, Stopped, Stopping};
     match (phase, event) {
         (Creating, Event::Up) => Ok(Ready),
         (Ready, Event::Up) => Err(Refused::AlreadySo),
         (Creating, Event::Failed(why)) => Ok(NotReady(why)),
-        (Creating | Ready, Event::Stop) => Ok(Stopping),
         // A stop that was cut off, or left something behind, is carried out again.
-        (Stopping | NotReady(_), Event::Stop) => Ok(Stopping),
-        (Removing, Event::Stop | Event::Stopped | Event::Remove) => Err(Refused::AlreadySo),
-        (Stopping, Event::Stopped) => Ok(NotReady(String::new())),
-        (NotReady(_), Event::Stopped) => Err(Refused::AlreadySo),
+        (Creating | Ready | Stopping | NotReady(_), Event::Stop) => Ok(Stopping),
+        (Stopped | Removing, Event::Stop) => Err(Refused::AlreadySo),
+        (Stopping, Event::Stopped) => Ok(Stopped),
+        (Stopped | Removing, Event::Stopped) => Err(Refused::AlreadySo),
         (Creating | Ready, Event::Lost(why)) => Ok(NotReady(why)),
-        (Stopping | NotReady(_) | Removing, Event::Lost(_)) => Err(Refused::AlreadySo),
-        (NotReady(_), Event::Remove) => Ok(Removing),
+        (Stopping | NotReady(_) | Stopped | Removing, Event::Lost(_)) => Err(Refused::AlreadySo),
+        (Stopped, Event::Remove) => Ok(Removing),
+        (Removing, Event::Remove) => Err(Refused::AlreadySo),
         _ => Err(Refused::NotAllowed),
     }
 }
@@ -85,10 +86,10 @@ mod tests {
 
     #[test]
     fn only_a_stopped_sandbox_is_removed() {
-        for phase in [Phase::Creating, Phase::Ready, Phase::Stopping] {
+        for phase in [Phase::Creating, Phase::Ready, Phase::Stopping, Phase::NotReady("x".into())] {
             assert_eq!(next(&phase, Event::Remove), Err(Refused::NotAllowed), "{phase:?}");
         }
-        assert_eq!(next(&Phase::NotReady(String::new()), Event::Remove), Ok(Phase::Removing));
+        assert_eq!(next(&Phase::Stopped, Event::Remove), Ok(Phase::Removing));
     }
 
     fn event() -> impl Strategy<Value = Event> {

@@ -27,10 +27,11 @@ pub async fn stop(
     end_containers(node, containers, &mut left).await;
     let undone = tear_down(node, sandbox).await;
     left.note(undone.into_result());
-    for container in containers {
-        left.note(stop::settle(node, container, "its pod was stopped").await);
-    }
+    // While something of the pod may still run, none of its containers has ended.
     left.into_result()?;
+    for container in containers {
+        stop::settle(node, container, "its pod was stopped").await?;
+    }
     sandbox.step(node, Event::Stopped).at("record that the sandbox stopped")?.ok();
     Ok(())
 }

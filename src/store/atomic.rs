@@ -41,6 +41,17 @@ impl StoreError {
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let site = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     failpoint::point(&site, "before");
+    replace_unseen(path, bytes)?;
+    failpoint::point(&site, "after");
+    Ok(())
+}
+
+/// [`replace`] without kill points, for the thread that writes behind: its writes belong to no
+/// moment of a verb.
+///
+/// # Errors
+/// As [`replace`].
+pub(super) fn replace_unseen(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = fs::OpenOptions::new()
@@ -52,7 +63,5 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         file.write_all(bytes)
     };
     write().map_err(|e| StoreError::new("write", &beside, e))?;
-    fs::rename(&beside, path).map_err(|e| StoreError::new("replace", path, e))?;
-    failpoint::point(&site, "after");
-    Ok(())
+    fs::rename(&beside, path).map_err(|e| StoreError::new("replace", path, e))
 }

@@ -4,8 +4,9 @@
 //! disk is for the next boot: written without fsync, and one syncfs(2) at most five seconds later
 //! covers all of them. What a power cut takes is `Unknown` after the boot, and said so.
 
+use super::StoreError;
+use super::atomic::replace_unseen;
 use super::record::encode;
-use super::{StoreError, replace};
 use crate::sys;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ fn write_behind(inbox: &mpsc::Receiver<Job>, state: &Path) {
             due.map_or(Duration::from_secs(3600), |d| d.saturating_duration_since(Instant::now()));
         match inbox.recv_timeout(wait) {
             Ok(Job::Save(path, bytes)) => {
-                if let Err(error) = replace(&path, &bytes) {
+                if let Err(error) = replace_unseen(&path, &bytes) {
                     tracing::error!(
                         error = crate::error::chain(&error),
                         "durable record not written"

@@ -65,7 +65,8 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The paths of all `*.json` files in a folder, sorted; an absent folder is empty.
+/// The paths of all `*.json` files in a folder, sorted; an absent folder is empty. Drops what writes
+/// that were cut off left; so this is for the start of the daemon alone.
 ///
 /// # Errors
 /// [`StoreError`] when the folder cannot be read.
@@ -78,8 +79,11 @@ pub fn load_dir(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.map_err(|e| StoreError::new("list", dir, e))?.path();
-        if path.extension().is_some_and(|x| x == "json") {
-            paths.push(path);
+        match path.extension().and_then(|x| x.to_str()) {
+            Some("json") => paths.push(path),
+            // A write that was cut off before its rename. Only the start of a daemon lists.
+            Some("new") => remove(&path)?,
+            _ => {}
         }
     }
     paths.sort();

@@ -9,31 +9,33 @@ use crate::error::chain;
 use crate::node::Node;
 use crate::sandbox::object::{Sandbox, SandboxRecord};
 use crate::sandbox::state::Phase;
-use crate::store;
+use crate::store::{self, StoreError};
 use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Why the objects of another boot do not run.
 const REBOOTED: &str = "the node was rebooted";
 
-/// Loads all records into the registry. Nothing is signalled or removed here.
-pub(crate) fn load(engine: &Engine) {
-    let node = &engine.node;
-    for (record, this_boot) in
-        all::<SandboxRecord>(&node.layout.sandboxes(), &node.layout.durable_sandboxes(), |id| {
-            node.layout.durable_sandboxes().join(format!("{id}.json"))
-        })
-    {
+/// Loads all records into the registry; whether all could be read. Nothing is signalled here.
+///
+/// # Errors
+/// When the folder of records cannot be listed: an empty list would be a lie.
+pub(crate) fn load(engine: &Engine) -> Result<bool, StoreError> {
+    let layout = &engine.node.layout;
+    let mut all_read = true;
+    let found =
+        all::<SandboxRecord>(&layout.sandboxes(), &layout.durable_sandboxes(), &mut all_read)?;
+    for (record, this_boot) in found {
         add_sandbox(engine, record, this_boot);
     }
-    for (record, this_boot) in
-        all::<ContainerRecord>(&node.layout.containers(), &node.layout.durable_containers(), |id| {
-            node.layout.durable_containers().join(format!("{id}.json"))
-        })
-    {
-        add_container(engine, record, this_boot);
+    let found =
+        all::<ContainerRecord>(&layout.containers(), &layout.durable_containers(), &mut all_read)?;
+    for (record, this_boot) in found {
+        add_container(engine, record, this_boot, all_read);
     }
+    Ok(all_read)
 }
 
 /// Live records, then the durable ones of objects that have no live one. A durable record of this
@@ -41,25 +43,35 @@ pub(crate) fn load(engine: &Engine) {
 fn all<T: DeserializeOwned>(
     live_dir: &Path,
     durable_dir: &Path,
-    durable_of: impl Fn(&str) -> PathBuf,
-) -> Vec<(T, bool)> {
+    all_read: &mut bool,
+) -> Result<Vec<(T, bool)>, StoreError> {
     let mut found = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for entry in std::fs::read_dir(live_dir).into_iter().flatten().flatten() {
-        let id = entry.file_name().to_string_lossy().into_owned();
-        match store::load::<T>(&entry.path().join("record.json")) {
+    let mut seen = BTreeSet::new();
+    let listed = |e| StoreError::new("list", live_dir, e);
+    for entry in std::fs::read_dir(live_dir).map_err(listed)? {
+        let folder = entry.map_err(listed)?;
+        let durable = durable_dir.join(format!("{}.json", folder.file_name().to_string_lossy()));
+        match store::load::<T>(&folder.path().join("record.json")) {
             Ok(Some(loaded)) => {
-                seen.insert(durable_of(&id));
+                seen.insert(durable);
                 found.push((loaded.value, loaded.this_boot));
             }
             // Cut off before its first record, or after its last: nothing else exists of it.
             Ok(None) => {
-                std::fs::remove_dir_all(entry.path()).ok();
+                std::fs::remove_dir_all(folder.path()).ok();
             }
-            Err(error) => tracing::error!(error = chain(&error), "record not read; left as it is"),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "record not read; its copy is tried");
+                if let Ok(Some(copy)) = store::load::<T>(&durable) {
+                    found.push((copy.value, copy.this_boot));
+                } else {
+                    *all_read = false;
+                }
+                seen.insert(durable);
+            }
         }
     }
-    for path in store::load_dir(durable_dir).unwrap_or_default() {
+    for path in store::load_dir(durable_dir)? {
         if seen.contains(&path) {
             continue;
         }
@@ -72,14 +84,14 @@ fn all<T: DeserializeOwned>(
             }
         }
     }
-    found
+    Ok(found)
 }
 
 fn add_sandbox(engine: &Engine, mut record: SandboxRecord, this_boot: bool) {
     let node = &engine.node;
     if !this_boot {
         record.phase = match record.phase {
-            Phase::Removing => Phase::Removing,
+            phase @ (Phase::Removing | Phase::Stopped) => phase,
             _ => Phase::NotReady(REBOOTED.into()),
         };
         record.shim = None;
@@ -99,11 +111,13 @@ fn add_sandbox(engine: &Engine, mut record: SandboxRecord, this_boot: bool) {
     engine.registry.add_sandbox(sandbox);
 }
 
-fn add_container(engine: &Engine, mut record: ContainerRecord, this_boot: bool) {
+fn add_container(engine: &Engine, mut record: ContainerRecord, this_boot: bool, all_read: bool) {
     let node = &engine.node;
     let Some(sandbox) = engine.registry.sandbox(&record.sandbox) else {
-        tracing::warn!(container_id = %record.id, "container without a sandbox; dropped");
-        forget_files(node, &record);
+        tracing::warn!(container_id = %record.id, all_read, "container without a sandbox");
+        if all_read {
+            forget_files(node, &record);
+        }
         return;
     };
     if !this_boot {
@@ -129,7 +143,7 @@ fn after_reboot(state: State) -> State {
     match state {
         State::Creating => State::Removing(None),
         State::Exited(_) | State::Removing(_) => state,
-        State::Created | State::Starting | State::Running { .. } => {
+        State::Created | State::Starting { .. } | State::Running { .. } => {
             State::Exited(Exit::unknown(state.started_at_nanos(), clock::now_nanos(), REBOOTED))
         }
     }
@@ -140,7 +154,7 @@ fn forget_files(node: &Node, record: &ContainerRecord) {
     std::fs::remove_dir_all(node.layout.container(&record.id)).ok();
 }
 
-fn note(outcome: Result<(), store::StoreError>) {
+fn note(outcome: Result<(), StoreError>) {
     if let Err(error) = outcome {
         tracing::error!(error = chain(&error), "record not written");
     }

@@ -27,9 +27,14 @@ use tokio::task::JoinSet;
 
 pub(crate) use load::load;
 
-/// Brings every loaded object to a state that verbs can go on from. Goes on past errors and logs them: one broken pod must not keep the
-/// others from being served.
-pub(crate) async fn recover(engine: &Engine) {
+/// Brings every loaded object to a state that verbs can go on from. Goes on past errors and logs
+/// them: one broken pod must not keep the others from being served. `all_read`: whether every record
+/// could be read; when not, what seems to belong to nobody may belong to one of those, and stays.
+pub(crate) async fn recover(engine: &Engine, all_read: bool) {
+    if all_read {
+        // Before any pod is taken down: rules are made from what the network knows.
+        recover_network(engine).await;
+    }
     let mut each = JoinSet::new();
     for found in engine.registry.sandboxes() {
         let engine = engine.clone();
@@ -40,29 +45,37 @@ pub(crate) async fn recover(engine: &Engine) {
             tracing::error!(%error, "recovery of a sandbox was cut off");
         }
     }
-    drop_leftovers(engine).await;
+    if all_read {
+        drop_leftovers(engine).await;
+    } else {
+        tracing::error!("records could not be read; leftovers stay until they can");
+    }
 }
 
-/// What belongs to no recorded object: orphaned shims, writable layers, leases, rules.
-async fn drop_leftovers(engine: &Engine) {
-    let node = &engine.node;
-    let live: Vec<SandboxId> = engine.registry.sandboxes().iter().map(|s| s.id.clone()).collect();
-    match node.network.recover(&live).await {
+async fn recover_network(engine: &Engine) {
+    let known: Vec<SandboxId> = engine.registry.sandboxes().iter().map(|s| s.id.clone()).collect();
+    match engine.node.network.recover(&known).await {
         Ok(done) if !done.is_empty() => tracing::info!(?done, "network leftovers removed"),
         Ok(_) => {}
         Err(error) => tracing::error!(error = chain(&error), "network not recovered"),
     }
+}
+
+/// What belongs to no recorded object: orphaned shims and helpers, writable layers.
+async fn drop_leftovers(engine: &Engine) {
+    let live: Vec<SandboxId> = engine.registry.sandboxes().iter().map(|s| s.id.clone()).collect();
     let containers: Vec<ContainerId> =
         engine.registry.containers().iter().map(|c| c.id.clone()).collect();
-    let node = std::sync::Arc::clone(node);
+    let node = std::sync::Arc::clone(&engine.node);
     let done = crate::blocking::run("remove leftovers", move || {
         let mut done = node.images.retain_snapshots(&containers);
-        for id in node.cgroups.owned_sandboxes().into_iter().filter(|id| !live.contains(id)) {
+        let known = |id: &SandboxId| live.contains(id) || node.network.owns(id);
+        for id in node.cgroups.owned_sandboxes().into_iter().filter(|id| !known(id)) {
             for leaf in [node.cgroups.helpers(&id), node.cgroups.shim(&id)] {
                 match kill_and_wait(&leaf, Duration::from_secs(10)) {
                     Ok(()) => drop(leaf.remove()),
                     Err(error) => {
-                        tracing::error!(sandbox_id = %id, error = chain(&error), "orphan not ended")
+                        tracing::error!(sandbox_id = %id, error = chain(&error), "orphan not ended");
                     }
                 }
             }

@@ -11,15 +11,16 @@ use crate::node::kill_and_wait;
 use crate::sandbox::object::Sandbox;
 use crate::sandbox::state::Phase;
 use crate::sandbox::{self, teardown};
-use crate::shim::client::{Adopted, Shim};
+use crate::shim::client::Adopted;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Brings one sandbox to a state that verbs can go on from.
 pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
     let phase = found.phase();
+    let _order = found.lane.lock().await;
     let adopted = match phase {
-        Phase::NotReady(_) => None,
+        Phase::NotReady(_) | Phase::Stopped => None,
         _ => adopt(engine, found).await,
     };
     match phase {
@@ -34,7 +35,7 @@ pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
             let containers = engine.registry.containers_of(&found.id);
             note(found, sandbox::stop::stop(&engine.node, found, &containers).await);
         }
-        Phase::NotReady(_) => half_made(engine, found).await,
+        Phase::NotReady(_) | Phase::Stopped => half_made(engine, found).await,
         Phase::Removing => {
             half_made(engine, found).await;
             if let Err(error) = engine.remove_in_lane(found).await {
@@ -55,16 +56,7 @@ async fn adopt(engine: &Engine, found: &Sandbox) -> Option<Adopted> {
     if let Ok(Err(error)) = ended {
         tracing::error!(sandbox_id = %found.id, error = chain(&error), "orphaned helpers not ended");
     }
-    match Shim::adopt(&found.id, &engine.node.layout, engine.node.shim_events.clone()).await {
-        Ok((shim, adopted)) => {
-            found.set_shim(Some(shim));
-            Some(adopted)
-        }
-        Err(error) => {
-            tracing::debug!(sandbox_id = %found.id, error = chain(&error), "no shim to adopt");
-            None
-        }
-    }
+    shim_events::adopt(engine, found).await
 }
 
 /// A RunPodSandbox that was cut off.
@@ -86,7 +78,7 @@ async fn take_over(engine: &Engine, found: &Arc<Sandbox>, adopted: &Adopted) {
     for container in engine.registry.containers_of(&found.id) {
         let told = adopted.containers.iter().find(|c| c.0 == container.id);
         match container.state() {
-            State::Starting => started_or_undone(engine, &container, told).await,
+            State::Starting { .. } => started_or_undone(engine, &container, told).await,
             State::Running { .. } if told.is_none() => {
                 note(
                     found,
@@ -125,6 +117,7 @@ async fn started_or_undone(engine: &Engine, container: &Arc<Container>, told: Op
 }
 
 async fn undo_start(engine: &Engine, container: &Arc<Container>) -> Result<(), StepFailed> {
+    let _order = container.lane.lock().await;
     let leaf = container.leaf(&engine.node);
     blocking::run("undo a start", move || {
         kill_and_wait(&leaf, Duration::from_secs(10))?;
