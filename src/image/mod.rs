@@ -36,6 +36,10 @@ mod fixtures;
 #[cfg(test)]
 mod import_tests;
 #[cfg(test)]
+mod pull_tests;
+#[cfg(test)]
+mod registry_fixture;
+#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod unpack_tests;
