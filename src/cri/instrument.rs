@@ -80,7 +80,8 @@ pub(crate) fn about(field: &'static str, value: &str) {
 }
 
 fn tell(method: &str, status: Option<&Status>, began: Instant) {
-    let elapsed_ms = began.elapsed().as_secs_f64() * 1000.0;
+    // Whole microseconds.
+    let elapsed_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     let code = status.map_or(Code::Ok, Status::code);
     let error = status.map_or("", Status::message);
     match weight(method, code) {
@@ -103,9 +104,10 @@ fn weight(method: &str, code: Code) -> Weight {
         Code::Internal | Code::Unknown | Code::ResourceExhausted | Code::PermissionDenied => {
             Weight::Warn
         }
-        // Kubelets probe for methods once at start, and ask about objects that have just gone.
-        Code::Unimplemented | Code::NotFound | Code::Unavailable => Weight::Debug,
-        Code::Ok if reads(method) => Weight::Debug,
+        // Kubelets probe for methods once at start.
+        Code::Unimplemented => Weight::Debug,
+        // Asked again and again: also about objects that have just gone, and while berth recovers.
+        Code::Ok | Code::NotFound | Code::Unavailable if reads(method) => Weight::Debug,
         _ => Weight::Info,
     }
 }
@@ -135,6 +137,7 @@ mod tests {
             ("/runtime.v1.RuntimeService/ContainerStatus", Code::NotFound, Weight::Debug),
             ("/runtime.v1.RuntimeService/ContainerStatus", Code::Internal, Weight::Warn),
             ("/runtime.v1.RuntimeService/StartContainer", Code::Ok, Weight::Info),
+            ("/runtime.v1.ImageService/PullImage", Code::Unavailable, Weight::Info),
             ("/runtime.v1.RuntimeService/StopContainer", Code::DeadlineExceeded, Weight::Info),
         ] {
             assert_eq!(weight(method(path), code), expected, "{path} {code:?}");

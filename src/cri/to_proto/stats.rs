@@ -8,6 +8,7 @@ use crate::cni::InterfaceStats;
 use crate::cri::proto;
 use crate::engine::view::{ContainerView, SandboxView};
 use crate::image::FsUsage;
+use crate::sandbox::config::PodNamespace;
 
 /// What there is to tell of a container.
 pub(crate) struct Figures<'a> {
@@ -62,7 +63,10 @@ pub(crate) fn sandbox_stats(
         linux: Some(proto::LinuxPodSandboxStats {
             cpu: stats.and_then(|s| cpu(s, nano_cores)),
             memory: stats.and_then(memory),
-            network: network_usage(network, timestamp),
+            network: match view.config.namespaces.network {
+                PodNamespace::Pod => network_usage(network, timestamp),
+                PodNamespace::Node => None,
+            },
             process: Some(proto::ProcessUsage { timestamp, process_count: value(process_count) }),
             containers,
             io: stats.map(io),
@@ -133,9 +137,10 @@ fn pressure(pressure: Pressure) -> proto::PsiStats {
     proto::PsiStats { full: stall(pressure.full), some: stall(pressure.some) }
 }
 
-/// The first interface is the default one; a host network has none of its own.
+/// The first interface is the default one. What a pod tells itself by `lo` is no traffic.
 fn network_usage(interfaces: &[InterfaceStats], timestamp: i64) -> Option<proto::NetworkUsage> {
-    let mut usages = interfaces.iter().map(|i| proto::NetworkInterfaceUsage {
+    let real = interfaces.iter().filter(|i| i.name != "lo");
+    let mut usages = real.map(|i| proto::NetworkInterfaceUsage {
         name: i.name.clone(),
         rx_bytes: value(i.rx_bytes),
         rx_errors: value(i.rx_errors),
@@ -187,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_interface_is_the_default_one() {
+    fn the_first_interface_but_lo_is_the_default_one() {
         let named = |name: &str| InterfaceStats { name: name.into(), ..Default::default() };
-        let usage = network_usage(&[named("eth0"), named("net1")], 1).unwrap();
+        let usage = network_usage(&[named("lo"), named("eth0"), named("net1")], 1).unwrap();
         assert_eq!(usage.default_interface.unwrap().name, "eth0");
         assert_eq!(usage.interfaces.len(), 1);
     }
