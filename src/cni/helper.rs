@@ -176,19 +176,26 @@ fn open_group(group: &Leaf) -> Result<OwnedFd, CgroupError> {
     group.open_fd()
 }
 
-/// Kills everything in a helpers cgroup and waits until it is empty. One that is not there is empty.
+/// Kills everything in a helpers cgroup, waits until it is empty, and removes it. One that is not
+/// there is fine.
+///
+/// Kernels since the fix of the race between fork and cgroup.kill (6.14, and stable ones) take a
+/// process that is cloned into a cgroup that was ever killed for one that escaped the kill, and kill
+/// it. So a killed cgroup is never used again; a new one of the same name is another one.
 ///
 /// # Errors
 /// [`HelperError::Stuck`] when something stays after SIGKILL; [`HelperError::Cgroup`].
 pub(super) fn kill_group(group: &Leaf) -> Result<(), HelperError> {
-    if !group.populated()? {
+    if !group.exists() {
         return Ok(());
     }
-    group.kill()?;
-    if group.wait_empty(KILL_WAIT)? {
-        return Ok(());
+    if group.populated()? {
+        group.kill()?;
+        if !group.wait_empty(KILL_WAIT)? {
+            return Err(HelperError::Stuck { path: group.path().to_string() });
+        }
     }
-    Err(HelperError::Stuck { path: group.path().to_string() })
+    Ok(group.remove()?)
 }
 
 /// Removes a helpers cgroup unless something still runs in it, which is not waited for.

@@ -9,12 +9,18 @@ mod capability;
 mod chain;
 mod conf;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod helper;
 mod invoke;
 mod journal;
+#[cfg(test)]
+mod kernel_tests;
 mod loopback;
 mod netlink;
 mod network;
+#[cfg(test)]
+mod plugin_tests;
 mod plugins;
 mod quantity;
 mod request;

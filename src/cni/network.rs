@@ -28,7 +28,7 @@ pub struct Network {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     mode: NetworkMode,
     layout: Layout,
     cgroups: Cgroups,
@@ -63,10 +63,7 @@ impl Network {
     /// # Errors
     /// [`NotReady`]: what is missing.
     pub fn ready(&self) -> Result<(), NotReady> {
-        match &self.inner.watch {
-            Some(watch) => watch.ready(),
-            None => self.inner.builtin.ready(),
-        }
+        self.inner.ready()
     }
 
     /// Attaches a pod. A pod that is attached stays as it is; a half-made attachment is undone first.
@@ -133,12 +130,12 @@ impl Network {
 }
 
 impl Inner {
-    fn open(
+    pub(super) fn open(
         config: &config::Network,
         layout: Layout,
         cgroups: Cgroups,
     ) -> Result<Self, NetworkError> {
-        let node = node_id()
+        let node = node_id(&layout)
             .map_err(|e| NetworkError::kernel("name", "the node", std::io::Error::other(e)))?;
         let invoker = Invoker {
             bin_dirs: config.cni_bin_dirs.clone(),
@@ -165,7 +162,14 @@ impl Inner {
         })
     }
 
-    fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
+    pub(super) fn ready(&self) -> Result<(), NotReady> {
+        match &self.watch {
+            Some(watch) => watch.ready(),
+            None => self.builtin.ready(),
+        }
+    }
+
+    pub(super) fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
         let id = &request.sandbox;
         if let Some(journal) = Journal::load(&self.layout, id)? {
             match journal.attachment {
@@ -198,7 +202,7 @@ impl Inner {
         }
     }
 
-    fn detach(&self, id: &SandboxId) -> Result<(), NetworkError> {
+    pub(super) fn detach(&self, id: &SandboxId) -> Result<(), NetworkError> {
         let group = self.cgroups.helpers(id);
         helper::kill_group(&group)?;
         let journal = match Journal::load(&self.layout, id) {
@@ -224,7 +228,6 @@ impl Inner {
         }
         self.attached().remove(id);
         helper::kill_group(&group)?;
-        helper::tidy_group(&group);
         Ok(())
     }
 
@@ -247,7 +250,7 @@ impl Inner {
         Ok(())
     }
 
-    fn check(&self, id: &SandboxId) -> Result<(), NetworkError> {
+    pub(super) fn check(&self, id: &SandboxId) -> Result<(), NetworkError> {
         let Some(journal) = Journal::load(&self.layout, id)? else { return Ok(()) };
         match &journal.work {
             Work::Cni(work) => {
@@ -257,7 +260,7 @@ impl Inner {
         }
     }
 
-    fn recover(&self, live: &[SandboxId]) -> Vec<String> {
+    pub(super) fn recover(&self, live: &[SandboxId]) -> Vec<String> {
         let live: BTreeSet<&SandboxId> = live.iter().collect();
         let (journals, damaged) = journal::load_all(&self.layout);
         let mut notes: Vec<String> = damaged.iter().map(|e| explain(e)).collect();
@@ -291,7 +294,7 @@ impl Inner {
         notes
     }
 
-    fn close(&self) -> Result<(), NetworkError> {
+    pub(super) fn close(&self) -> Result<(), NetworkError> {
         let group = self.cgroups.helpers(&self.node);
         let closed = self.builtin.close(&group);
         helper::tidy_group(&group);
@@ -303,7 +306,10 @@ impl Inner {
     }
 }
 
-/// No sandbox has this id: they are random.
-fn node_id() -> Result<SandboxId, InvalidId> {
-    SandboxId::parse(&"0".repeat(SandboxId::LEN))
+/// The id that stands for the node: the digest of the live folder's path, which is one daemon's
+/// alone. No sandbox has it: theirs are random.
+fn node_id(layout: &Layout) -> Result<SandboxId, InvalidId> {
+    use sha2::{Digest as _, Sha256};
+    let digest = Sha256::digest(layout.run().as_os_str().as_encoded_bytes());
+    SandboxId::parse(&digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }

@@ -49,6 +49,9 @@ pub(super) struct PluginMessage {
 /// # Errors
 /// What is wrong with it. A result without an address is not wrong here.
 pub(super) fn parse_result(value: &Value, interface: &str) -> Result<Attachment, String> {
+    if !value.is_object() {
+        return Err("it is not a JSON object".to_owned());
+    }
     let raw = RawResult::deserialize(value).map_err(|e| e.to_string())?;
     let mut ips: Vec<IpAddr> = Vec::new();
     for ip in &raw.ips {

@@ -230,15 +230,18 @@ impl Builtin {
                 None => self.make_bridge(host, network)?,
             };
             *known = Some(index);
-            match bridge::plug(host, &cable(index)) {
-                Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
-                    let index = self.make_bridge(host, network)?;
-                    *known = Some(index);
-                    bridge::plug(host, &cable(index)).map_err(|e| failed("create", e))?;
-                    Ok(index)
-                }
-                answer => answer.map(|()| index).map_err(|e| failed("create", e)),
+            let error = match bridge::plug(host, &cable(index)) {
+                Ok(()) => return Ok(index),
+                Err(e) => e,
+            };
+            // Whether the bridge is another one now, since somebody removed ours, decides.
+            let again = self.make_bridge(host, network)?;
+            if again == index {
+                return Err(failed("create", error));
             }
+            *known = Some(again);
+            bridge::plug(host, &cable(again)).map_err(|e| failed("create", e))?;
+            Ok(again)
         })?;
         bridge::configure_pod(&cable(index)).map_err(|e| failed("configure the pod's end of", e))
     }

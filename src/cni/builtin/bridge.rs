@@ -5,6 +5,7 @@
 
 use super::lease::Pool;
 use super::nat::Bridged;
+use super::sysctl;
 use crate::cni::error::NetworkError;
 use crate::cni::netlink::{self, Netlink};
 use crate::cni::request::POD_INTERFACE;
@@ -56,7 +57,6 @@ pub(super) fn ensure_bridge(
     let mut link = netlink.link(name).map_err(|e| failed("look up", e))?;
     if link.is_none() {
         let mut message = netlink::link_message(name);
-        netlink::raise(&mut message);
         message.attributes.push(LinkAttribute::Mtu(mtu));
         message.attributes.push(LinkAttribute::Address(bridge_mac(network)));
         message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
@@ -71,6 +71,9 @@ pub(super) fn ensure_bridge(
         return Err(failed("an interface that is none has the name of", e));
     }
     let index = link.header.index;
+    if network.subnet6.is_some() {
+        sysctl::skip_probing(name)?;
+    }
     let mut requests = vec![netlink::up(name)];
     for pool in pools(network) {
         requests.push(netlink::add_address(index, pool.gateway(), pool.prefix()));
@@ -99,8 +102,8 @@ pub(super) fn is_ours(netlink: &mut Netlink, network: &Bridged) -> Result<bool, 
 /// The errno of the kernel; ENODEV when the bridge is gone. A pair that could not be finished stays
 /// for [`remove_link`].
 pub(super) fn plug(netlink: &mut Netlink, cable: &Cable<'_>) -> io::Result<()> {
+    // Not up yet: the kernel makes this end first, and an end without its other cannot be opened.
     let mut peer = netlink::link_message(POD_INTERFACE);
-    netlink::raise(&mut peer);
     peer.attributes.push(LinkAttribute::Mtu(cable.mtu));
     // A descriptor by number: the kernel takes its own reference within the send.
     peer.attributes.push(LinkAttribute::NetNsFd(cable.netns.as_raw_fd()));
@@ -133,7 +136,7 @@ pub(super) fn configure_pod(cable: &Cable<'_>) -> io::Result<()> {
     let link = netlink.link(POD_INTERFACE)?;
     let gone = || io::Error::from_raw_os_error(libc::ENODEV);
     let index = link.ok_or_else(gone)?.header.index;
-    let mut requests = vec![netlink::up("lo")];
+    let mut requests = vec![netlink::up("lo"), netlink::up(POD_INTERFACE)];
     for (ip, pool) in cable.addresses {
         requests.push(netlink::add_address(index, *ip, pool.prefix()));
         requests.push(netlink::add_default_route(index, pool.gateway()));

@@ -72,7 +72,10 @@ impl Nft {
             return Ok(());
         }
         // The first line names the error; the rest repeats the rules.
-        let message = output.stderr.lines().next().unwrap_or("nft said nothing").to_owned();
+        let message = match output.stderr.lines().next() {
+            Some(line) => line.to_owned(),
+            None => format!("nft ended with {:?} and said nothing", output.ended),
+        };
         Err(NetworkError::Rules { message })
     }
 }

@@ -26,6 +26,13 @@ pub(super) fn route_localnet(bridge: &str) -> Result<(), NetworkError> {
     set(Path::new(&path), "1").map(|_| ())
 }
 
+/// Uses the bridge's link-local address at once. Probed for duplicates, it could not ask for a
+/// neighbour in its first second, and IPv6 connections to the first pod would wait that long.
+pub(super) fn skip_probing(bridge: &str) -> Result<(), NetworkError> {
+    let path = format!("/proc/sys/net/ipv6/conf/{bridge}/accept_dad");
+    set(Path::new(&path), "0").map(|_| ())
+}
+
 /// A host that forwards ignores router advertisements where `accept_ra` is 1, and would lose the
 /// default route it has from them; 2 says "also when forwarding".
 fn keep_router_advertisements() -> Result<(), NetworkError> {
