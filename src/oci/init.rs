@@ -69,6 +69,8 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     for sysctl in &plan.sysctls {
         write_sysctl(host_proc.as_fd(), sysctl)?;
     }
+    // A way out of the new root, if it stayed open.
+    drop(host_proc);
     rootfs::enter(init)?;
     process::finish(&plan.process, &init.stdio, init.report.as_fd())
 }

@@ -41,3 +41,7 @@ mod validate;
 pub use error::OciError;
 #[cfg(feature = "daemon")]
 pub use prepare::{PodContext, Prepared, SHM_SOURCE, prepare, prepare_exec};
+
+#[cfg(feature = "daemon")]
+#[cfg(test)]
+mod executor_tests;

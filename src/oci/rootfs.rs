@@ -14,6 +14,7 @@ use super::mount as mounts;
 use super::step::{At, Step, StepError};
 use super::target::{self, Kind, Links, open_or_make};
 use crate::shim::wire::DevicePlan;
+use crate::sys::fds;
 use crate::sys::mount::{self, Change, FsContext, Propagation, Reach, attr};
 use crate::sys::path::{Resolve, open_in};
 
@@ -67,14 +68,31 @@ pub(super) fn build(init: &Init<'_>) -> Result<(), StepError> {
 pub(super) fn enter(init: &Init<'_>) -> Result<(), StepError> {
     nix::unistd::fchdir(init.fd(0)?).at(Step::Pivot)?;
     mount::pivot_to_working_directory().at(Step::Pivot)?;
-    // The old root lies on top of the new one now: "." is below it, and what is found there first
-    // is the old root.
+    // The old root lies on top of the new one now, and the cover of masked paths, which was
+    // attached there, on top of that: unmounting "." takes the topmost.
+    if !init.plan.masked_paths.is_empty() {
+        mount::detach(c".").on(Step::Pivot, || "detach the cover")?;
+    }
     mount::detach(c".").on(Step::Pivot, || "detach the old root")?;
+    check_alone(init)?;
     nix::unistd::chdir("/").at(Step::Pivot)?;
     if init.plan.shared_root {
         mount::set_propagation(c"/", Propagation::Shared, Reach::One).at(Step::RootAttributes)?;
     }
     Ok(())
+}
+
+/// Nothing of the old root may be left on top of the new one: "/.." would lead there, and so would
+/// joining this mount namespace.
+fn check_alone(init: &Init<'_>) -> Result<(), StepError> {
+    let top = open_directory("/..").at(Step::Pivot)?;
+    let top = fds::mount_id(top.as_fd()).at(Step::Pivot)?;
+    let root = fds::mount_id(init.fd(0)?).at(Step::Pivot)?;
+    if top == root {
+        return Ok(());
+    }
+    let detail = "the old root is still there".to_owned();
+    Err(StepError { step: Step::Pivot, errno: libc::EBUSY, detail })
 }
 
 /// A small read-only tmpfs, attached on the old root, with an empty directory and a null device:
