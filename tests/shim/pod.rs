@@ -1,165 +1,19 @@
-//! The real shim and the real pause, driven by the daemon's client. Needs root, and pause built:
-//! `cargo build -p berth-pause --profile pause`.
+//! Shim and pause: apart from the host, adopted, ended.
 
-#![cfg(feature = "daemon")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use berth::ids::{SandboxId, random_hex};
-use berth::shim::client::{Events, PausePlan, Shim, ShimBinaries, ShimError, ShimEvent, SpawnShim};
+use berth::shim::client::{PausePlan, Shim, ShimError, ShimEvent};
 use berth::store::Layout;
-use berth::sys::process::InitPid;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-/// Generous: the machine may be slow, a test that hangs is worse.
-const SOON: Duration = Duration::from_secs(30);
-
-/// A sandbox's folder, cgroups and shim.
-struct Pod {
-    id: SandboxId,
-    layout: Layout,
-    cgroup: PathBuf,
-    shim: Shim,
-    process: InitPid,
-    events: UnboundedReceiver<(SandboxId, ShimEvent)>,
-    _folder: tempfile::TempDir,
-}
-
-fn binaries() -> ShimBinaries {
-    let shim = std::env::var_os("BERTH_TEST_SHIM")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_berth-shim")), PathBuf::from);
-    let target = Path::new(env!("CARGO_BIN_EXE_berth-shim")).ancestors().nth(2).unwrap();
-    ShimBinaries::load(&shim, &target.join("pause/berth-pause")).unwrap()
-}
-
-fn cgroup_root() -> &'static Path {
-    let hybrid = Path::new("/sys/fs/cgroup/unified");
-    if hybrid.is_dir() { hybrid } else { Path::new("/sys/fs/cgroup") }
-}
-
-impl Pod {
-    async fn start() -> Self {
-        Self::start_from(&binaries()).await
-    }
-
-    async fn start_from(programs: &ShimBinaries) -> Self {
-        let id = SandboxId::parse(&random_hex().unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path().join("run"), folder.path().join("state"));
-        layout.create().unwrap();
-        std::fs::create_dir(layout.sandbox(&id)).unwrap();
-        let cgroup = cgroup_root().join(format!("berth-test-{}", id.short()));
-        for name in ["shim", "pause", "container"] {
-            std::fs::create_dir_all(cgroup.join(name)).unwrap();
-        }
-        let (events, inbox) = unbounded_channel();
-        let (shim, process) = spawn(&id, &layout, &cgroup, programs, events).await.unwrap();
-        Self { id, layout, cgroup, shim, process, events: inbox, _folder: folder }
-    }
-
-    fn cgroup(&self, name: &str) -> OwnedFd {
-        File::open(self.cgroup.join(name)).unwrap().into()
-    }
-
-    async fn start_pause(&self) -> InitPid {
-        let plan = PausePlan {
-            new_net: true,
-            new_ipc: true,
-            new_uts: true,
-            hostname: Some("a-pod".to_owned()),
-            sysctls: vec![("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned())],
-            shm_bytes: Some(1 << 20),
-            ..PausePlan::default()
-        };
-        self.shim.start_pause(plan, self.cgroup("pause")).await.unwrap()
-    }
-
-    async fn event(&mut self) -> ShimEvent {
-        let (id, event) = timeout(SOON, self.events.recv()).await.unwrap().unwrap();
-        assert_eq!(id, self.id);
-        event
-    }
-
-    /// Drops the connection and connects anew.
-    async fn adopt(&mut self) -> berth::shim::client::Adopted {
-        let (events, inbox) = unbounded_channel();
-        let (shim, adopted) = Shim::adopt(&self.id, &self.layout, events).await.unwrap();
-        self.shim = shim;
-        self.events = inbox;
-        adopted
-    }
-
-    /// Ends the pod and asserts that nothing is left.
-    async fn end(mut self) {
-        self.shim.shutdown().await.unwrap();
-        assert_eq!(self.last_event().await, ShimEvent::Disconnected);
-        let process = self.process.clone();
-        timeout(SOON, gone(&process)).await.unwrap();
-        let left = std::fs::read_to_string(self.cgroup.join("cgroup.events")).unwrap();
-        assert!(left.contains("populated 0"), "{left}");
-    }
-
-    async fn last_event(&mut self) -> ShimEvent {
-        loop {
-            let event = self.event().await;
-            if event == ShimEvent::Disconnected {
-                return event;
-            }
-        }
-    }
-}
-
-/// Also after a failed assertion.
-impl Drop for Pod {
-    fn drop(&mut self) {
-        std::fs::write(self.cgroup.join("cgroup.kill"), "1").ok();
-        for name in ["shim", "pause", "container", ""] {
-            let path = self.cgroup.join(name);
-            let end = std::time::Instant::now() + SOON;
-            while path.exists() && std::fs::remove_dir(&path).is_err() {
-                assert!(std::time::Instant::now() < end, "{} is not empty", path.display());
-                std::thread::yield_now();
-            }
-        }
-    }
-}
-
-async fn spawn(
-    id: &SandboxId,
-    layout: &Layout,
-    cgroup: &Path,
-    programs: &ShimBinaries,
-    events: Events,
-) -> Result<(Shim, InitPid), ShimError> {
-    let cgroup = File::open(cgroup.join("shim")).unwrap();
-    let request = SpawnShim {
-        sandbox: id,
-        binaries: programs,
-        layout,
-        cgroup: cgroup.as_fd(),
-        oom_score_adj: 0,
-        best_effort_privileges: true,
-    };
-    Shim::spawn(request, events).await
-}
-
-async fn gone(process: &InitPid) {
-    while process.alive() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
+use super::world::{Pod, binaries, cgroup_root, read, spawn};
 
 fn namespace(pid: i32, kind: &str) -> PathBuf {
     std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap()
-}
-
-fn read(pid: i32, file: &str) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
 }
 
 #[tokio::test]
