@@ -17,15 +17,23 @@ const READ_BYTES: usize = 32 * 1024;
 /// How much is gathered before it is written.
 const WRITE_BYTES: usize = 32 * 1024;
 
-/// Buffers that all streams of a shim share.
+/// Buffers that all streams of a shim share. Empty until output comes, and again when none came
+/// for a while: an idle pod holds no memory for them.
+#[derive(Default)]
 pub(super) struct Scratch {
     input: Vec<u8>,
     output: Vec<u8>,
 }
 
 impl Scratch {
-    pub(super) fn new() -> Self {
-        Self { input: vec![0; READ_BYTES], output: Vec::new() }
+    /// Whether there is something to release.
+    pub(super) fn is_held(&self) -> bool {
+        self.input.capacity() > 0
+    }
+
+    /// Gives the memory back.
+    pub(super) fn release(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -151,6 +159,7 @@ impl Stream {
     /// Reads once and writes the lines that this completes.
     pub(super) fn pump(&mut self, log: &mut Log, scratch: &mut Scratch) -> Read {
         let Scratch { input, output } = scratch;
+        input.resize(READ_BYTES, 0);
         let n = match nix::unistd::read(&self.fd, input) {
             Ok(0) => return self.end(log, scratch),
             Ok(n) => n,
@@ -236,7 +245,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let log = Log::new(Some(file.try_clone().unwrap().into()));
         let stream = Stream::new(read, Name::Stdout);
-        Fixture { write, stream, log, file, scratch: Scratch::new() }
+        Fixture { write, stream, log, file, scratch: Scratch::default() }
     }
 
     impl Fixture {

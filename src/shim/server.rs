@@ -27,6 +27,9 @@ use crate::sys::process::{self, Ended, InitPid, SingleThreaded};
 use crate::sys::spawn::Privileges;
 use crate::sys::{heap, socket};
 
+/// After this long without output the buffers for it are given back.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// How long the last answer may take to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -130,7 +133,7 @@ impl Server {
             shutdown: None,
             signals,
             generations: 0,
-            scratch: Scratch::new(),
+            scratch: Scratch::default(),
         })
     }
 
@@ -141,6 +144,10 @@ impl Server {
     pub fn run(mut self) -> io::Result<()> {
         loop {
             let ready = self.wait()?;
+            if ready.is_empty() && self.scratch.is_held() {
+                self.scratch.release();
+                heap::trim();
+            }
             self.round(&ready);
             if let Some(asker) = self.finished() {
                 return self.farewell(asker);
@@ -188,13 +195,14 @@ impl Server {
         self.containers.iter().map(|c| &c.phase).chain(self.execs.iter().map(|e| &e.phase))
     }
 
-    /// Until the nearest deadline, rounded up.
+    /// Until the nearest deadline, rounded up; until output is over, if that may be.
     fn timeout(&self) -> PollTimeout {
         let deadlines = self.phases().filter_map(|phase| match phase {
             Phase::Starting(starting) => Some(starting.deadline),
             _ => None,
         });
-        deadlines.min().map_or(PollTimeout::NONE, |deadline| {
+        let quiet = self.scratch.is_held().then(|| Instant::now() + QUIET);
+        deadlines.chain(quiet).min().map_or(PollTimeout::NONE, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
         })

@@ -2,7 +2,13 @@
 //! and pause built: `cargo build -p berth-pause --profile pause`.
 
 #![cfg(feature = "daemon")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 mod container;
 mod pod;
