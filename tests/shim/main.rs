@@ -4,7 +4,6 @@
 #![cfg(feature = "daemon")]
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     reason = "a test fails by panicking, and says what it skips"
