@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use berth::config::{self, Loaded, Overrides};
+use berth::ctl::Place;
 use berth::ctl::args::{CheckArgs, Cli, Command, ServeArgs};
+use berth::ctl::console::Console;
 use berth::{ctl, daemon, telemetry};
 use clap::Parser as _;
 use std::io;
@@ -33,6 +35,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(args) => check(&cli, args),
+        Command::Client(command) => {
+            let place = Place::from(&load(&cli, &ServeArgs::default())?.config);
+            Ok(ctl::execute(command, &place, &mut Console::of_process()))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one variant a subcommand.
 
+use super::commands::ClientCommand;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -24,6 +25,9 @@ pub enum Command {
     Config,
     /// Check whether this node can run pods; exit code 1 if it cannot.
     Check(CheckArgs),
+    /// Everything that asks the daemon.
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Options of `berth serve`.

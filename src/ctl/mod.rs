@@ -2,5 +2,29 @@
 
 pub mod args;
 pub mod check;
+pub mod commands;
 pub mod config;
+mod connect;
+pub mod console;
+mod error;
+mod events;
+mod exec;
+mod execute;
+mod format;
+mod generate;
+mod images;
+mod inspect;
+mod list;
+mod log_reader;
+mod logs;
 pub mod pod;
+mod pod_files;
+mod progress;
+mod resolve;
+mod run;
+mod stats;
+mod stop;
+
+pub use connect::Daemon;
+pub use error::{CtlError, EXEC_FAILED};
+pub use execute::{Place, execute};

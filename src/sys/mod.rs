@@ -26,6 +26,8 @@ pub mod random;
 pub mod socket;
 pub mod spawn;
 pub mod terminal;
+#[cfg(feature = "daemon")]
+pub mod tty;
 pub(crate) mod vfork;
 
 use std::io;

@@ -1,0 +1,200 @@
+//! The subcommands that talk to the daemon, and those that write files for the shell.
+
+use super::console::Format;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// A pod is named by its id, a unique prefix of it, its name, or NAMESPACE/NAME; a container by its
+/// id, a unique prefix, its name, POD/NAME, or NAMESPACE/POD/NAME.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Run the pod of a Kubernetes Pod file
+    Run(RunArgs),
+    /// List pods
+    Pods(PodsArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// List images
+    Images(OutputArgs),
+    /// Import, pull and remove images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Print the log of a container
+    Logs(LogsArgs),
+    /// Run a command in a container; the exit code is the command's, 125 if it could not be run
+    Exec(ExecArgs),
+    /// Print what containers or pods use
+    Stats(StatsArgs),
+    /// Print all about a pod, a container or an image
+    Inspect(InspectArgs),
+    /// Stop pods or containers
+    Stop(StopArgs),
+    /// Remove pods or containers, and what `berth run` made for them
+    Rm(RmArgs),
+    /// Print what happens, as it happens
+    Events(OutputArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    Man(ManArgs),
+}
+
+/// How lists are printed.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct OutputArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Options of `berth run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// The Pod file; `-` for standard input
+    #[arg(value_name = "POD.yaml")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
+}
+
+/// Options of `berth pods`.
+#[derive(Args, Clone, Debug)]
+pub struct PodsArgs {
+    /// Only pods with this label
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
+}
+
+/// Options of `berth ps`.
+#[derive(Args, Clone, Debug)]
+pub struct PsArgs {
+    /// Containers that do not run, too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only containers of this pod
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
+}
+
+/// `berth image …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Import an OCI layout (folder or tar) or a docker-save archive
+    Import {
+        /// The folder or the file
+        path: PathBuf,
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: Format,
+    },
+    /// Pull an image from its registry
+    Pull {
+        /// The image's name
+        reference: String,
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: Format,
+    },
+    /// Remove images, with all their names
+    Rm {
+        /// Names or ids
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+}
+
+/// Options of `berth logs`.
+#[derive(Args, Clone, Debug)]
+pub struct LogsArgs {
+    /// The container
+    pub container: String,
+    /// Go on until the container has ended
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "N")]
+    pub tail: Option<usize>,
+    /// The time of each line before it
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// Options of `berth exec`.
+#[derive(Args, Clone, Debug)]
+pub struct ExecArgs {
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// The container
+    pub container: String,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// Options of `berth stats`.
+#[derive(Args, Clone, Debug)]
+pub struct StatsArgs {
+    /// Whole pods instead of containers
+    #[arg(long)]
+    pub pods: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
+}
+
+/// Options of `berth inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct InspectArgs {
+    /// A pod, a container or an image
+    pub name: String,
+    /// How to print; a table is JSON here
+    #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Options of `berth stop`.
+#[derive(Args, Clone, Debug)]
+pub struct StopArgs {
+    /// Pods or containers
+    #[arg(required = true, value_name = "POD|CONTAINER")]
+    pub names: Vec<String>,
+    /// Seconds until a container is killed [default: the pod's, else 30]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub time: Option<u32>,
+}
+
+/// Options of `berth rm`.
+#[derive(Args, Clone, Debug)]
+pub struct RmArgs {
+    /// Pods or containers
+    #[arg(required = true, value_name = "POD|CONTAINER")]
+    pub names: Vec<String>,
+    /// Also those that run; they are killed
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Options of `berth completions`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `berth man`.
+#[derive(Args, Clone, Debug)]
+pub struct ManArgs {
+    /// The folder to write into; it is made when missing
+    pub dir: PathBuf,
+}

@@ -1,0 +1,86 @@
+//! Runs one subcommand and turns its outcome into an exit code.
+
+use super::commands::ClientCommand;
+use super::connect::Daemon;
+use super::console::Console;
+use super::error::{CtlError, EXEC_FAILED};
+use super::{events, exec, generate, images, inspect, list, logs, run, stats, stop};
+use crate::config::Config;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Where the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its state folder, below which pods of `berth run` have their volumes and logs.
+    pub state: PathBuf,
+}
+
+impl From<&Config> for Place {
+    fn from(config: &Config) -> Self {
+        Self { socket: config.server.socket.clone(), state: config.paths.state.clone() }
+    }
+}
+
+/// Runs a subcommand to its end. Errors are one line on the console.
+pub fn execute(command: &ClientCommand, place: &Place, console: &mut Console) -> ExitCode {
+    let is_exec = matches!(command, ClientCommand::Exec(_));
+    match execute_blocking(command, place, console) {
+        Ok(code) => ExitCode::from(code),
+        // Whoever read the output has had enough.
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            console.note(&format!("berth: {}", error.line()));
+            ExitCode::from(if is_exec { EXEC_FAILED } else { error.exit_code() })
+        }
+    }
+}
+
+fn execute_blocking(
+    command: &ClientCommand,
+    place: &Place,
+    console: &mut Console,
+) -> Result<u8, CtlError> {
+    match command {
+        ClientCommand::Completions(args) => generate::completions(*args, console).map(|()| 0),
+        ClientCommand::Man(args) => generate::man(args).map(|()| 0),
+        _ => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(CtlError::file("start", "the event loop"))?;
+            let result = runtime.block_on(ask(command, place, console));
+            // A read of standard input may still be under way, and will never end.
+            runtime.shutdown_background();
+            result
+        }
+    }
+}
+
+async fn ask(
+    command: &ClientCommand,
+    place: &Place,
+    console: &mut Console,
+) -> Result<u8, CtlError> {
+    use ClientCommand as Cmd;
+    let daemon = Daemon::connect(&place.socket).await?;
+    let state: &Path = &place.state;
+    match command {
+        Cmd::Exec(args) => return exec::exec(args, &daemon, console).await,
+        Cmd::Run(args) => run::run(args, &daemon, state, console).await,
+        Cmd::Pods(args) => list::pods(args, &daemon, console).await,
+        Cmd::Ps(args) => list::ps(args, &daemon, console).await,
+        Cmd::Images(args) => images::list(args, &daemon, console).await,
+        Cmd::Image(command) => images::image(command, &daemon, console).await,
+        Cmd::Logs(args) => logs::logs(args, &daemon, console).await,
+        Cmd::Stats(args) => stats::stats(args, &daemon, console).await,
+        Cmd::Inspect(args) => inspect::inspect(args, &daemon, console).await,
+        Cmd::Stop(args) => stop::stop(args, &daemon, console).await,
+        Cmd::Rm(args) => stop::remove(args, &daemon, state, console).await,
+        Cmd::Events(args) => events::events(args, &daemon, console).await,
+        Cmd::Completions(_) | Cmd::Man(_) => Ok(()),
+    }
+    .map(|()| 0)
+}
