@@ -202,7 +202,14 @@ pub(super) fn make(tars: &[Vec<u8>], compress: fn(&[u8]) -> Vec<u8>) -> Made {
         "config": describe("application/vnd.oci.image.config.v1+json", &config),
         "layers": layers
             .iter()
-            .map(|l| describe("application/vnd.oci.image.layer.v1.tar", l))
+            .map(|layer| {
+                let compression = match layer.as_slice() {
+                    [0x1f, 0x8b, ..] => "+gzip",
+                    [0x28, 0xb5, ..] => "+zstd",
+                    _ => "",
+                };
+                describe(&format!("application/vnd.oci.image.layer.v1.tar{compression}"), layer)
+            })
             .collect::<Vec<_>>(),
     })
     .to_string()

@@ -1,4 +1,16 @@
 //! Images: content by digest, layers unpacked once, and a writable layer a container.
+//!
+//! [`Images`] is the whole store. A pull (`pull`, `registry`) or an import (`import`, `archive`)
+//! becomes a plan; `assemble` fetches its layers, several at a time, in one pass each (`intake`:
+//! verify, decompress, `unpack`), completes them bottom-up (`settle`), commits them (`layers`), and
+//! makes the image visible by one record (`store`). `snapshot` and `overlay` mount it for a
+//! container.
+//!
+//! What always holds: nothing is visible before its digests are verified and it is synced; lists
+//! and look-ups are answered from memory; an archive, however hostile, reaches nothing outside its
+//! layer; what no image, snapshot or pull uses is collected.
+//!
+//! OCI image spec 1.1, distribution spec 1.1, Docker's image manifest v2 schema 2 and tarball.
 
 mod archive;
 mod assemble;
@@ -12,6 +24,7 @@ mod info;
 mod intake;
 mod layers;
 mod manifest;
+mod metadata;
 mod overlay;
 mod progress;
 mod pull;
@@ -41,5 +54,7 @@ mod pull_tests;
 mod registry_fixture;
 #[cfg(test)]
 mod snapshot_tests;
+#[cfg(test)]
+mod umoci_tests;
 #[cfg(test)]
 mod unpack_tests;

@@ -10,8 +10,9 @@
 //!   become links to that copy;
 //! * last, the times of directories are set.
 
-use super::tree::{FileKind, Tree, kind_of, proc_path, stat_at};
-use super::unpack::{UnpackError, Unpacked, set_time, set_xattrs};
+use super::metadata::{read_xattrs, set_time, set_xattrs};
+use super::tree::{FileKind, Tree, kind_of, stat_at};
+use super::unpack::{UnpackError, Unpacked};
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
@@ -112,21 +113,6 @@ fn copy_directory(
     set_xattrs(here.as_fd(), dot, &xattrs).map_err(|(op, e)| failed(op, path, e))?;
     layer.times.insert(path.to_owned(), TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec));
     Ok(())
-}
-
-/// All extended attributes of `name` in `dir`.
-pub(super) fn read_xattrs(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
-) -> io::Result<Vec<(OsString, Vec<u8>)>> {
-    let path = proc_path(dir, name);
-    let mut found = Vec::new();
-    for key in xattr::list(&path)? {
-        if let Some(value) = xattr::get(&path, &key)? {
-            found.push((key, value));
-        }
-    }
-    Ok(found)
 }
 
 /// Moves the contents of the directory `from` to `to`, both canonical in the layer; directories

@@ -8,9 +8,8 @@ use super::content::create_private;
 use super::error::ImageError;
 use super::info::FsUsage;
 use super::layers::{Layer, LayerKey, Layers};
-use super::settle::read_xattrs;
+use super::metadata::{read_xattrs, set_time, set_xattrs};
 use super::tree::Tree;
-use super::unpack::set_xattrs;
 use super::usage::walk;
 use crate::ids::{ContainerId, ImageId};
 use crate::store;
@@ -200,7 +199,7 @@ fn copy_root(from: Option<&Path>, upper: &Path) -> io::Result<()> {
     let xattrs = read_xattrs(from.root(), dot)?;
     set_xattrs(to.root(), dot, &xattrs).map_err(|(_, e)| e)?;
     let time = nix::sys::time::TimeSpec::new(metadata.mtime(), metadata.mtime_nsec());
-    super::unpack::set_time(to.root().as_fd(), dot, time)
+    set_time(to.root().as_fd(), dot, time)
 }
 
 /// Removes a folder by way of a name that start-up sweeps.

@@ -219,6 +219,8 @@ impl Store {
         let path = self.path(&record.id);
         store::save(&path, record)
             .map_err(|source| kept(&format!("image {}", record.id), source))?;
+        // One that was set aside is replaced by now.
+        std::fs::remove_file(path.with_extension("damaged")).ok();
         // What was answered as done is still done after a power cut.
         File::open(&path)
             .and_then(|file| file.sync_all())

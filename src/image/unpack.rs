@@ -11,14 +11,13 @@
 //! behind a folder that only root enters.
 
 use super::digest::{Digest, HashingReader};
-use super::entry::{Entry, Kind, Meta, decode};
+use super::entry::{Entry, Kind, decode};
 use super::error::io_kind;
+use super::metadata::set_meta;
 use super::tree::{FileKind, Tree, kind_of, proc_path, stat_at};
 use crate::error::ErrorKind;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, makedev, mkdirat, mknodat, utimensat,
-};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use std::cell::Cell;
@@ -35,10 +34,6 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 /// overlayfs's mark of a directory that hides those below it.
 pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
-/// Names that the kernel gives a meaning on lower layers; an image has no say in that.
-const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
-/// A host's labels are not an image's business.
-const SELINUX_XATTR: &[u8] = b"security.selinux";
 /// What one entry's headers (long names, pax records) may take.
 pub(super) const MAX_HEADER_BYTES: u64 = 1 << 20;
 
@@ -498,53 +493,6 @@ impl<'a> Unpacker<'a> {
 fn make_node(place: &Place<'_>, kind: SFlag, (major, minor): (u32, u32)) -> io::Result<()> {
     let device = makedev(u64::from(major), u64::from(minor));
     Ok(mknodat(place.dir, place.name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)?)
-}
-
-/// Owner, mode, extended attributes, times, in this order: a change of owner clears set-user-id
-/// bits and capabilities. The error names the operation. `.` is the directory itself.
-fn set_meta(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
-    meta: &Meta,
-    kind: &Kind,
-) -> Result<(), (&'static str, io::Error)> {
-    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-    fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-        .map_err(|e| ("set the owner of", e.into()))?;
-    if !matches!(kind, Kind::Symlink(_)) {
-        // Not a symlink, so there is nothing to follow.
-        let mode = Mode::from_bits_truncate(meta.mode);
-        fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
-            .map_err(|e| ("set the mode of", e.into()))?;
-    }
-    set_xattrs(dir, name, &meta.xattrs)?;
-    if *kind != Kind::Directory {
-        set_time(dir, name, meta.mtime).map_err(|e| ("set the time of", e))?;
-    }
-    Ok(())
-}
-
-/// Sets extended attributes, except those that are the host's or overlayfs's.
-pub(super) fn set_xattrs(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
-    xattrs: &[(OsString, Vec<u8>)],
-) -> Result<(), (&'static str, io::Error)> {
-    for (key, value) in xattrs {
-        let bytes = key.as_bytes();
-        if bytes.starts_with(OVERLAY_XATTRS) || bytes == SELINUX_XATTR {
-            tracing::debug!(attribute = %key.display(), "extended attribute of an image left out");
-            continue;
-        }
-        xattr::set(proc_path(dir, name), key, value)
-            .map_err(|e| ("set an extended attribute of", e))?;
-    }
-    Ok(())
-}
-
-/// Sets both times, and does not follow a symlink.
-pub(super) fn set_time(dir: BorrowedFd<'_>, name: &OsStr, time: TimeSpec) -> io::Result<()> {
-    Ok(utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
 }
 
 /// Removes a directory and all below it, never through a symlink.

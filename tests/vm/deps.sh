@@ -16,7 +16,7 @@ exec 8>"$cache/.deps.lock"
 flock 8
 
 packages=(binutils busybox-static ca-certificates containernetworking-plugins docker-registry gcc iproute2
-    iptables kmod libc6-dev nftables procps python3 python3-venv qemu-system-x86)
+    iptables kmod libc6-dev nftables procps python3 python3-venv qemu-system-x86 umoci)
 missing=()
 for package in "${packages[@]}"; do
     case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) in
