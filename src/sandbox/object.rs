@@ -1,6 +1,6 @@
 //! A sandbox in memory: its record, its shim, and the order of its verbs.
 
-use super::config::SandboxConfig;
+use super::config::{PodNamespace, SandboxConfig};
 use super::state::{self, Event, Phase, Refused};
 use crate::bus::EventKind;
 use crate::cgroups::CgroupPath;
@@ -215,7 +215,8 @@ impl Sandbox {
             created_at_nanos: record.created_at_nanos,
             ips: record.ips.clone(),
             netns: record.pinned.then(|| node.layout.netns(&record.id)).or_else(|| {
-                let pause = record.pause.as_ref().filter(|_| ready)?;
+                let own = record.config.namespaces.network == PodNamespace::Pod;
+                let pause = record.pause.as_ref().filter(|_| ready && own)?;
                 Some(format!("/proc/{}/ns/net", pause.pid).into())
             }),
             pause_pid: record.pause.as_ref().filter(|_| ready).map(|p| p.pid),
