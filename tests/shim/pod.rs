@@ -10,7 +10,7 @@ use berth::store::Layout;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-use super::world::{Pod, binaries, cgroup_root, read, spawn};
+use super::world::{Pod, binaries, cgroup_root, private_kib, read, spawn};
 
 fn namespace(pid: i32, kind: &str) -> PathBuf {
     std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap()
@@ -129,15 +129,6 @@ async fn nobody_answers_for_a_shim_that_is_gone() {
     // A child of another test, between clone and exec, may hold a copy of the listening socket.
     let gone = matches!(error, ShimError::Connect(_) | ShimError::Disconnected("hello"));
     assert!(gone, "{error}");
-}
-
-/// Private memory in KiB as the budget counts it.
-fn private_kib(pid: i32) -> u64 {
-    read(pid, "smaps_rollup")
-        .lines()
-        .filter(|l| l.starts_with("Private_") || l.starts_with("Swap:"))
-        .map(|l| l.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
-        .sum()
 }
 
 #[tokio::test]

@@ -158,3 +158,12 @@ pub(crate) async fn gone(process: &InitPid) {
 pub(crate) fn read(pid: i32, file: &str) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
 }
+
+/// Private memory in KiB as the budget counts it.
+pub(crate) fn private_kib(pid: i32) -> u64 {
+    read(pid, "smaps_rollup")
+        .lines()
+        .filter(|l| l.starts_with("Private_") || l.starts_with("Swap:"))
+        .map(|l| l.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+        .sum()
+}
