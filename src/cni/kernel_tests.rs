@@ -319,3 +319,20 @@ fn twenty_pods_at_once_get_twenty_addresses() {
         assert_eq!(node.leftovers(), [""; 0]);
     });
 }
+#[test]
+fn many_pods_go_in_the_time_of_a_few() {
+    on_a_node(|node| {
+        let network = node.open();
+        let pods: Vec<_> = (0..40).map(|n| node.pod(&format!("p{n}"))).collect();
+        for pod in &pods {
+            network.attach(pod).unwrap();
+        }
+        sh("ip link add foreign0 type veth peer name foreign1");
+        for pod in &pods {
+            network.detach(&pod.sandbox).unwrap();
+        }
+        network.close().unwrap();
+        sh("ip link del foreign0");
+        assert_eq!(node.leftovers(), [""; 0]);
+    });
+}

@@ -188,6 +188,20 @@ pub(super) fn delete(name: &str) -> Request {
     Request { message: RouteNetlinkMessage::DelLink(link_message(name)), flags: 0 }
 }
 
+/// Puts an interface into a group.
+pub(super) fn move_to_group(name: &str, group: u32) -> Request {
+    let mut message = link_message(name);
+    message.attributes.push(LinkAttribute::Group(group));
+    change(message)
+}
+
+/// Removes every interface of a group; ENODEV when there is none.
+pub(super) fn delete_group(group: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    Request { message: RouteNetlinkMessage::DelLink(message), flags: 0 }
+}
+
 /// Sets an interface up.
 pub(super) fn up(name: &str) -> Request {
     let mut message = link_message(name);

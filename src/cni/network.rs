@@ -77,7 +77,8 @@ impl Network {
     }
 
     /// Detaches a pod by its journal, in whichever mode it was attached. A pod that was never
-    /// attached, or is detached, is success. Kills what still runs for it first.
+    /// attached, or is detached, is success. Kills what still runs for it first. The host's end of
+    /// a built-in cable goes a moment later (`close` and `recover` wait for it).
     ///
     /// # Errors
     /// [`NetworkError::Undo`] with everything that is left; the next call tries again.
@@ -174,7 +175,11 @@ impl Inner {
         if let Some(journal) = Journal::load(&self.layout, id)? {
             match journal.attachment {
                 Some(attachment) if journal.netns == request.netns => return Ok(attachment),
-                _ => self.detach(id)?,
+                _ => {
+                    self.detach(id)?;
+                    // The new cable has the old one's name.
+                    self.builtin.settle();
+                }
             }
         }
         let group = self.cgroups.helpers(id);

@@ -1,13 +1,14 @@
 //! The `builtin` mode: attach, detach and repair pods on berth's own bridge.
 //!
 //! Order of an attach: host ports are reserved (in memory), the journal is written, addresses are
-//! leased, the cable is laid, rules are loaded if they changed, the journal is finished. Detach goes
-//! the other way and past errors; an address is given back last, when nothing answers on it.
+//! leased, the cable is laid, rules are loaded if they changed, the journal is finished. Detach takes
+//! the rules away and hands the cable and its addresses to the reaper.
 
 use super::bridge::{self, Cable};
 use super::lease::{Leases, Pool};
 use super::nat::{Bridged, Nat};
 use super::nft::Nft;
+use super::reaper::{Job, Reaper};
 use super::sysctl;
 use crate::cgroups::Leaf;
 use crate::cni::error::NetworkError;
@@ -20,7 +21,7 @@ use crate::store::Layout;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The built-in network. In the mode `cni` it only undoes what was attached in the other mode.
 pub(in crate::cni) struct Builtin {
@@ -30,7 +31,8 @@ pub(in crate::cni) struct Builtin {
     configured: Bridged,
     mtu: u32,
     layout: Layout,
-    leases: Leases,
+    leases: Arc<Leases>,
+    reaper: Reaper,
     nat: Mutex<Nat>,
     nft: Nft,
     host: Mutex<Host>,
@@ -62,7 +64,8 @@ impl Builtin {
             configured,
             mtu: config.mtu,
             layout: layout.clone(),
-            leases: Leases::new(layout.leases()),
+            leases: Arc::new(Leases::new(layout.leases())),
+            reaper: Reaper::default(),
             nft: Nft::find(),
             host: Mutex::new(Host::default()),
         }
@@ -99,7 +102,7 @@ impl Builtin {
         }
         let mut addresses: Vec<(IpAddr, Pool)> = Vec::new();
         for pool in bridge::pools(network) {
-            let ip = self.leases.take(pool, id)?;
+            let ip = self.lease(pool, id)?;
             match ip {
                 IpAddr::V4(ip) => work.ip = Some(ip),
                 IpAddr::V6(ip) => work.ip6 = Some(ip),
@@ -118,7 +121,8 @@ impl Builtin {
         Ok(attachment)
     }
 
-    /// Undoes what a journal says. Errors are what is left.
+    /// Undoes what a journal says: the rules at once, the cable and its addresses soon after. Errors
+    /// are what is left.
     pub(in crate::cni) fn detach(
         &self,
         id: &SandboxId,
@@ -132,14 +136,19 @@ impl Builtin {
         if !work.ports.is_empty() || self.own.is_none() {
             errors.extend(self.nft.apply(&self.nat, group).err());
         }
-        errors.extend(self.with_host(|host, _| bridge::remove_link(host, &work.veth)).err());
         if !errors.is_empty() {
-            // The address still answers, or packets are still led to it.
+            // Packets are still led to its address.
             return errors;
         }
-        errors.extend(self.give_back(id, work).err());
+        let ips = work.ip.map(IpAddr::V4).into_iter().chain(work.ip6.map(IpAddr::V6)).collect();
+        let job = Job { veth: work.veth.clone(), owner: id.clone(), ips };
+        if let Err(e) = self.reaper.push(job, &self.leases) {
+            errors.push(NetworkError::kernel("remove interface", work.veth.clone(), e));
+            return errors;
+        }
         let other = self.own.as_ref().is_none_or(|own| own.bridge != work.bridge);
         if other && self.nat().is_unused(&work.bridge) {
+            self.reaper.settle();
             let removed = self.with_host(|host, _| bridge::remove_link(host, &work.bridge));
             errors.extend(removed.err());
         }
@@ -164,6 +173,7 @@ impl Builtin {
     /// Takes over the pods that live, and drops what belongs to none of them. What was done, and what
     /// could not be.
     pub(in crate::cni) fn recover(&self, live: &[&Journal], group: &Leaf) -> Vec<String> {
+        self.reaper.settle();
         let mut notes = Vec::new();
         let mut networks = BTreeSet::from([self.configured.clone()]);
         let mut cables = BTreeSet::new();
@@ -202,6 +212,7 @@ impl Builtin {
         if !self.nat().is_empty() {
             return Ok(());
         }
+        self.reaper.settle();
         let removed = self.with_host(|netlink, bridge| {
             *bridge = None;
             let ours = bridge::is_ours(netlink, &self.configured)?;
@@ -262,19 +273,20 @@ impl Builtin {
         Ok(())
     }
 
-    fn give_back(&self, id: &SandboxId, work: &BuiltinWork) -> Result<(), NetworkError> {
-        let failed = |e| NetworkError::kernel("give back addresses of", id.short(), e);
-        let known: Vec<IpAddr> =
-            work.ip.map(IpAddr::V4).into_iter().chain(work.ip6.map(IpAddr::V6)).collect();
-        if known.is_empty() {
-            // Killed between lease and journal, or before: the folder knows.
-            return self
-                .leases
-                .release_where(|owner| owner == Some(id))
-                .map(|_| ())
-                .map_err(failed);
+    /// Leases an address; one of a pod that was just stopped, if there is no other.
+    fn lease(&self, pool: Pool, id: &SandboxId) -> Result<IpAddr, NetworkError> {
+        match self.leases.take(pool, id) {
+            Err(NetworkError::Exhausted { .. }) => {
+                self.reaper.settle();
+                self.leases.take(pool, id)
+            }
+            taken => taken,
         }
-        known.into_iter().try_for_each(|ip| self.leases.release(ip, id)).map_err(failed)
+    }
+
+    /// Waits until nothing of detached pods is left.
+    pub(in crate::cni) fn settle(&self) {
+        self.reaper.settle();
     }
 
     /// Runs `work` with the host's socket and the bridge's index.

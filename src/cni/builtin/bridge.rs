@@ -207,7 +207,7 @@ fn is_bridge(link: &LinkMessage) -> bool {
 }
 
 /// Takes one errno as success.
-fn accept(answer: io::Result<()>, errno: i32) -> io::Result<()> {
+pub(super) fn accept(answer: io::Result<()>, errno: i32) -> io::Result<()> {
     match answer {
         Err(e) if e.raw_os_error() == Some(errno) => Ok(()),
         answer => answer,

@@ -12,6 +12,7 @@ mod bridge;
 mod lease;
 mod nat;
 mod nft;
+mod reaper;
 mod sysctl;
 
 pub(super) use attach::Builtin;
