@@ -163,17 +163,22 @@ impl World {
         mount::clone_tree(AT_FDCWD, &c_path(path).unwrap(), Reach::One).unwrap()
     }
 
+    /// A cgroup without limits beside the test's own.
+    fn beside(&self) -> OwnedFd {
+        open(&cgroup_root())
+    }
+
     fn start(&self, spec: &Value, root: &Path, pod: &PodContext) -> Result<Running, StepError> {
         let spec: Spec = serde_json::from_value(spec.clone()).unwrap();
         let prepared = prepare(&spec, self.detached(root), pod)
             .unwrap_or_else(|e| panic!("{}", crate::error::chain(&e)));
-        let cgroup = open(&self.cgroup);
+        let (cgroup, beside) = (open(&self.cgroup), self.beside());
         let pause = pod.pause.as_ref().map(|p| p.pidfd().unwrap().unwrap());
         let handles = PodHandles {
             pause_pidfd: pause.as_ref().map(AsFd::as_fd),
             shm: Some(c"/dev/shm"),
             cgroup: cgroup.as_fd(),
-            fallback_cgroup: cgroup.as_fd(),
+            fallback_cgroup: beside.as_fd(),
         };
         let (stdio, out) = stdio();
         let spawned = spawn_init(&self.proof, &prepared.plan, prepared.fds, stdio, &handles)?;
@@ -189,7 +194,7 @@ impl World {
         let spec: Spec = serde_json::from_value(spec.clone()).unwrap();
         let process: Process = serde_json::from_value(process.clone()).unwrap();
         let plan = prepare_exec(&spec, &process, &lonely()).unwrap();
-        let (slot, fallback) = (open(&self.cgroup.join("x0")), open(&self.cgroup));
+        let (slot, fallback) = (open(&self.cgroup.join("x0")), self.beside());
         let handles = PodHandles {
             pause_pidfd: None,
             shm: None,
@@ -630,5 +635,30 @@ fn a_terminal_becomes_the_controlling_one_and_the_console() {
         assert_eq!(read_report(&spawned), Report::Ready, "{out}");
         assert_eq!(out, "all\r\n/dev/console\r\n33 99\r\nx\r\ny\r\n1000\r\n");
         process::wait_pidfd(spawned.pidfd.as_fd()).unwrap();
+    });
+}
+
+#[test]
+fn a_cgroup_without_room_is_joined_from_beside() {
+    if !fs::read_to_string(cgroup_root().join("cgroup.controllers")).unwrap().contains("pids") {
+        eprintln!("skipped: no pids controller in cgroup v2");
+        return;
+    }
+    fs::write(cgroup_root().join("cgroup.subtree_control"), "+pids").unwrap();
+    alone("a_cgroup_without_room_is_joined_from_beside", |world| {
+        let root = world.rootfs();
+        let spec = container("exec sleep 1000");
+        fs::write(world.cgroup.join("pids.max"), "0").unwrap();
+        let init = world.start(&spec, &root, &lonely()).unwrap();
+        assert_eq!(read_report(&init.spawned), Report::Ready);
+        let inside = fs::read_to_string(world.cgroup.join("cgroup.procs")).unwrap();
+        assert_eq!(inside.trim(), init.spawned.pid.to_string());
+        let mut process = shell("");
+        process["args"] = json!(["cat", "/proc/self/cgroup"]);
+        let ended = world.exec(&spec, &process, &init).unwrap().finish();
+        assert_eq!((&ended.report, ended.line("0::")), (&Report::Ready, "/x0"), "{}", ended.out);
+        // The control: there was no room.
+        let events = fs::read_to_string(world.cgroup.join("pids.events")).unwrap();
+        assert!(!events.starts_with("max 0\n"), "{events}");
     });
 }

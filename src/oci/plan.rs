@@ -271,3 +271,29 @@ fn io_priority(process: &Process) -> Result<u32, OciError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::str::FromStr as _;
+
+    // capability.h: the last of Linux 5.9 is CAP_CHECKPOINT_RESTORE, 40.
+    #[test]
+    fn every_capability_has_its_kernel_number() {
+        for (n, name) in CAPABILITIES.iter().enumerate() {
+            assert_eq!(number(Capability::from_str(name).unwrap()).unwrap(), n, "{name}");
+        }
+        assert_eq!(CAPABILITIES[21], "SYS_ADMIN");
+        assert_eq!(CAPABILITIES[40], "CHECKPOINT_RESTORE");
+    }
+
+    #[test]
+    fn every_limit_has_its_kernel_number() {
+        let at = |kind| LIMITS.iter().position(|l| *l == kind).unwrap();
+        let number = |n: u32| usize::try_from(n).unwrap();
+        assert_eq!(at(PosixRlimitType::RlimitNofile), number(libc::RLIMIT_NOFILE));
+        assert_eq!(at(PosixRlimitType::RlimitMemlock), number(libc::RLIMIT_MEMLOCK));
+        assert_eq!(at(PosixRlimitType::RlimitCore), number(libc::RLIMIT_CORE));
+        assert_eq!(at(PosixRlimitType::RlimitRttime), number(libc::RLIMIT_RTTIME));
+    }
+}

@@ -342,3 +342,7 @@ fn plan_device(device: &oci_spec::runtime::LinuxDevice) -> Result<DevicePlan, Oc
         gid: device.gid().unwrap_or(0),
     })
 }
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;

@@ -144,10 +144,17 @@ fn place_stdio(plan: &ProcessPlan, stdio: &Stdio) -> Result<(), StepError> {
     // First above 2, so that placing one cannot hit the next.
     let above = |fd: BorrowedFd<'_>| fds::above_standard(fd).at(Step::Stdio);
     let stdin = match &stdio.stdin {
-        Some(fd) => Some(above(fd.as_fd())?),
+        Some(fd) if !is_null(fd.as_fd()) => Some(above(fd.as_fd())?),
+        Some(fd) => Some(open_null().map_or_else(|| above(fd.as_fd()), Ok)?),
         None => open_null(),
     };
-    let (stdout, stderr) = (above(stdio.stdout.as_fd())?, above(stdio.stderr.as_fd())?);
+    // The host's null device does not go in where the container has its own: its mode could be
+    // changed through the descriptor.
+    let output = |fd: &OwnedFd| match is_null(fd.as_fd()).then(open_null).flatten() {
+        Some(null) => Ok(null),
+        None => above(fd.as_fd()),
+    };
+    let (stdout, stderr) = (output(&stdio.stdout)?, output(&stdio.stderr)?);
     if let Some(stdin) = &stdin {
         fds::place(stdin.as_fd(), 0).on(Step::Stdio, || "stdin")?;
     } else if !is_null(fds::standard(Standard::Input)) {
