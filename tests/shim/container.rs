@@ -316,8 +316,9 @@ async fn a_command_that_does_not_exist_is_an_error_and_no_event() {
 #[tokio::test]
 async fn a_terminal_is_one_and_can_be_resized() {
     let mut pod = Pod::start().await;
-    let script = "test -t 0 && test -t 1 && echo is a terminal; \
-                  trap 'stty size; exit 5' WINCH; while :; do sleep 0.05; done";
+    // The trap first: what the test waits for says that it is there.
+    let script = "trap 'stty size; exit 5' WINCH; test -t 0 && test -t 1 && echo is a terminal; \
+                  while :; do sleep 0.05; done";
     let container = Container::with_terminal(script, true);
     container.try_start(&pod, container.io(true)).await.unwrap();
     container.wait_for("stdout F is a terminal\r\n").await;
