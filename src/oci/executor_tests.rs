@@ -639,6 +639,7 @@ fn a_terminal_becomes_the_controlling_one_and_the_console() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a skip is told")]
 fn a_cgroup_without_room_is_joined_from_beside() {
     if !fs::read_to_string(cgroup_root().join("cgroup.controllers")).unwrap().contains("pids") {
         eprintln!("skipped: no pids controller in cgroup v2");

@@ -144,7 +144,7 @@ fn namespaces_of_the_pod_are_named_and_others_opened() {
     let spec: Spec = serde_json::from_value(with("/linux/namespaces", listed)).unwrap();
     let pod = PodContext { target: Some(me), ..pod };
     let prepared = prepare(&spec, any_fd(), &pod).unwrap();
-    let sources: Vec<_> = prepared.plan.namespaces.iter().map(|n| n.source.clone()).collect();
+    let sources: Vec<_> = prepared.plan.namespaces.iter().map(|n| n.source).collect();
     use namespace_plan::Source::{Fd, Fresh, Pause};
     assert_eq!(sources, [Fresh(true), Pause(true), Fd(1), Fd(2)].map(Some));
     assert_eq!(prepared.fds.len(), 3);
