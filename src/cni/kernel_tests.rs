@@ -144,6 +144,42 @@ fn a_host_ip_keeps_a_port_to_one_address() {
     });
 }
 
+/// kubernetes#58336: the first packet's way is remembered, and a sender that goes on keeps it.
+#[test]
+fn a_udp_sender_that_goes_on_is_led_to_the_new_pod() {
+    on_a_node(|node| {
+        let outside = outside(node);
+        let network = node.open();
+        // Somebody is attached, so that connections are tracked at all.
+        network.attach(&node.pod("other")).unwrap();
+        let sender = inside(&outside, || UdpSocket::bind("192.0.2.2:4000").unwrap());
+        sender.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut send = || {
+            // The refusal of an earlier packet is told to the next call.
+            while sender.send_to(b"x", "192.0.2.1:5353").is_err() {}
+            let mut answer = [0; 1];
+            sender.recv(&mut answer).map(|_| answer[0])
+        };
+        assert!(send().is_err());
+        for name in [b'a', b'b'] {
+            let mut pod = node.pod("pod");
+            let mapping = PortMapping { protocol: Protocol::Udp, ..port(5353, None) };
+            pod.port_mappings = vec![mapping];
+            network.attach(&pod).unwrap();
+            let socket = inside(&pod, || UdpSocket::bind("0.0.0.0:80").unwrap());
+            std::thread::spawn(move || {
+                while let Ok((_, peer)) = socket.recv_from(&mut [0; 16]) {
+                    socket.send_to(&[name], peer).ok();
+                }
+            });
+            let answers: Vec<u8> = (0..5).filter_map(|_| send().ok()).collect();
+            assert!(answers.contains(&name), "pod {}: {answers:?}", char::from(name));
+            network.detach(&pod.sandbox).unwrap();
+            assert!(send().is_err());
+        }
+    });
+}
+
 #[test]
 fn what_leaves_the_bridge_carries_the_nodes_address() {
     on_a_node(|node| {

@@ -5,6 +5,7 @@
 //! the rules away and hands the cable and its addresses to the reaper.
 
 use super::bridge::{self, Cable};
+use super::conntrack;
 use super::lease::{Leases, Pool};
 use super::nat::{Bridged, Nat};
 use super::nft::Nft;
@@ -17,6 +18,7 @@ use crate::cni::netlink::Netlink;
 use crate::cni::request::{AttachRequest, Attachment, NotReady, POD_INTERFACE};
 use crate::config;
 use crate::ids::SandboxId;
+use crate::sandbox::config::Protocol;
 use crate::store::Layout;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -112,6 +114,7 @@ impl Builtin {
         self.lay(network, &work.veth, &addresses, request)?;
         self.nat().enter(id, &journal.pod, &work)?;
         self.nft.apply(&self.nat, group)?;
+        forget_connections(&work);
         self.open_localnet(&network.bridge)?;
         let ips = addresses.into_iter().map(|(ip, _)| ip).collect();
         let attachment = Attachment { ips, interface: POD_INTERFACE.to_owned() };
@@ -135,6 +138,7 @@ impl Builtin {
         // is not configured any more.
         if !work.ports.is_empty() || self.own.is_none() {
             errors.extend(self.nft.apply(&self.nat, group).err());
+            forget_connections(work);
         }
         if !errors.is_empty() {
             // Packets are still led to its address.
@@ -313,6 +317,18 @@ impl Builtin {
 
     fn nat(&self) -> MutexGuard<'_, Nat> {
         self.nat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes senders of UDP follow the rules as they are now. A node whose conntrack cannot be asked has
+/// them follow when their entry times out, which is told and no reason to refuse a pod.
+fn forget_connections(work: &BuiltinWork) {
+    let udp = work.ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    let ports: Vec<u16> = udp.map(|port| port.host_port).collect();
+    match conntrack::forget_udp(&ports) {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(count, "UDP connections to changed host ports forgotten"),
+        Err(error) => tracing::warn!(%error, "UDP connections are led by the old rules"),
     }
 }
 

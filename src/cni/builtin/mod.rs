@@ -9,6 +9,7 @@
 
 mod attach;
 mod bridge;
+mod conntrack;
 mod lease;
 mod nat;
 mod nft;
