@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// The attribute of a cgroup that was killed.
+const KILLED: &str = "trusted.berth.killed";
+
 /// How long a removal waits for processes that are on their way out.
 const REMOVAL: Duration = Duration::from_secs(2);
 
@@ -100,6 +103,8 @@ impl Group {
     /// # Errors
     /// [`CgroupError::Write`]; none when it is gone.
     pub fn kill(&self) -> Result<(), CgroupError> {
+        // Best effort: a file system without attributes is on no kernel that needs the mark.
+        xattr::set(self.folder(), KILLED, b"1").ok();
         match self.dir().and_then(|dir| dir.write("cgroup.kill", "1")) {
             Err(CgroupError::Access { source, .. } | CgroupError::Write { source, .. })
                 if gone(&source) =>
@@ -108,6 +113,14 @@ impl Group {
             }
             result => result,
         }
+    }
+
+    /// Whether [`Group::kill`] was used on it. Such a cgroup is good for nothing but removal: the
+    /// kernel compares kill counters at the end of clone3 with CLONE_INTO_CGROUP, takes the first
+    /// from the caller's cgroup (seen in Linux 6.18), and so kills at birth whatever is cloned into
+    /// a cgroup that was ever killed. The mark is an attribute of the folder: it outlives the daemon.
+    pub(super) fn was_killed(&self) -> bool {
+        matches!(xattr::get(self.folder(), KILLED), Ok(Some(_)))
     }
 
     /// Whether a process is in it or below it; zombies do not count.

@@ -4,6 +4,7 @@
 use super::*;
 use crate::cgroups::{DeviceRule, Limit, Verdict};
 use crate::config::{CgroupDriver, Enforce};
+use crate::sys::process::Ended;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -195,6 +196,27 @@ fn exec_slots_are_distinct_while_held_or_in_use_and_reused_when_empty() {
     assert!(leaf.wait_empty(SOON).unwrap());
     drop((third, fourth));
     assert_eq!(leaf.exec_slot().unwrap().path().name(), "x0");
+    bench.end();
+}
+
+/// Linux 6.18 kills at birth whatever is cloned into a cgroup that was ever killed.
+#[test]
+fn a_slot_that_was_killed_serves_the_next_exec() {
+    let Some(bench) = Bench::new("a_slot_that_was_killed") else { return };
+    let leaf = bench.leaf("c");
+    for round in 0..3 {
+        let slot = leaf.exec_slot().unwrap();
+        assert_eq!(slot.path().name(), "x0", "round {round}");
+        let dir = slot.open_fd().unwrap();
+        let born = |program: &str| {
+            use std::os::fd::AsFd as _;
+            crate::sys::spawn::Spawn::new(program).cgroup(dir.as_fd()).spawn()
+        };
+        let ended = born("/bin/true").map(|child| child.wait().unwrap());
+        assert!(matches!(ended, Ok(Ended::Code(0))), "round {round}: {ended:?}");
+        slot.kill().unwrap();
+        assert!(slot.wait_empty(SOON).unwrap());
+    }
     bench.end();
 }
 

@@ -73,12 +73,24 @@ impl Leaf {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(CgroupError::access("create cgroup", slot.folder(), e)),
             }
-            if !slot.populated()? {
-                return Ok(slot);
+            if slot.populated()? {
+                continue;
             }
+            if slot.was_killed() {
+                slot.renew()?;
+            }
+            return Ok(slot);
         }
         let source = io::Error::from_raw_os_error(libc::EAGAIN);
         Err(CgroupError::access("find a free exec slot in", self.folder(), source))
+    }
+
+    /// Replaces an empty cgroup by a new one of its name.
+    fn renew(&self) -> Result<(), CgroupError> {
+        let folder = self.folder();
+        std::fs::remove_dir(&folder)
+            .map_err(|e| CgroupError::access("remove cgroup", &folder, e))?;
+        std::fs::create_dir(&folder).map_err(|e| CgroupError::access("create cgroup", &folder, e))
     }
 
     /// Permits the devices of `rules` and denies all others, from now on and for every process in it

@@ -126,9 +126,10 @@ impl CtlError {
             Self::Connect { .. } => 4,
             Self::NotFound { .. } => 3,
             Self::Ambiguous { .. } | Self::Pod { .. } => 2,
-            Self::Rpc { status, .. } => match status.code() {
+            Self::Rpc { verb, status, .. } => match status.code() {
                 Code::NotFound => 3,
-                Code::Unavailable => 4,
+                // Of a pull it is the registry that does not answer.
+                Code::Unavailable if *verb != "pull" => 4,
                 Code::InvalidArgument => 2,
                 _ => 1,
             },
@@ -156,7 +157,10 @@ impl CtlError {
             },
             Self::Ambiguous { .. } => Some("give the id"),
             Self::Refused { hint, .. } => Some(hint),
-            Self::Rpc { status, .. } => match status.code() {
+            Self::Rpc { verb, status, .. } => match status.code() {
+                Code::Unavailable if *verb == "pull" => {
+                    Some("check the image's name, and the daemon's way to the registry")
+                }
                 Code::Unavailable => Some("the daemon is starting or stopping: try again"),
                 _ => None,
             },
