@@ -154,7 +154,7 @@ fn a_udp_sender_that_goes_on_is_led_to_the_new_pod() {
         network.attach(&node.pod("other")).unwrap();
         let sender = inside(&outside, || UdpSocket::bind("192.0.2.2:4000").unwrap());
         sender.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mut send = || {
+        let send = || {
             // The refusal of an earlier packet is told to the next call.
             while sender.send_to(b"x", "192.0.2.1:5353").is_err() {}
             let mut answer = [0; 1];
