@@ -13,6 +13,7 @@ mod memory;
 mod namespace;
 mod pause;
 pub mod protocol;
+mod reap;
 mod requests;
 pub mod server;
 mod starting;

@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// MFD_EXEC, Linux 6.3: needed where vm.memfd_noexec is 1, unknown before.
@@ -30,15 +30,12 @@ fn create(name: &CStr) -> io::Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     let open = |flags| {
         // SAFETY: `name` is NUL-terminated and outlives the call.
-        super::check(unsafe { libc::memfd_create(name.as_ptr(), flags) }.into())
+        super::new_fd(unsafe { libc::memfd_create(name.as_ptr(), flags) }.into())
     };
-    let fd = match open(flags | MFD_EXEC) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => open(flags)?,
-        other => other?,
-    };
-    let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    // SAFETY: the call returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    match open(flags | MFD_EXEC) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => open(flags),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -25,14 +25,24 @@ pub mod process;
 pub mod random;
 pub mod socket;
 pub mod spawn;
+mod spawn_child;
 pub mod terminal;
 #[cfg(feature = "daemon")]
 pub mod tty;
 pub(crate) mod vfork;
 
 use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 
 /// The result of a raw system call as a value or the errno.
 pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The result of a raw system call that returns a new descriptor, which nobody else owns.
+pub(crate) fn new_fd(result: libc::c_long) -> io::Result<OwnedFd> {
+    let fd =
+        i32::try_from(check(result)?).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the kernel has just made it for this process; nobody else can own it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null;
 
 const FSCONFIG_SET_FLAG: u32 = 0;
@@ -82,12 +82,6 @@ impl Reach {
     }
 }
 
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
-    let fd = super::check(result)?;
-    // SAFETY: the call returned a new descriptor that nobody else owns; it fits an int.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
 /// A file system context: fsopen(2), configured option by option, then turned into a mount.
 #[derive(Debug)]
 pub struct FsContext(OwnedFd);
@@ -99,7 +93,7 @@ impl FsContext {
     /// ENODEV for an unknown type, EPERM without CAP_SYS_ADMIN.
     pub fn open(fs_type: &CStr) -> io::Result<Self> {
         // SAFETY: `fs_type` is NUL-terminated and outlives the call.
-        owned(unsafe { libc::syscall(libc::SYS_fsopen, fs_type.as_ptr(), FSOPEN_CLOEXEC) })
+        super::new_fd(unsafe { libc::syscall(libc::SYS_fsopen, fs_type.as_ptr(), FSOPEN_CLOEXEC) })
             .map(Self)
     }
 
@@ -160,7 +154,7 @@ impl FsContext {
         let attrs = libc::c_uint::try_from(attrs)
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         // SAFETY: only integers are passed.
-        owned(unsafe {
+        super::new_fd(unsafe {
             libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attrs)
         })
     }
@@ -186,7 +180,9 @@ pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, reach: Reach) -> io::Result<
     let flags =
         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.cast_unsigned() | reach.at_flag();
     // SAFETY: `path` is NUL-terminated and outlives the call.
-    owned(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) })
+    super::new_fd(unsafe {
+        libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags)
+    })
 }
 
 /// move_mount(2): attaches the detached mount `from` at the file or directory `to`, both given by

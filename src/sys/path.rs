@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -70,9 +70,8 @@ pub fn open_in(
                 size_of::<libc::open_how>(),
             )
         };
-        match super::check(fd) {
-            // SAFETY: the call returned a new descriptor that nobody else owns.
-            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        match super::new_fd(fd) {
+            Ok(fd) => return Ok(fd),
             Err(e) if e.raw_os_error() == Some(libc::EAGAIN) && tries < 16 => tries += 1,
             Err(e) => return Err(e),
         }

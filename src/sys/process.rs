@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 /// A process of a certain boot. Equal values mean the same process, also over a reboot.
@@ -189,10 +189,7 @@ fn raw_wait(kind: libc::idtype_t, id: libc::id_t, flags: i32) -> io::Result<Opti
 /// ESRCH when no such process exists; EMFILE, ENFILE, ENOMEM.
 pub fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: only integers are passed.
-    let fd = super::check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    // SAFETY: the call returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    super::new_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
 /// pidfd_send_signal(2) (Linux 5.1).

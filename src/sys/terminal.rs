@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 /// Both ends of a new pseudo terminal.
 #[derive(Debug)]
@@ -21,20 +21,16 @@ pub struct Pty {
 pub fn open(ptmx: &CStr) -> io::Result<Pty> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the path is NUL-terminated.
-    let master = owned(unsafe { libc::open(ptmx.as_ptr(), flags | libc::O_NONBLOCK) })?;
+    let master =
+        super::new_fd(unsafe { libc::open(ptmx.as_ptr(), flags | libc::O_NONBLOCK) }.into())?;
     let unlock: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads an int, which is live.
     let done = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) };
     super::check(done.into())?;
     // SAFETY: TIOCGPTPEER takes open flags and returns a new descriptor.
-    let slave = owned(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    let slave =
+        super::new_fd(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }.into())?;
     Ok(Pty { master, slave })
-}
-
-fn owned(fd: i32) -> io::Result<OwnedFd> {
-    super::check(fd.into())?;
-    // SAFETY: the call returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Sets the size in characters; the terminal's foreground processes get SIGWINCH.
