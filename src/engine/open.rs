@@ -94,7 +94,6 @@ impl Engine {
                 containers = engine.registry.containers().len(),
                 "state recovered"
             );
-            crate::failpoint::arm();
         });
         Ok(())
     }

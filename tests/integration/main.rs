@@ -1,2 +1,19 @@
-//! .
-fn main() {}
+//! The integration tests: the real daemon over its real socket, on the real kernel.
+//!
+//! One file a behaviour, each with a table of its tests. A test says what it needs of the machine;
+//! what is missing is a named skip, and a skip that `allowed-skips.txt` does not list is a failure.
+//! After each test the node must be as it was before.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+mod harness;
+mod recovery;
+
+use std::process::ExitCode;
+
+fn main() -> anyhow::Result<ExitCode> {
+    harness::suite::run(
+        vec![("recovery", recovery::tests())],
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/allowed-skips.txt"),
+    )
+}

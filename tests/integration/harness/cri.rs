@@ -1,0 +1,140 @@
+//! CRI calls over the real socket. Blocking, so that tests read from top to bottom.
+
+use super::poll::DEADLINE;
+use anyhow::{Context as _, Result};
+use berth::cri::proto;
+use hyper_util::rt::TokioIo;
+use proto::image_service_client::ImageServiceClient;
+use proto::runtime_service_client::RuntimeServiceClient;
+use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// What a server may answer at most.
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+/// A connection to a runtime.
+pub(crate) struct Cri {
+    tokio: tokio::runtime::Runtime,
+    channel: Channel,
+}
+
+impl Cri {
+    /// Connects when it is first used, and again when the daemon was restarted.
+    ///
+    /// # Errors
+    /// No runtime could be made.
+    pub(crate) fn new(socket: &Path) -> Result<Self> {
+        let tokio = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("make a tokio runtime")?;
+        let socket: PathBuf = socket.into();
+        let connect = tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = tokio.block_on(async { endpoint.connect_with_connector_lazy(connect) });
+        Ok(Self { tokio, channel })
+    }
+
+    /// A client for calls that need more than the methods below.
+    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Channel> {
+        RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The same for images.
+    pub(crate) fn images(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Waits for a call.
+    ///
+    /// # Errors
+    /// The call's own status, or that it took too long.
+    pub(crate) fn wait<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        self.tokio.block_on(async {
+            match tokio::time::timeout(DEADLINE, call).await {
+                Ok(answer) => answer.map(tonic::Response::into_inner),
+                Err(_) => Err(Status::deadline_exceeded(format!(
+                    "the test's own deadline of {DEADLINE:?} has passed"
+                ))),
+            }
+        })
+    }
+
+    /// Starts a call and does not wait for it.
+    pub(crate) fn begin<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>> + Send + 'static,
+    ) -> tokio::task::JoinHandle<Result<tonic::Response<T>, Status>> {
+        self.tokio.spawn(call)
+    }
+
+    /// Waits for a call that was begun.
+    ///
+    /// # Errors
+    /// The call's own status.
+    pub(crate) fn finish<T: Send + 'static>(
+        &self,
+        call: tokio::task::JoinHandle<Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        self.wait(async move { call.await.map_err(|e| Status::internal(e.to_string()))? })
+    }
+}
+
+macro_rules! verbs {
+    ($client:ident: $($name:ident($request:ident) -> $response:ident;)*) => {
+        impl Cri {
+            $(
+                /// The CRI call of this name.
+                ///
+                /// # Errors
+                /// What the runtime says.
+                pub(crate) fn $name(
+                    &self,
+                    request: proto::$request,
+                ) -> Result<proto::$response, Status> {
+                    let mut client = self.$client();
+                    self.wait(async move { client.$name(request).await })
+                }
+            )*
+        }
+    };
+}
+
+verbs! { runtime:
+    version(VersionRequest) -> VersionResponse;
+    status(StatusRequest) -> StatusResponse;
+    runtime_config(RuntimeConfigRequest) -> RuntimeConfigResponse;
+    run_pod_sandbox(RunPodSandboxRequest) -> RunPodSandboxResponse;
+    stop_pod_sandbox(StopPodSandboxRequest) -> StopPodSandboxResponse;
+    remove_pod_sandbox(RemovePodSandboxRequest) -> RemovePodSandboxResponse;
+    pod_sandbox_status(PodSandboxStatusRequest) -> PodSandboxStatusResponse;
+    list_pod_sandbox(ListPodSandboxRequest) -> ListPodSandboxResponse;
+    create_container(CreateContainerRequest) -> CreateContainerResponse;
+    start_container(StartContainerRequest) -> StartContainerResponse;
+    stop_container(StopContainerRequest) -> StopContainerResponse;
+    remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
+    container_status(ContainerStatusRequest) -> ContainerStatusResponse;
+    list_containers(ListContainersRequest) -> ListContainersResponse;
+    exec_sync(ExecSyncRequest) -> ExecSyncResponse;
+    update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
+    reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
+    container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
+    list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
+    pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
+}
+
+verbs! { images:
+    list_images(ListImagesRequest) -> ListImagesResponse;
+    image_status(ImageStatusRequest) -> ImageStatusResponse;
+    remove_image(RemoveImageRequest) -> RemoveImageResponse;
+    image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
+}

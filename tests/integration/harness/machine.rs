@@ -1,0 +1,96 @@
+//! What this machine can do. A test names what it needs; in the virtual machine all of it is there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Something a test cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The cgroup controllers cpu, memory, pids and cpuset, in version 2.
+    Controllers,
+    /// veth pairs, bridges and nftables.
+    PodNetwork,
+    /// Lowering oom_score_adj and raising hard limits.
+    Resources,
+    /// The reference CNI plugins.
+    Plugins,
+    /// Python with grpcio.
+    Grpcio,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// The virtual machine: nothing may be missing.
+    pub(crate) virtual_machine: bool,
+    /// Where cgroup v2 is mounted.
+    pub(crate) cgroup_root: PathBuf,
+    /// Python with grpcio.
+    pub(crate) python: Option<PathBuf>,
+    controllers: bool,
+    pod_network: bool,
+    resources: bool,
+    plugins: bool,
+}
+
+/// Where Debian puts the reference CNI plugins.
+pub(crate) const PLUGIN_DIR: &str = "/usr/lib/cni";
+const CAP_SYS_RESOURCE: u32 = 24;
+
+impl Machine {
+    /// Looks around.
+    pub(crate) fn probe() -> Self {
+        let cgroup_root = cgroup_root();
+        let controllers =
+            std::fs::read_to_string(cgroup_root.join("cgroup.controllers")).unwrap_or_default();
+        let has = |wanted: &str| controllers.split_whitespace().any(|c| c == wanted);
+        let python = std::env::var_os("BERTH_PYTHON")
+            .map(PathBuf::from)
+            .filter(|python| succeeds(Command::new(python).args(["-c", "import grpc"])));
+        Self {
+            virtual_machine: std::env::var_os("BERTH_TEST_VM").is_some(),
+            controllers: ["cpu", "memory", "pids", "cpuset"].into_iter().all(has),
+            pod_network: pod_network(),
+            resources: has_capability(CAP_SYS_RESOURCE),
+            plugins: Path::new(PLUGIN_DIR).join("bridge").exists(),
+            cgroup_root,
+            python,
+        }
+    }
+
+    /// Whether a need is met.
+    pub(crate) fn has(&self, need: Need) -> bool {
+        match need {
+            Need::Controllers => self.controllers,
+            Need::PodNetwork => self.pod_network,
+            Need::Resources => self.resources,
+            Need::Plugins => self.plugins,
+            Need::Grpcio => self.python.is_some(),
+        }
+    }
+}
+
+/// The v2 hierarchy: the only one, or the one beside the old ones.
+fn cgroup_root() -> PathBuf {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    if unified.join("cgroup.procs").exists() { unified.into() } else { "/sys/fs/cgroup".into() }
+}
+
+fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_some_and(|bits| bits & (1 << number) != 0)
+}
+
+/// Tries it, in a network namespace that goes away with the command.
+fn pod_network() -> bool {
+    let script = "ip link add a0 type veth peer name a1 && ip link add b0 type bridge \
+        && nft 'add table inet t; add chain inet t c { type nat hook postrouting priority 100; }; \
+        add rule inet t c masquerade'";
+    succeeds(Command::new("unshare").args(["--net", "sh", "-c", script]))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}

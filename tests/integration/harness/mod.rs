@@ -1,0 +1,29 @@
+//! What the integration tests stand on.
+//!
+//! * `machine`: what this machine can do, and what a test needs of it
+//! * `suite`: the table of tests, skips, and the checks around each test
+//! * `node`: a running daemon with folders, a socket and a bridge of its own
+//! * `cri`: CRI calls to it, blocking, each with a deadline
+//! * `pod`: requests to begin with, and the usual sequences of calls
+//! * `image`: an image made from the machine's busybox
+//! * `kernel`: the kernel's view, read from /proc and /sys
+//! * `logs`: container logs in CRI format
+//! * `leaks`: nothing is left after a test
+//! * `poll`: waiting with a deadline
+
+#![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
+
+pub(crate) mod cri;
+pub(crate) mod image;
+pub(crate) mod kernel;
+pub(crate) mod leaks;
+pub(crate) mod logs;
+pub(crate) mod machine;
+pub(crate) mod node;
+pub(crate) mod pod;
+pub(crate) mod poll;
+pub(crate) mod suite;
+
+pub(crate) use node::{Node, Options};
+pub(crate) use poll::eventually;
+pub(crate) use suite::{Test, own, shared};

@@ -1,0 +1,154 @@
+//! The tests as a table, and what happens around each of them.
+//!
+//! A *shared* test runs against a daemon that serves many; after it no pod, process, mount, link,
+//! lease, cgroup, descriptor or file of the test may be left. A failed test takes the daemon with
+//! it, so that the next one starts from scratch. An *own* test gets a daemon for itself.
+
+use super::leaks::Baseline;
+use super::machine::{Machine, Need};
+use super::node::{Node, Options};
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a test does.
+#[derive(Clone, Copy)]
+enum Body {
+    Shared(fn(&Node) -> Result<()>),
+    Own(fn(&Machine) -> Options, fn(&mut Node) -> Result<()>),
+}
+
+/// A test: a sentence, its needs, its body.
+pub(crate) struct Test {
+    name: &'static str,
+    needs: &'static [Need],
+    body: Body,
+}
+
+/// A test against the shared daemon.
+pub(crate) fn shared(
+    name: &'static str,
+    needs: &'static [Need],
+    body: fn(&Node) -> Result<()>,
+) -> Test {
+    Test { name, needs, body: Body::Shared(body) }
+}
+
+/// A test with a daemon of its own, which it may stop, kill and start.
+pub(crate) fn own(
+    name: &'static str,
+    needs: &'static [Need],
+    options: fn(&Machine) -> Options,
+    body: fn(&mut Node) -> Result<()>,
+) -> Test {
+    Test { name, needs, body: Body::Own(options, body) }
+}
+
+/// The daemon that shared tests use.
+#[derive(Default)]
+struct Pool(Mutex<Option<Node>>);
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// The list of allowed skips cannot be read.
+pub(crate) fn run(groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Result<ExitCode> {
+    let mut arguments = Arguments::from_args();
+    // One at a time: what is left is judged after each.
+    arguments.test_threads = Some(1);
+    let machine = Arc::new(Machine::probe());
+    let pool = Arc::new(Pool::default());
+    let mut skips = Vec::new();
+    let mut trials = Vec::new();
+    for (group, tests) in groups {
+        for test in tests {
+            let name = format!("{group}::{}", test.name);
+            let missing = test.needs.iter().copied().find(|need| !machine.has(*need));
+            if let Some(need) = missing {
+                skips.push((name.clone(), need));
+            }
+            let (machine, pool) = (Arc::clone(&machine), Arc::clone(&pool));
+            let trial = Trial::test(name, move || attempt(&machine, &pool, test.body));
+            trials.push(trial.with_ignored_flag(missing.is_some()));
+        }
+    }
+    let listed = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(pool.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    if listed {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let unexpected = report_skips(&machine, &skips, allowed)?;
+    let failed = conclusion.has_failed() || unexpected > 0;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Names every skip; answers how many of them are not allowed.
+#[expect(clippy::print_stdout, reason = "a test runner reports on standard output")]
+fn report_skips(machine: &Machine, skips: &[(String, Need)], allowed: &str) -> Result<usize> {
+    let text = std::fs::read_to_string(allowed).with_context(|| format!("read {allowed}"))?;
+    let allowed: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.starts_with('#')).collect();
+    let mut unexpected = 0;
+    for (name, need) in skips {
+        let fine = !machine.virtual_machine && allowed.contains(&name.as_str());
+        unexpected += usize::from(!fine);
+        println!("skipped: {name}: needs {need:?}{}", if fine { "" } else { " (NOT ALLOWED)" });
+    }
+    println!("{} skipped, {unexpected} of them not allowed", skips.len());
+    Ok(unexpected)
+}
+
+fn attempt(machine: &Machine, pool: &Pool, body: Body) -> Result<(), Failed> {
+    let mut slot = pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcome = match body {
+        Body::Shared(body) => shared_attempt(machine, &mut slot, body),
+        Body::Own(options, body) => {
+            // Both would use the same cgroups and rules.
+            drop(slot.take());
+            own_attempt(machine, &options(machine), body)
+        }
+    };
+    outcome.map_err(|error| Failed::from(format!("{error:?}")))
+}
+
+fn shared_attempt(
+    machine: &Machine,
+    slot: &mut Option<Node>,
+    body: fn(&Node) -> Result<()>,
+) -> Result<()> {
+    let node = match slot.take() {
+        Some(node) => node,
+        None => Node::start(machine, &Options::default())?,
+    };
+    let outcome = check(&node, body);
+    match outcome {
+        Ok(()) => {
+            *slot = Some(node);
+            Ok(())
+        }
+        Err(error) => Err(error.context(node.last_words())),
+    }
+}
+
+fn check(node: &Node, body: fn(&Node) -> Result<()>) -> Result<()> {
+    let before = Baseline::take(node)?;
+    body(node)?;
+    node.remove_all().context("remove what the test left to the harness")?;
+    before.compare(node)
+}
+
+fn own_attempt(
+    machine: &Machine,
+    options: &Options,
+    body: fn(&mut Node) -> Result<()>,
+) -> Result<()> {
+    let mut node = Node::start(machine, options)?;
+    let before = Baseline::take(&node)?;
+    let outcome = body(&mut node).and_then(|()| {
+        node.ensure_running()?;
+        node.remove_all().context("remove what the test left to the harness")?;
+        before.compare(&node)
+    });
+    outcome.map_err(|error| error.context(node.last_words()))
+}
