@@ -66,19 +66,20 @@ audit: ## Licences, bans and sources of all dependencies (installs cargo-deny wh
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --all-features check licenses bans sources
 
-# Builds the tests and what they run; leaves the paths of the test programs in $(LOGS)/unit and $(LOGS)/integration.
+# Builds the tests and what they run; leaves the paths of the test programs in $(LOGS)/{unit,shim,integration}.
 .PHONY: build-tests
 build-tests: small
 	mkdir -p $(LOGS)
 	cargo build --locked --features $(TEST_FEATURES) --bin berth
 	$(call stage,$(TARGET)/debug/berth)
-	cargo test --locked --features $(TEST_FEATURES) --lib --test integration --no-run 2>&1 | tee $(LOGS)/build
+	cargo test --locked --features $(TEST_FEATURES) --lib --test shim --test integration --no-run 2>&1 | tee $(LOGS)/build
 	sed -n 's/^ *Executable unittests src.lib.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/unit
+	sed -n 's/^ *Executable tests.shim.main.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/shim
 	sed -n 's/^ *Executable tests.integration.main.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/integration
-	test -s $(LOGS)/unit -a -s $(LOGS)/integration
+	test -s $(LOGS)/unit -a -s $(LOGS)/shim -a -s $(LOGS)/integration
 
 .PHONY: test-unit
-test-unit: build-tests ## Unit and property tests
+test-unit: build-tests ## Unit and property tests, and the shim's own
 	tests/vm/suite.sh unit
 
 .PHONY: test-native

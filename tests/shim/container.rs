@@ -19,7 +19,7 @@ use nix::fcntl::AT_FDCWD;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::world::{Pod, SOON, binaries, private_kib};
+use super::world::{Pod, SOON, binaries, private_kib, stage};
 
 /// A container of a pod.
 struct Container {
@@ -387,8 +387,8 @@ async fn a_shutdown_kills_what_runs_and_leaves_the_records() {
 
 #[tokio::test]
 async fn the_memory_of_a_burst_of_output_is_given_back() {
-    if std::env::var_os("BERTH_TEST_SHIM").is_none() {
-        eprintln!("skipped: set BERTH_TEST_SHIM to the shim as it is shipped");
+    if stage().is_none() {
+        eprintln!("skipped: BERTH_STAGE names no programs as they are shipped");
         return;
     }
     // Two of the same programs, as on a node: their pages are shared then.

@@ -1,5 +1,6 @@
 //! The real shim and the real pause, driven by the daemon's client. Needs root, `/bin/busybox`,
-//! and pause built: `cargo build -p berth-pause --profile pause`.
+//! and the programs: in the folder `BERTH_STAGE`, or built beside this test
+//! (`cargo build -p berth-pause --profile pause`).
 
 #![cfg(feature = "daemon")]
 #![expect(

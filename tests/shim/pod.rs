@@ -10,7 +10,7 @@ use berth::store::Layout;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-use super::world::{Pod, binaries, cgroup_root, private_kib, read, spawn};
+use super::world::{Pod, binaries, cgroup_root, private_kib, read, spawn, stage};
 
 fn namespace(pid: i32, kind: &str) -> PathBuf {
     std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap()
@@ -133,8 +133,8 @@ async fn nobody_answers_for_a_shim_that_is_gone() {
 
 #[tokio::test]
 async fn ten_pods_stay_in_the_memory_budget() {
-    if std::env::var_os("BERTH_TEST_SHIM").is_none() {
-        eprintln!("skipped: set BERTH_TEST_SHIM to the shim as it is shipped");
+    if stage().is_none() {
+        eprintln!("skipped: BERTH_STAGE names no programs as they are shipped");
         return;
     }
     // One copy of the programs for all, as in the daemon.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 /// Generous: the machine may be slow, a test that hangs is worse.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 /// A sandbox's folder, cgroups and shim.
 pub(crate) struct Pod {
@@ -26,11 +26,20 @@ pub(crate) struct Pod {
     _folder: tempfile::TempDir,
 }
 
+/// The staged programs as they are shipped, if there are any.
+pub(crate) fn stage() -> Option<PathBuf> {
+    std::env::var_os("BERTH_STAGE").map(PathBuf::from)
+}
+
 pub(crate) fn binaries() -> ShimBinaries {
-    let shim = std::env::var_os("BERTH_TEST_SHIM")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_berth-shim")), PathBuf::from);
-    let target = Path::new(env!("CARGO_BIN_EXE_berth-shim")).ancestors().nth(2).unwrap();
-    ShimBinaries::load(&shim, &target.join("pause/berth-pause")).unwrap()
+    let (shim, pause) = match stage() {
+        Some(stage) => (stage.join("berth-shim"), stage.join("berth-pause")),
+        None => {
+            let shim = Path::new(env!("CARGO_BIN_EXE_berth-shim"));
+            (shim.to_owned(), shim.ancestors().nth(2).unwrap().join("pause/berth-pause"))
+        }
+    };
+    ShimBinaries::load(&shim, &pause).unwrap()
 }
 
 pub(crate) fn cgroup_root() -> &'static Path {

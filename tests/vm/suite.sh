@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs the test programs that `make build-tests` made, and keeps what they print.
 #
-# usage: suite.sh unit                      unit and property tests
+# usage: suite.sh unit                      unit and property tests, and the shim's own
 #        suite.sh native [ARGUMENT...]      integration tests here, in a mount namespace of their own
 #        suite.sh vm KERNEL SECONDS [ARGUMENT...]  unit and integration tests in the virtual machine
 #        suite.sh guest [ARGUMENT...]       the part of `vm` that runs inside
@@ -29,6 +29,7 @@ case $what in
     unit)
         status=0
         "$(cat "$logs/unit")" 2>&1 | tee "$logs/unit.log" || status=$?
+        "$(cat "$logs/shim")" 2>&1 | tee "$logs/shim.log" || status=$?
         exit $status
         ;;
     native)
@@ -54,12 +55,15 @@ case $what in
         mkdir -p /run/stage
         cp "$BERTH_STAGE"/* /run/stage/
         strip --strip-debug -o /run/stage/unit "$(cat "$logs/unit")"
+        strip --strip-debug -o /run/stage/shim-tests "$(cat "$logs/shim")"
         strip --strip-debug -o /run/stage/integration "$(cat "$logs/integration")"
         export BERTH_STAGE=/run/stage BERTH_TEST_VM=1
         status=0
         if [ $# -eq 0 ]; then
             echo "unit tests:"
             /run/stage/unit || status=1
+            echo "shim tests:"
+            /run/stage/shim-tests || status=1
         fi
         echo "integration tests:"
         /run/stage/integration "$@" || status=1
