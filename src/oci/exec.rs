@@ -19,18 +19,18 @@ use crate::sys::clone::{self, Forked, Kinship};
 use crate::sys::process::SingleThreaded;
 use crate::sys::{fds as sys_fds, ns, prctl};
 
-/// What a process of a container shares with its first one. A user or time namespace cannot be
-/// there: the plan refuses them.
+/// What a process of a container shares with its first one, but for the cgroup namespace. A user or
+/// time namespace cannot be there: the plan refuses them.
 const JOINED: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWCGROUP;
+    | libc::CLONE_NEWUTS;
 
 struct Exec<'a> {
     t: &'a SingleThreaded,
     plan: &'a ExecPlan,
+    init_pidfd: BorrowedFd<'a>,
     stdio: Stdio,
     pod: &'a PodHandles<'a>,
     report: OwnedFd,
@@ -49,24 +49,20 @@ pub fn spawn_exec(
 ) -> Result<Spawned, StepError> {
     check_level(plan.level)?;
     let (reader, report) = report_pipe()?;
-    let exec = Exec { t, plan, stdio, pod, report };
-    through_intermediate(t, reader, |pid_pipe| join_and_clone(&exec, init_pidfd, pid_pipe))
+    let exec = Exec { t, plan, init_pidfd, stdio, pod, report };
+    through_intermediate(t, reader, |pid_pipe| join_and_clone(&exec, pid_pipe))
 }
 
-fn join_and_clone(
-    exec: &Exec<'_>,
-    init_pidfd: BorrowedFd<'_>,
-    pid_pipe: BorrowedFd<'_>,
-) -> Result<i32, StepError> {
+fn join_and_clone(exec: &Exec<'_>, pid_pipe: BorrowedFd<'_>) -> Result<i32, StepError> {
     prctl::not_dumpable().at(Step::Isolate)?;
-    let mut keep = vec![sys_fds::number(init_pidfd), sys_fds::number(pid_pipe)];
+    let mut keep = vec![sys_fds::number(exec.init_pidfd), sys_fds::number(pid_pipe)];
     keep_common(&mut keep, &exec.stdio, exec.report.as_fd(), exec.pod);
     sys_fds::close_all_but(3, &mut keep).at(Step::Isolate)?;
     let procs = open_procs(exec.pod.cgroup)?;
     let host_proc = process::open_proc()?;
     // Copied by the clone.
     process::oom_score(host_proc.as_fd(), &exec.plan.process)?;
-    ns::join(exec.t, init_pidfd, JOINED.cast_unsigned())
+    ns::join(exec.t, exec.init_pidfd, JOINED.cast_unsigned())
         .on(Step::Namespaces, || "the container's")?;
     match fork_into(exec.t, Kinship::Sibling, 0, exec.pod).at(Step::Clone)? {
         (Forked::Child, placed) => run(exec, placed, procs.as_fd(), host_proc.as_fd()),
@@ -92,6 +88,10 @@ fn steps(
     if placed == Placed::Beside {
         move_into(procs)?;
     }
+    // Only now: where the hierarchy is mounted with nsdelegate, the kernel refuses (ENOENT) a clone or
+    // a move across the root of the caller's cgroup namespace, and the shim is outside of it.
+    ns::join(exec.t, exec.init_pidfd, libc::CLONE_NEWCGROUP.cast_unsigned())
+        .on(Step::Namespaces, || "the container's cgroup")?;
     process::early(host_proc, &exec.plan.process)?;
     process::finish(&exec.plan.process, &exec.stdio, exec.report.as_fd())
 }

@@ -42,6 +42,8 @@ mount --make-rshared /
 mount -t tmpfs -o mode=0755 demo "$root"
 # Copied: in the virtual machine the project's folder is a slow network file system.
 cp -r "$target/stage" "$root/bin"
+cp "$here/pod.yaml" "$root"
+cd "$root"
 PATH=$root/bin:/usr/sbin:/sbin:$PATH
 cat >"$root/config.toml" <<CONFIG
 [server]
@@ -79,7 +81,7 @@ note() { printf '   %s\n' "$*"; }
 # Runs berth; shown: says so and indents what it prints.
 quiet() { berth --config "$root/config.toml" "$@"; }
 shown() {
-    echo "\$ berth $*"
+    printf '$ berth %s\n' "$*"
     quiet "$@" 2>&1 | sed 's/^/   /'
 }
 # until_true SECONDS WHAT COMMAND...: polls.
@@ -143,11 +145,12 @@ note "berth runs as process $daemon, everything of it below $root"
 snapshot >"$root/daemon.before"
 
 title "An image from busybox"
-"$here/image.py" /bin/busybox "$root/image" localhost/busybox:demo
-shown image import "$root/image"
+echo "\$ image.py /bin/busybox busybox.oci localhost/busybox:demo"
+"$here/image.py" /bin/busybox busybox.oci localhost/busybox:demo
+shown image import busybox.oci
 
 title "A pod from a Kubernetes file"
-shown run "$here/pod.yaml"
+shown run pod.yaml
 shown pods
 shown ps
 web=$(number demo/web pid) client=$(number demo/client pid)
@@ -170,7 +173,7 @@ for kind in net ipc uts mnt pid cgroup; do
     esac
 done
 shown exec demo/client hostname
-shown exec demo/client ip -brief address 2>/dev/null || shown exec demo/client ip address
+shown exec demo/client ip -o -4 address
 
 title "Limits, as the kernel has them"
 pod=/sys/fs/cgroup$(text demo cgroup)
@@ -221,8 +224,8 @@ shown ps --all
 title "Away with it"
 shown rm demo
 shown image rm localhost/busybox:demo
-note "against the node before the pod:"
-kept "$root/daemon.before" process cgroup mount link route nft file
+note "berth still runs; against the node before the pod (the bridge stays until berth ends):"
+kept "$root/daemon.before" process cgroup mount file
 kill "$daemon"
 wait "$daemon"
 daemon=
