@@ -44,4 +44,7 @@ pub use prepare::{PodContext, Prepared, SHM_SOURCE, prepare, prepare_exec};
 
 #[cfg(feature = "daemon")]
 #[cfg(test)]
+mod executor_fixture;
+#[cfg(feature = "daemon")]
+#[cfg(test)]
 mod executor_tests;

@@ -108,6 +108,8 @@ snapshot() {
     local entry group
     for entry in /proc/[0-9]*; do
         group=$(cat "$entry/cgroup" 2>/dev/null) || continue
+        # Ended, and left to the machine's init, which reaps when it likes (after the kill -9).
+        [ "$(awk '/^State:/ { s = $2 } /^PPid:/ { p = $2 } END { print s p }' "$entry/status" 2>/dev/null)" != Z1 ] || continue
         case $group:$(cat "$entry/comm" 2>/dev/null) in
             *::/berth*:* | *:berth | *:berth-*) echo "process ${entry#/proc/} $(tr '\0' ' ' <"$entry/cmdline")" ;;
         esac
@@ -189,8 +191,9 @@ for row in pod:"$pod" web:"$pod/$(text demo/web id)" client:"$pod/$(text demo/cl
     echo
 done
 shim_group=$(cut -d: -f3 "/proc/$shim/cgroup")
-note "the shim is process $shim in $shim_group, outside of the pod; private memory:" \
-    "$(awk '/^Private_(Clean|Dirty)|^Swap:/ { n += $2 } END { print n " KiB" }' "/proc/$shim/smaps_rollup")"
+note "the shim, process $shim, is outside of the pod, in ${shim_group:0:26}…"
+own=$(awk '/^Private_Dirty|^Swap:/ { n += $2 } END { print n }' "/proc/$shim/smaps_rollup" "/proc/$pause/smaps_rollup")
+note "memory that shim and pause wrote: $own KiB; their programs are shared by all pods"
 shown stats
 
 title "The client fetches the page over localhost; both see the same volume"
