@@ -105,15 +105,11 @@ alive() { ! grep -q '^State:.*[ZX] (' "/proc/$1/status" 2>/dev/null && [ -e "/pr
 
 # Everything of berth that the kernel knows, one thing a line: the kind, then what it is.
 snapshot() {
-    local entry group
-    for entry in /proc/[0-9]*; do
-        group=$(cat "$entry/cgroup" 2>/dev/null) || continue
-        # Ended, and left to the machine's init, which reaps when it likes (after the kill -9).
-        [ "$(awk '/^State:/ { s = $2 } /^PPid:/ { p = $2 } END { print s p }' "$entry/status" 2>/dev/null)" != Z1 ] || continue
-        case $group:$(cat "$entry/comm" 2>/dev/null) in
-            *::/berth*:* | *:berth | *:berth-*) echo "process ${entry#/proc/} $(tr '\0' ' ' <"$entry/cmdline")" ;;
-        esac
-    done | grep -v -e " berth --config $root/config.toml serve" || true
+    # Without the daemon itself, and without what has ended and is another's to reap (after the kill -9: init's).
+    ps -e -ww -o pid=,ppid=,stat=,comm=,cgroup:512= | awk -v daemon="$daemon" '
+        $1 != daemon && ($4 ~ /^berth/ || $5 ~ /^0::\/berth/) && ($3 !~ /^Z/ || $2 == daemon) {
+            print "process", $1, $4, $5
+        }'
     find /sys/fs/cgroup -mindepth 1 -type d -path '*berth*' | sed 's/^/cgroup /'
     cut -d' ' -f5 /proc/self/mountinfo | sed 's/^/mount /'
     ip -o link show | cut -d: -f2 | sed 's/^/link/'
