@@ -188,8 +188,8 @@ for row in pod:"$pod" web:"$pod/$(text demo/web id)" client:"$pod/$(text demo/cl
 done
 shim_group=$(cut -d: -f3 "/proc/$shim/cgroup")
 note "the shim, process $shim, is outside of the pod, in ${shim_group:0:26}…"
-own=$(awk '/^Private_Dirty|^Swap:/ { n += $2 } END { print n }' "/proc/$shim/smaps_rollup" "/proc/$pause/smaps_rollup")
-note "memory that shim and pause wrote: $own KiB; their programs are shared by all pods"
+own=$(awk '/^Anonymous|^Swap:/ { n += $2 } END { print n }' "/proc/$shim/smaps_rollup" "/proc/$pause/smaps_rollup")
+note "memory of its own, with that of pause: $own KiB; their programs are shared by all pods"
 shown stats
 
 title "The client fetches the page over localhost; both see the same volume"
