@@ -7,7 +7,7 @@ use crate::bus::{Bus, EngineEvent};
 use crate::cgroups::Cgroups;
 use crate::cni::Network;
 use crate::config::Config;
-use crate::error::{AtStep, StepFailed};
+use crate::error::{AtStep, StepFailed, chain};
 use crate::image::Images;
 use crate::node::Node;
 use crate::shim::client::ShimBinaries;
@@ -113,6 +113,10 @@ impl Engine {
         tokio::time::timeout(END_WITHIN.min(Duration::from_millis(200)), self.node.tasks.wait())
             .await
             .ok();
+        // The bridge and the rules stay for pods that run; without any, nothing does.
+        if let Err(error) = self.node.network.close().await {
+            tracing::warn!(error = chain(&error), "network not closed");
+        }
         let durable = self.node.durable.clone();
         crate::blocking::run_within("write back the records", END_WITHIN, move || durable.flush())
             .await
