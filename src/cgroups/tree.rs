@@ -20,7 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Controllers without which berth cannot keep its promises.
-const REQUIRED: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
+///
+/// memory comes first: it is a domain controller, which a cgroup with processes refuses. A threaded
+/// one such as cpu would be accepted, and make a threaded domain of it.
+const REQUIRED: [&str; 5] = ["memory", "cpu", "pids", "cpuset", "io"];
 /// Handed down where the kernel has them.
 const WELCOME: [&str; 1] = ["hugetlb"];
 /// The mark of a folder that berth made and may remove.
@@ -189,7 +192,7 @@ fn enable(dir: &Dir, controllers: &[&'static str]) -> Result<(), CgroupError> {
             Err(CgroupError::Write { path, value, source }) => {
                 let offered = dir.read("cgroup.controllers")?;
                 return Err(match source.raw_os_error() {
-                    Some(libc::EBUSY) => CgroupError::InternalProcesses {
+                    Some(libc::EBUSY | libc::EOPNOTSUPP) => CgroupError::InternalProcesses {
                         path: dir.path().to_owned(),
                         controller: (*controller).to_owned(),
                     },
@@ -227,7 +230,7 @@ mod tests {
     fn controllers_are_sorted_into_offered_and_missing() {
         let temp = folder("cpu io memory hugetlb rdma\n");
         let tree = Tree::read(temp.path()).unwrap();
-        assert_eq!(tree.controllers, ["cpu", "memory", "io", "hugetlb"]);
+        assert_eq!(tree.controllers, ["memory", "cpu", "io", "hugetlb"]);
         assert_eq!(tree.missing(), ["pids", "cpuset"]);
     }
 
