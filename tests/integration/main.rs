@@ -8,12 +8,22 @@
 
 mod harness;
 mod recovery;
+mod sandbox;
+mod sandbox_files;
+mod sandbox_namespaces;
+mod sandbox_requests;
 
 use std::process::ExitCode;
 
 fn main() -> anyhow::Result<ExitCode> {
     harness::suite::run(
-        vec![("recovery", recovery::tests())],
+        vec![
+            ("recovery", recovery::tests()),
+            ("sandbox", sandbox::tests()),
+            ("sandbox_files", sandbox_files::tests()),
+            ("sandbox_namespaces", sandbox_namespaces::tests()),
+            ("sandbox_requests", sandbox_requests::tests()),
+        ],
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/allowed-skips.txt"),
     )
 }
