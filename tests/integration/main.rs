@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 mod harness;
+mod network_builtin;
+mod network_cni;
+mod network_cni_failures;
 mod recovery;
 mod sandbox;
 mod sandbox_files;
@@ -18,6 +21,9 @@ use std::process::ExitCode;
 fn main() -> anyhow::Result<ExitCode> {
     harness::suite::run(
         vec![
+            ("network_builtin", network_builtin::tests()),
+            ("network_cni", network_cni::tests()),
+            ("network_cni_failures", network_cni_failures::tests()),
             ("recovery", recovery::tests()),
             ("sandbox", sandbox::tests()),
             ("sandbox_files", sandbox_files::tests()),

@@ -4,21 +4,25 @@
 //! * `suite`: the table of tests, skips, and the checks around each test
 //! * `node`: a running daemon with folders, a socket and a bridge of its own
 //! * `cri`: CRI calls to it, blocking, each with a deadline
+//! * `cni`: networks for the mode `cni`, of the real plugins and of scripts
 //! * `pod`: requests to begin with, and the usual sequences of calls
 //! * `image`: an image made from the machine's busybox
 //! * `kernel`: the kernel's view, read from /proc and /sys
 //! * `logs`: container logs in CRI format
+//! * `netns`: network namespaces to look from, and a neighbour of the node's
 //! * `leaks`: nothing is left after a test
 //! * `poll`: waiting with a deadline
 
 #![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
 
+pub(crate) mod cni;
 pub(crate) mod cri;
 pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod leaks;
 pub(crate) mod logs;
 pub(crate) mod machine;
+pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod poll;
