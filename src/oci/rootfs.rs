@@ -39,6 +39,9 @@ pub(super) fn build(init: &Init<'_>) -> Result<(), StepError> {
     };
     let root = init.fd(0)?;
     mount::attach(root, below.as_fd()).at(Step::Rootfs)?;
+    // A clone of a shared mount is shared, and pivot_root(2) refuses that.
+    let private = Change { propagation: Some(Propagation::Private), ..Change::default() };
+    mount::set_attributes(root, private, Reach::One).at(Step::Rootfs)?;
 
     mounts::apply(init, root)?;
     for device in &plan.devices {
