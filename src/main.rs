@@ -5,7 +5,7 @@ use berth::config::{self, Loaded, Overrides};
 use berth::ctl::Place;
 use berth::ctl::args::{CheckArgs, Cli, Command, ServeArgs};
 use berth::ctl::console::Console;
-use berth::{ctl, daemon, telemetry};
+use berth::{ctl, daemon, sys, telemetry};
 use clap::Parser as _;
 use std::io;
 use std::process::ExitCode;
@@ -48,6 +48,8 @@ fn load(cli: &Cli, args: &ServeArgs) -> anyhow::Result<Loaded> {
 }
 
 fn serve(cli: &Cli, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    // Before there is a second thread.
+    sys::signals::of_a_daemon().context("set the signals")?;
     let config = Arc::new(load(cli, args)?.config);
     let journal_stream = std::env::var_os("JOURNAL_STREAM");
     telemetry::init(&config.log, journal_stream.as_deref())?;

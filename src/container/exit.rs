@@ -60,7 +60,8 @@ fn verdict(exit: &ExitRecord, started_at_nanos: i64, message: String) -> Exit {
         },
         message,
         started_at_nanos,
-        finished_at_nanos: exit.finished_at_nanos,
+        // The start is noted when the daemon has heard of it: what ends at once may end before.
+        finished_at_nanos: exit.finished_at_nanos.max(started_at_nanos),
     }
 }
 
@@ -118,5 +119,18 @@ mod tests {
         ] {
             assert_eq!(verdict(&record, 1, String::new()).reason, reason, "{name}");
         }
+    }
+
+    #[test]
+    fn a_container_does_not_end_before_it_started() {
+        let record = ExitRecord {
+            exit_code: 0,
+            signal: None,
+            finished_at_nanos: 9,
+            oom_killed: false,
+            oom_group_kill: false,
+        };
+        assert_eq!(verdict(&record, 12, String::new()).finished_at_nanos, 12);
+        assert_eq!(verdict(&record, 5, String::new()).finished_at_nanos, 9);
     }
 }

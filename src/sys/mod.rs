@@ -23,6 +23,8 @@ pub mod pipe;
 pub mod prctl;
 pub mod process;
 pub mod random;
+#[cfg(feature = "daemon")]
+pub mod signals;
 pub mod socket;
 pub mod spawn;
 mod spawn_child;

@@ -10,6 +10,7 @@ mod harness;
 mod network_builtin;
 mod network_cni;
 mod network_cni_failures;
+mod odd_signals;
 mod recovery;
 mod sandbox;
 mod sandbox_files;
@@ -24,6 +25,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("network_builtin", network_builtin::tests()),
             ("network_cni", network_cni::tests()),
             ("network_cni_failures", network_cni_failures::tests()),
+            ("odd_signals", odd_signals::tests()),
             ("recovery", recovery::tests()),
             ("sandbox", sandbox::tests()),
             ("sandbox_files", sandbox_files::tests()),

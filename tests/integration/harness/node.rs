@@ -67,10 +67,11 @@ impl Node {
         if let Some(conflist) = options.conflist.as_deref().filter(|text| !text.is_empty()) {
             std::fs::write(node.conflist_file(), conflist)?;
         }
-        node.launch().map_err(|error| error.context(node.last_words()))?;
+        node.launch().map_err(|error| anyhow::anyhow!("{error:#}\n{}", node.last_words()))?;
         let archive = node.path("busybox.tar");
         image::write_busybox(&archive)?;
-        node.import(&archive).map_err(|error| error.context(node.last_words()))?;
+        node.import(&archive)
+            .map_err(|error| anyhow::anyhow!("{error:#}\n{}", node.last_words()))?;
         Ok(node)
     }
 

@@ -7,7 +7,7 @@
 use super::leaks::Baseline;
 use super::machine::{Machine, Need};
 use super::node::{Node, Options};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +65,8 @@ pub(crate) fn run(groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Resu
         for test in tests {
             let name = format!("{group}::{}", test.name);
             let missing = test.needs.iter().copied().find(|need| !machine.has(*need));
-            if let Some(need) = missing {
+            let chosen = arguments.filter.as_ref().is_none_or(|filter| name.contains(filter));
+            if let Some(need) = missing.filter(|_| chosen) {
                 skips.push((name.clone(), need));
             }
             let (machine, pool) = (Arc::clone(&machine), Arc::clone(&pool));
@@ -109,7 +110,7 @@ fn attempt(machine: &Machine, pool: &Pool, body: Body) -> Result<(), Failed> {
             own_attempt(machine, &options(machine), body)
         }
     };
-    outcome.map_err(|error| Failed::from(format!("{error:?}")))
+    outcome.map_err(|error| Failed::from(format!("{error:#}")))
 }
 
 fn shared_attempt(
@@ -127,7 +128,7 @@ fn shared_attempt(
             *slot = Some(node);
             Ok(())
         }
-        Err(error) => Err(error.context(node.last_words())),
+        Err(error) => Err(anyhow!("{error:#}\n{}", node.last_words())),
     }
 }
 
@@ -150,5 +151,5 @@ fn own_attempt(
         node.remove_all().context("remove what the test left to the harness")?;
         before.compare(&node)
     });
-    outcome.map_err(|error| error.context(node.last_words()))
+    outcome.map_err(|error| anyhow!("{error:#}\n{}", node.last_words()))
 }
