@@ -13,6 +13,7 @@ use crate::blocking;
 use crate::error::{AtStep, StepFailed};
 use crate::image::ImageInfo;
 use crate::node::Node;
+use crate::oci::OciError;
 use crate::sandbox::pod_files;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn prepare(
     let user = user::resolve_user(rootfs.as_fd(), &config.security, &image.config.user)
         .at("resolve the container's user")?;
     drop(rootfs);
-    make_missing_sources(&config).at("create a missing mount source")?;
+    make_missing_sources(&config).at("find the sources of mounts")?;
     let leaf = sandbox.cgroup.child(container.id.as_str());
     let spec = spec::build(&SpecInputs {
         sandbox: &sandbox.config,
@@ -87,21 +88,24 @@ fn prepare(
 }
 
 /// A missing source becomes a directory, as other runtimes do.
-fn make_missing_sources(config: &super::config::ContainerConfig) -> std::io::Result<()> {
+fn make_missing_sources(config: &super::config::ContainerConfig) -> Result<(), OciError> {
     for mount in &config.mounts {
+        let failed = |operation| {
+            move |source| OciError::Source {
+                operation,
+                path: mount.host_path.clone(),
+                target: mount.container_path.clone(),
+                source,
+            }
+        };
         // symlink_metadata would miss a dangling link's target; metadata follows it.
         match std::fs::metadata(&mount.host_path) {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(&mount.host_path)
-                    .map_err(|e| named(&mount.host_path, &e))?;
+                std::fs::create_dir_all(&mount.host_path).map_err(failed("create"))?;
             }
-            Err(e) => return Err(named(&mount.host_path, &e)),
+            Err(e) => return Err(failed("open")(e)),
         }
     }
     Ok(())
-}
-
-fn named(path: &std::path::Path, error: &std::io::Error) -> std::io::Error {
-    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
