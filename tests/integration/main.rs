@@ -6,31 +6,49 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+mod bad_files;
+mod bad_input;
+mod command_line;
+mod daemon;
 mod harness;
+mod images;
 mod network_builtin;
 mod network_cni;
 mod network_cni_failures;
 mod odd_signals;
+mod reboot;
 mod recovery;
+mod registry;
 mod sandbox;
 mod sandbox_files;
 mod sandbox_namespaces;
 mod sandbox_requests;
+mod unimplemented;
+mod wire;
 
 use std::process::ExitCode;
 
 fn main() -> anyhow::Result<ExitCode> {
     harness::suite::run(
         vec![
+            ("bad_files", bad_files::tests()),
+            ("bad_input", bad_input::tests()),
+            ("command_line", command_line::tests()),
+            ("daemon", daemon::tests()),
+            ("images", images::tests()),
             ("network_builtin", network_builtin::tests()),
             ("network_cni", network_cni::tests()),
             ("network_cni_failures", network_cni_failures::tests()),
             ("odd_signals", odd_signals::tests()),
+            ("reboot", reboot::tests()),
             ("recovery", recovery::tests()),
+            ("registry", registry::tests()),
             ("sandbox", sandbox::tests()),
             ("sandbox_files", sandbox_files::tests()),
             ("sandbox_namespaces", sandbox_namespaces::tests()),
             ("sandbox_requests", sandbox_requests::tests()),
+            ("unimplemented", unimplemented::tests()),
+            ("wire", wire::tests()),
         ],
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/allowed-skips.txt"),
     )

@@ -23,9 +23,17 @@ const GROUP: &str = "root:x:0:\nweb:x:1000:\nextra:x:2000:web\n";
 /// busybox is missing or the file cannot be written.
 pub(crate) fn write_busybox(path: &Path) -> Result<()> {
     let layer = busybox_layer()?;
+    write_layout(path, &layer, &gzip(&layer)?)
+}
+
+/// Compresses a layer.
+///
+/// # Errors
+/// Never, into memory.
+pub(crate) fn gzip(layer: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(&layer)?;
-    write_layout(path, &layer, &gzip.finish()?)
+    gzip.write_all(layer)?;
+    Ok(gzip.finish()?)
 }
 
 /// Writes an OCI layout with one layer; `packed` is what `layer` was compressed to.
@@ -33,6 +41,14 @@ pub(crate) fn write_busybox(path: &Path) -> Result<()> {
 /// # Errors
 /// The file cannot be written.
 pub(crate) fn write_layout(path: &Path, layer: &[u8], packed: &[u8]) -> Result<()> {
+    write_layout_as(path, BUSYBOX, layer, packed)
+}
+
+/// [`write_layout`] under another name.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn write_layout_as(path: &Path, name: &str, layer: &[u8], packed: &[u8]) -> Result<()> {
     let config = serde_json::to_vec(&json!({
         "architecture": "amd64",
         "os": "linux",
@@ -55,8 +71,8 @@ pub(crate) fn write_layout(path: &Path, layer: &[u8], packed: &[u8]) -> Result<(
         entry.insert(
             "annotations".into(),
             json!({
-                "org.opencontainers.image.ref.name": BUSYBOX,
-                "io.containerd.image.name": BUSYBOX,
+                "org.opencontainers.image.ref.name": name,
+                "io.containerd.image.name": name,
             }),
         );
     }
@@ -105,7 +121,11 @@ fn busybox_layer() -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-fn add_file<W: std::io::Write>(
+/// Adds a file to an archive.
+///
+/// # Errors
+/// The archive cannot be written.
+pub(crate) fn add_file<W: std::io::Write>(
     tar: &mut tar::Builder<W>,
     name: &str,
     content: &[u8],
@@ -135,7 +155,8 @@ fn descriptor(media_type: &str, blob: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": digest(blob), "size": blob.len() })
 }
 
-fn digest(blob: &[u8]) -> String {
+/// `sha256:` and the hexadecimal digest.
+pub(crate) fn digest(blob: &[u8]) -> String {
     let hex: String = Sha256::digest(blob).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }

@@ -125,7 +125,8 @@ impl Node {
         Ok(pid)
     }
 
-    fn config_file(&self) -> PathBuf {
+    /// The daemon's configuration.
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.path("etc/config.toml")
     }
 
@@ -156,6 +157,11 @@ impl Node {
         .ok();
         text.push_str(&self.options.config);
         text
+    }
+
+    /// Environment of the daemon's next start.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.options.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the daemon and waits until it has recovered.
@@ -250,18 +256,22 @@ impl Node {
         eventually("the daemon ends after SIGTERM", || self.exited())
     }
 
+    /// The command line with this node's configuration, not yet run.
+    ///
+    /// # Errors
+    /// The program is missing.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary()?);
+        command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null());
+        Ok(command)
+    }
+
     /// Runs the command line against this daemon.
     ///
     /// # Errors
     /// It cannot be run at all.
     pub(crate) fn berth(&self, arguments: &[&str]) -> Result<Output> {
-        Command::new(binary()?)
-            .arg("--config")
-            .arg(self.config_file())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("run berth {arguments:?}"))
+        self.command(arguments)?.output().with_context(|| format!("run berth {arguments:?}"))
     }
 
     /// [`Self::berth`], which must succeed; its standard output.
@@ -353,7 +363,10 @@ impl Drop for Node {
 }
 
 /// The daemon's program as it was staged.
-fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// It is not there.
+pub(crate) fn binary() -> Result<PathBuf> {
     let stage =
         std::env::var_os("BERTH_STAGE").map_or_else(|| "target/stage".into(), PathBuf::from);
     let path = stage.join("berth");

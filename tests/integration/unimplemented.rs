@@ -1,0 +1,61 @@
+//! RPCs of later versions say UNIMPLEMENTED and their name; nothing pretends.
+
+use crate::harness::{Node, Test, shared};
+use anyhow::{Result, ensure};
+use berth::cri::proto;
+use tonic::{Code, Status};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        shared("rpcs_of_later_versions_say_so_by_name", &[], runtime_rpcs),
+        shared("image_rpcs_of_later_versions_say_so_by_name", &[], image_rpcs),
+    ]
+}
+
+/// The names as they stand in CRI, and calls with an empty request.
+macro_rules! refused {
+    ($node:ident, $client:ident: $($name:literal $method:ident($request:ident);)*) => {
+        $(
+            let mut client = $node.cri.$client();
+            let request = proto::$request::default();
+            let answer = $node.cri.wait(async move { client.$method(request).await });
+            said_so($name, answer.map(drop))?;
+        )*
+    };
+}
+
+fn runtime_rpcs(node: &Node) -> Result<()> {
+    refused! { node, runtime:
+        "Exec" exec(ExecRequest);
+        "Attach" attach(AttachRequest);
+        "PortForward" port_forward(PortForwardRequest);
+        "UpdateRuntimeConfig" update_runtime_config(UpdateRuntimeConfigRequest);
+        "CheckpointContainer" checkpoint_container(CheckpointContainerRequest);
+        "CheckpointPod" checkpoint_pod(CheckpointPodRequest);
+        "RestorePod" restore_pod(RestorePodRequest);
+        "ListMetricDescriptors" list_metric_descriptors(ListMetricDescriptorsRequest);
+        "ListPodSandboxMetrics" list_pod_sandbox_metrics(ListPodSandboxMetricsRequest);
+        "UpdatePodSandboxResources" update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest);
+        "StreamPodSandboxes" stream_pod_sandboxes(StreamPodSandboxesRequest);
+        "StreamContainers" stream_containers(StreamContainersRequest);
+        "StreamContainerStats" stream_container_stats(StreamContainerStatsRequest);
+        "StreamPodSandboxStats" stream_pod_sandbox_stats(StreamPodSandboxStatsRequest);
+        "StreamPodSandboxMetrics" stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest);
+    }
+    // The control: one that is there.
+    node.cri.version(proto::VersionRequest::default())?;
+    Ok(())
+}
+
+fn image_rpcs(node: &Node) -> Result<()> {
+    refused! { node, images: "StreamImages" stream_images(StreamImagesRequest); }
+    node.cri.list_images(proto::ListImagesRequest::default())?;
+    Ok(())
+}
+
+fn said_so(name: &str, answer: Result<(), Status>) -> Result<()> {
+    let status = answer.err().unwrap_or_else(|| Status::ok("an answer"));
+    ensure!(status.code() == Code::Unimplemented, "{name}: {status:?}");
+    ensure!(status.message() == format!("{name} is not implemented"), "{name}: {status:?}");
+    Ok(())
+}
