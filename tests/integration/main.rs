@@ -9,13 +9,22 @@
 mod bad_files;
 mod bad_input;
 mod command_line;
+mod container_lifecycle;
 mod daemon;
+mod devices;
+mod exec;
 mod harness;
 mod images;
+mod inherited;
+mod limits;
+mod logs;
+mod mounts;
 mod network_builtin;
 mod network_cni;
 mod network_cni_failures;
 mod odd_signals;
+mod overload;
+mod propagation;
 mod reboot;
 mod recovery;
 mod registry;
@@ -23,7 +32,10 @@ mod sandbox;
 mod sandbox_files;
 mod sandbox_namespaces;
 mod sandbox_requests;
+mod stop;
+mod tty;
 mod unimplemented;
+mod user;
 mod wire;
 
 use std::process::ExitCode;
@@ -34,12 +46,21 @@ fn main() -> anyhow::Result<ExitCode> {
             ("bad_files", bad_files::tests()),
             ("bad_input", bad_input::tests()),
             ("command_line", command_line::tests()),
+            ("container_lifecycle", container_lifecycle::tests()),
             ("daemon", daemon::tests()),
+            ("devices", devices::tests()),
+            ("exec", exec::tests()),
             ("images", images::tests()),
+            ("inherited", inherited::tests()),
+            ("limits", limits::tests()),
+            ("logs", logs::tests()),
+            ("mounts", mounts::tests()),
             ("network_builtin", network_builtin::tests()),
             ("network_cni", network_cni::tests()),
             ("network_cni_failures", network_cni_failures::tests()),
             ("odd_signals", odd_signals::tests()),
+            ("overload", overload::tests()),
+            ("propagation", propagation::tests()),
             ("reboot", reboot::tests()),
             ("recovery", recovery::tests()),
             ("registry", registry::tests()),
@@ -47,7 +68,10 @@ fn main() -> anyhow::Result<ExitCode> {
             ("sandbox_files", sandbox_files::tests()),
             ("sandbox_namespaces", sandbox_namespaces::tests()),
             ("sandbox_requests", sandbox_requests::tests()),
+            ("stop", stop::tests()),
+            ("tty", tty::tests()),
             ("unimplemented", unimplemented::tests()),
+            ("user", user::tests()),
             ("wire", wire::tests()),
         ],
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/allowed-skips.txt"),

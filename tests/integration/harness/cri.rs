@@ -14,6 +14,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 /// What a server may answer at most.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
+/// A call whose answer is awaited later; aborting it is what a client does that goes away.
+pub(crate) type Begun<T> = tokio::task::JoinHandle<Result<tonic::Response<T>, Status>>;
+
 /// A connection to a runtime.
 pub(crate) struct Cri {
     tokio: tokio::runtime::Runtime,
@@ -73,7 +76,7 @@ impl Cri {
     pub(crate) fn begin<T: Send + 'static>(
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>> + Send + 'static,
-    ) -> tokio::task::JoinHandle<Result<tonic::Response<T>, Status>> {
+    ) -> Begun<T> {
         self.tokio.spawn(call)
     }
 
@@ -81,10 +84,7 @@ impl Cri {
     ///
     /// # Errors
     /// The call's own status.
-    pub(crate) fn finish<T: Send + 'static>(
-        &self,
-        call: tokio::task::JoinHandle<Result<tonic::Response<T>, Status>>,
-    ) -> Result<T, Status> {
+    pub(crate) fn finish<T: Send + 'static>(&self, call: Begun<T>) -> Result<T, Status> {
         self.wait(async move { call.await.map_err(|e| Status::internal(e.to_string()))? })
     }
 }

@@ -22,8 +22,16 @@ const GROUP: &str = "root:x:0:\nweb:x:1000:\nextra:x:2000:web\n";
 /// # Errors
 /// busybox is missing or the file cannot be written.
 pub(crate) fn write_busybox(path: &Path) -> Result<()> {
+    write_busybox_as(path, BUSYBOX, &json!({}))
+}
+
+/// Writes the image under another name, with further keys in its configuration's `config`.
+///
+/// # Errors
+/// busybox is missing or the file cannot be written.
+pub(crate) fn write_busybox_as(path: &Path, name: &str, further: &Value) -> Result<()> {
     let layer = busybox_layer()?;
-    write_layout(path, &layer, &gzip(&layer)?)
+    write_named(path, name, further, &layer, &gzip(&layer)?)
 }
 
 /// Compresses a layer.
@@ -49,14 +57,28 @@ pub(crate) fn write_layout(path: &Path, layer: &[u8], packed: &[u8]) -> Result<(
 /// # Errors
 /// The file cannot be written.
 pub(crate) fn write_layout_as(path: &Path, name: &str, layer: &[u8], packed: &[u8]) -> Result<()> {
+    write_named(path, name, &json!({}), layer, packed)
+}
+
+fn write_named(
+    path: &Path,
+    name: &str,
+    further: &Value,
+    layer: &[u8],
+    packed: &[u8],
+) -> Result<()> {
+    let mut process = json!({
+        "Env": ["PATH=/bin:/usr/bin", "FROM_IMAGE=yes"],
+        "Cmd": ["sh"],
+        "Labels": { "made-by": "integration" },
+    });
+    if let (Some(process), Some(further)) = (process.as_object_mut(), further.as_object()) {
+        process.extend(further.clone());
+    }
     let config = serde_json::to_vec(&json!({
         "architecture": "amd64",
         "os": "linux",
-        "config": {
-            "Env": ["PATH=/bin:/usr/bin", "FROM_IMAGE=yes"],
-            "Cmd": ["sh"],
-            "Labels": { "made-by": "integration" },
-        },
+        "config": process,
         "rootfs": { "type": "layers", "diff_ids": [digest(layer)] },
         "history": [{ "created_by": "berth tests" }],
     }))?;

@@ -76,6 +76,16 @@ pub(crate) fn field_of(text: &str, name: &str) -> Option<String> {
         .map(|value| value.trim().to_owned())
 }
 
+/// The number behind `key ` in a flat-keyed file of a cgroup.
+///
+/// # Errors
+/// There is no such file or key.
+pub(crate) fn counter(file: &Path, key: &str) -> Result<u64> {
+    let text = read(file)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no {key} in {}", file.display()))?.parse()?)
+}
+
 /// A file, without white space around its text.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let text = String::from_utf8_lossy(&bytes);
     ensure!(text.is_empty() || text.ends_with('\n'), "the log does not end with a line");
-    text.lines().map(parse).collect()
+    text.split_terminator('\n').map(parse).collect()
 }
 
 fn parse(line: &str) -> Result<Line> {

@@ -6,6 +6,7 @@
 //! * `cri`: CRI calls to it, blocking, each with a deadline
 //! * `cni`: networks for the mode `cni`, of the real plugins and of scripts
 //! * `pod`: requests to begin with, and the usual sequences of calls
+//! * `scene`: a pod with containers in it, told in few words
 //! * `image`: an image made from the machine's busybox
 //! * `kernel`: the kernel's view, read from /proc and /sys
 //! * `logs`: container logs in CRI format
@@ -26,6 +27,7 @@ pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod poll;
+pub(crate) mod scene;
 pub(crate) mod suite;
 
 pub(crate) use node::{Node, Options};

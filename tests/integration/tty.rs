@@ -1,0 +1,70 @@
+//! A container with a terminal.
+
+use crate::harness::scene::{Scene, as_is};
+use crate::harness::{Node, Test, kernel, shared};
+use anyhow::{Context as _, Result, ensure};
+use berth::cri::proto;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        shared("a_terminal_is_one_stream_in_the_log", &[], one_stream),
+        shared("the_terminal_is_the_console_and_the_sessions", &[], console),
+    ]
+}
+
+fn with_tty(config: &mut proto::ContainerConfig) {
+    config.tty = true;
+}
+
+const SPEAKS: &str = "echo out; echo err >&2; for n in 0 1 2; do test -t $n && echo $n; done; \
+    echo TERM=$TERM; printf end";
+
+fn one_stream(node: &Node) -> Result<()> {
+    let scene = Scene::new(node, "tty-stream")?;
+    let made = scene.script("main", SPEAKS, with_tty)?;
+    let status = made.end()?;
+    ensure!((status.exit_code, status.reason.as_str()) == (0, "Completed"), "{status:?}");
+    let lines = made.lines()?;
+    ensure!(lines.iter().all(|line| line.stream == "stdout"), "{lines:?}");
+    // A terminal ends its lines so.
+    ensure!(made.text()? == "out\r\nerr\r\n0\r\n1\r\n2\r\nTERM=xterm\r\nend", "{:?}", made.text()?);
+    // The control: without a terminal there are two streams and no \r.
+    let made = scene.script("control", SPEAKS, as_is)?;
+    made.end()?;
+    let lines = made.lines()?;
+    let of = |stream: &str| -> Vec<&str> {
+        lines.iter().filter(|l| l.stream == stream).map(|l| l.text.as_str()).collect()
+    };
+    ensure!(of("stdout") == ["out", "TERM=", "end"], "{lines:?}");
+    ensure!(of("stderr") == ["err"], "{lines:?}");
+    Ok(())
+}
+
+fn console(node: &Node) -> Result<()> {
+    let scene = Scene::new(node, "tty-console")?;
+    let made = scene.start("main", &["sleep", "100000"], with_tty)?;
+    let init = made.init()?;
+    let mounts = kernel::mounts(&init.to_string())?;
+    let at = mounts.iter().find(|m| m.point == "/dev/console").context("no console is mounted")?;
+    ensure!(at.kind == "devpts", "{at:?}");
+    ensure!(node.exec_ok(&made.id, &["sh", "-c", "test -c /dev/console && echo yes"])? == "yes");
+    // Field 7 of stat: a device of major 136 is a pseudo-terminal.
+    let stat = kernel::read(format!("/proc/{init}/stat"))?;
+    let rest = stat.rsplit_once(") ").context("no name")?.1;
+    let terminal: u32 = rest.split(' ').nth(4).context("a short line")?.parse()?;
+    ensure!((terminal >> 8) & 0xfff == 136, "its controlling terminal is {terminal:#x}");
+    let open = kernel::descriptors(init)?;
+    ensure!(open.len() == 3 && open.iter().all(|to| to == &open[0]), "{open:?}");
+    // What is written to the console is in the log.
+    node.exec_ok(&made.id, &["sh", "-c", "echo to the console >/dev/console"])?;
+    made.said("to the console")?;
+
+    let control = scene.start("control", &["sleep", "100000"], as_is)?;
+    let init = control.init()?;
+    let mounts = kernel::mounts(&init.to_string())?;
+    ensure!(!mounts.iter().any(|m| m.point == "/dev/console"), "a console without a terminal");
+    let stat = kernel::read(format!("/proc/{init}/stat"))?;
+    let rest = stat.rsplit_once(") ").context("no name")?.1;
+    ensure!(rest.split(' ').nth(4) == Some("0"), "a terminal without being asked: {stat}");
+    Ok(())
+}
