@@ -22,6 +22,9 @@ use crate::sys::clone::{self, Strings};
 use crate::sys::fds::{self, Standard};
 use crate::sys::{caps, path, prctl};
 
+/// Which mappings are in a core: the kernel's own choice, core(5).
+const COREDUMP_FILTER: &str = "0x33";
+
 /// The /proc of the present mount namespace, verified to be one.
 pub(super) fn open_proc() -> Result<OwnedFd, StepError> {
     let dir = open_directory("/proc").on(Step::Isolate, || "/proc")?;
@@ -60,6 +63,11 @@ pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(),
     prctl::new_session_keyring().at(Step::Keyring)?;
     set_scheduling(plan)?;
     prctl::reset_inherited().at(Step::Attributes)?;
+    match write_proc(host_proc, "self/coredump_filter", COREDUMP_FILTER) {
+        // A kernel that writes no cores.
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+        other => other.on(Step::Attributes, || "coredump_filter")?,
+    }
     prctl::set_personality(plan.personality).at(Step::Attributes)?;
     if let Some(profile) = &plan.apparmor {
         set_apparmor(host_proc, profile)?;
