@@ -3,7 +3,7 @@
 use crate::bad_input::{no_containers, nothing_listed};
 use crate::harness::image::{add_file, gzip, write_layout_as};
 use crate::harness::pod::{PATIENT, container, pod};
-use crate::harness::{Node, Test, kernel, shared};
+use crate::harness::{Node, Test, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use std::path::Path;
@@ -83,7 +83,7 @@ fn bad_archives(node: &Node) -> Result<()> {
         ensure!(errors.contains(&format!("{name}.tar")), "{name}: {errors}");
         ensure!(images()? == before, "{name}: the list has changed");
     }
-    let layers = kernel::names_in(&node.state_dir().join("images/layers"));
+    let layers = node.layers();
     ensure!(layers.len() == 1, "more than busybox's layer: {layers:?}");
     node.import(&good).context("the control")?;
     node.berth_ok(&["image", "rm", "bad.test/x:1"])?;

@@ -217,8 +217,8 @@ fn refusals(node: &mut Node) -> Result<()> {
     let status = damaged.err().context("a damaged blob was taken")?;
     ensure!(status.message().contains("is damaged: expected sha256:"), "{status:?}");
     ensure!(find(node, &format!("{repository}:v1"))?.is_none(), "a damaged image is listed");
-    let layers = crate::harness::kernel::names_in(&node.state_dir().join("images/layers"));
-    ensure!(layers.len() == 1, "only busybox's layer: {layers:?}");
+    let layers = node.layers();
+    ensure!(layers.len() == 1, "more than busybox's layer: {layers:?}");
 
     drop(registry);
     let message = refused(&format!("{repository}:v1"), Code::Unavailable)?;

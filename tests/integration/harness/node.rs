@@ -90,6 +90,12 @@ impl Node {
         self.path("state")
     }
 
+    /// The layers that are unpacked; not the empty one, which every snapshot may begin with.
+    pub(crate) fn layers(&self) -> Vec<String> {
+        let names = kernel::names_in(&self.state_dir().join("images/layers"));
+        names.into_iter().filter(|name| name != "empty").collect()
+    }
+
     /// The socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path("run/berth.sock")
