@@ -5,11 +5,11 @@ use super::gate::EngineGate;
 use super::instrument::about;
 use super::proto;
 use super::proto::image_service_server::ImageService;
-use super::status::unimplemented;
+use super::runtime::stream::chunks;
 use super::to_proto;
 use crate::blocking;
 use crate::error::ErrorKind;
-use crate::image::{ImageError, Images};
+use crate::image::{ImageError, ImageInfo, Images};
 use std::collections::BTreeMap;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
@@ -40,12 +40,7 @@ impl ImageService for ImageShell {
         &self,
         request: Request<proto::ListImagesRequest>,
     ) -> Answer<proto::ListImagesResponse> {
-        let images = self.images()?;
-        let wanted = request.into_inner().filter.and_then(|f| f.image).unwrap_or_default().image;
-        let found = match wanted.as_str() {
-            "" => images.list(),
-            name => images.find(name)?.into_iter().collect(),
-        };
+        let found = fitting(self.images()?, request.into_inner().filter)?;
         let images = found.iter().map(to_proto::image).collect();
         Ok(Response::new(proto::ListImagesResponse { images }))
     }
@@ -110,9 +105,20 @@ impl ImageService for ImageShell {
 
     async fn stream_images(
         &self,
-        _: Request<proto::StreamImagesRequest>,
+        request: Request<proto::StreamImagesRequest>,
     ) -> Answer<Self::StreamImagesStream> {
-        Err(unimplemented("StreamImages"))
+        let found = fitting(self.images()?, request.into_inner().filter)?;
+        let images = found.into_iter().map(|image| to_proto::image(&image));
+        Ok(Response::new(chunks(images, |images| proto::StreamImagesResponse { images })))
+    }
+}
+
+/// The images that a list is reduced to: all, or the one of a name.
+fn fitting(images: &Images, filter: Option<proto::ImageFilter>) -> Result<Vec<ImageInfo>, Status> {
+    let wanted = filter.and_then(|f| f.image).unwrap_or_default().image;
+    match wanted.as_str() {
+        "" => Ok(images.list()),
+        name => Ok(images.find(name)?.into_iter().collect()),
     }
 }
 

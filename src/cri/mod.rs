@@ -1,7 +1,7 @@
 //! The wire: CRI v1 over gRPC. Foreign types (prost, tonic) stay in this folder.
 //!
 //! A request passes [`server`] (socket, [`authority`] filter, [`instrument`]), a service
-//! (`runtime_service`, `image_service`, [`own`]), the [`gate`] to the engine, and is turned into berth's own
+//! (`runtime_service` with `runtime`, `image_service`, [`own`]), the [`gate`] to the engine, and is turned into berth's own
 //! types by `from_proto`; the reply is made by `to_proto`, an error by `status`.
 
 mod authority;
@@ -14,6 +14,7 @@ mod list_filter;
 pub mod own;
 pub mod proto;
 mod routes;
+mod runtime;
 mod runtime_service;
 mod server;
 mod status;

@@ -5,7 +5,7 @@ use super::open::Engine;
 use super::registry::{Flight, Holder};
 use super::repeat;
 use super::sandboxes::{absent_is_none, subject};
-use super::view::{ContainerView, ExecOutput};
+use super::view::ExecOutput;
 use crate::cgroups::Resources;
 use crate::clock;
 use crate::container::config::ContainerConfig;
@@ -296,26 +296,6 @@ impl Engine {
             Ok(())
         })
         .await
-    }
-
-    /// ContainerStatus.
-    ///
-    /// # Errors
-    /// Recovering, NotFound, Ambiguous.
-    pub fn container_status(&self, id: &str) -> Result<ContainerView, EngineError> {
-        self.ready()?;
-        Ok(self.known_container(id)?.view(&self.node))
-    }
-
-    /// ListContainers. Containers still being made are not listed.
-    ///
-    /// # Errors
-    /// Recovering: never an empty list instead.
-    pub fn list_containers(&self) -> Result<Vec<ContainerView>, EngineError> {
-        self.ready()?;
-        let all = self.registry.containers();
-        let made = all.iter().filter(|c| c.state() != State::Creating);
-        Ok(made.map(|c| c.view(&self.node)).collect())
     }
 
     /// UpdateContainerResources: what is not set stays.

@@ -8,6 +8,7 @@
 mod containers;
 mod error;
 mod exec_session;
+mod lists;
 mod open;
 mod recover;
 mod registry;

@@ -4,7 +4,6 @@ use super::error::EngineError;
 use super::open::Engine;
 use super::registry::{Flight, Holder};
 use super::repeat;
-use super::view::SandboxView;
 use crate::clock;
 use crate::error::{ErrorKind, StepFailed, chain};
 use crate::ids::{SandboxId, random_hex};
@@ -242,33 +241,6 @@ impl Engine {
         remove::remove(&self.node, sandbox).await.map_err(failed)?;
         self.registry.drop_sandbox(&sandbox.id);
         Ok(())
-    }
-
-    /// PodSandboxStatus.
-    ///
-    /// # Errors
-    /// Recovering, NotFound, Ambiguous.
-    pub fn sandbox_status(&self, id: &str) -> Result<SandboxView, EngineError> {
-        self.ready()?;
-        let sandbox = self.registry.find_sandbox(id)?;
-        if sandbox.phase() == Phase::Creating {
-            return Err(EngineError::NotFound { what: "sandbox", id: id.to_owned() });
-        }
-        Ok(sandbox.view(&self.node))
-    }
-
-    /// ListPodSandbox. Sandboxes still being made are not listed: their id is not told yet.
-    ///
-    /// # Errors
-    /// Recovering: never an empty list instead.
-    pub fn list_sandboxes(&self) -> Result<Vec<SandboxView>, EngineError> {
-        self.ready()?;
-        let all = self.registry.sandboxes();
-        Ok(all
-            .iter()
-            .filter(|s| s.phase() != Phase::Creating)
-            .map(|s| s.view(&self.node))
-            .collect())
     }
 
     /// Runs a verb in a task of its own, so that it ends also when the caller goes away.

@@ -33,6 +33,7 @@ mod sandbox_files;
 mod sandbox_namespaces;
 mod sandbox_requests;
 mod stop;
+mod streams;
 mod tty;
 mod unimplemented;
 mod user;
@@ -69,6 +70,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("sandbox_namespaces", sandbox_namespaces::tests()),
             ("sandbox_requests", sandbox_requests::tests()),
             ("stop", stop::tests()),
+            ("streams", streams::tests()),
             ("tty", tty::tests()),
             ("unimplemented", unimplemented::tests()),
             ("user", user::tests()),

@@ -6,10 +6,7 @@ use berth::cri::proto;
 use tonic::{Code, Status};
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![
-        shared("rpcs_of_later_versions_say_so_by_name", &[], runtime_rpcs),
-        shared("image_rpcs_of_later_versions_say_so_by_name", &[], image_rpcs),
-    ]
+    vec![shared("rpcs_of_later_versions_say_so_by_name", &[], runtime_rpcs)]
 }
 
 /// The names as they stand in CRI, and calls with an empty request.
@@ -36,20 +33,10 @@ fn runtime_rpcs(node: &Node) -> Result<()> {
         "ListMetricDescriptors" list_metric_descriptors(ListMetricDescriptorsRequest);
         "ListPodSandboxMetrics" list_pod_sandbox_metrics(ListPodSandboxMetricsRequest);
         "UpdatePodSandboxResources" update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest);
-        "StreamPodSandboxes" stream_pod_sandboxes(StreamPodSandboxesRequest);
-        "StreamContainers" stream_containers(StreamContainersRequest);
-        "StreamContainerStats" stream_container_stats(StreamContainerStatsRequest);
-        "StreamPodSandboxStats" stream_pod_sandbox_stats(StreamPodSandboxStatsRequest);
         "StreamPodSandboxMetrics" stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest);
     }
     // The control: one that is there.
     node.cri.version(proto::VersionRequest::default())?;
-    Ok(())
-}
-
-fn image_rpcs(node: &Node) -> Result<()> {
-    refused! { node, images: "StreamImages" stream_images(StreamImagesRequest); }
-    node.cri.list_images(proto::ListImagesRequest::default())?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::poll::DEADLINE;
 use anyhow::{Context as _, Result};
 use berth::cri::proto;
+use futures::TryStreamExt as _;
 use hyper_util::rt::TokioIo;
 use proto::image_service_client::ImageServiceClient;
 use proto::runtime_service_client::RuntimeServiceClient;
@@ -130,6 +131,7 @@ verbs! { runtime:
     container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
     list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
     pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
+    list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
 }
 
 verbs! { images:
@@ -137,4 +139,38 @@ verbs! { images:
     image_status(ImageStatusRequest) -> ImageStatusResponse;
     remove_image(RemoveImageRequest) -> RemoveImageResponse;
     image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
+}
+
+macro_rules! streams {
+    ($client:ident: $($name:ident($request:ident) -> $response:ident;)*) => {
+        impl Cri {
+            $(
+                /// All messages of the CRI call of this name.
+                ///
+                /// # Errors
+                /// What the runtime says, at the beginning or in the middle.
+                pub(crate) fn $name(
+                    &self,
+                    request: proto::$request,
+                ) -> Result<Vec<proto::$response>, Status> {
+                    let mut client = self.$client();
+                    self.wait(async move {
+                        let stream = client.$name(request).await?.into_inner();
+                        stream.try_collect().await.map(tonic::Response::new)
+                    })
+                }
+            )*
+        }
+    };
+}
+
+streams! { runtime:
+    stream_pod_sandboxes(StreamPodSandboxesRequest) -> StreamPodSandboxesResponse;
+    stream_containers(StreamContainersRequest) -> StreamContainersResponse;
+    stream_container_stats(StreamContainerStatsRequest) -> StreamContainerStatsResponse;
+    stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsResponse;
+}
+
+streams! { images:
+    stream_images(StreamImagesRequest) -> StreamImagesResponse;
 }

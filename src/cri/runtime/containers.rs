@@ -1,0 +1,103 @@
+//! The verbs of containers.
+
+use super::info::{gone_is_fine, verbose};
+use crate::cri::from_proto::{self, check_fit, container_config, id, update_resources};
+use crate::cri::instrument::about;
+use crate::cri::{proto, to_proto};
+use crate::engine::Engine;
+use tonic::Status;
+
+pub(in crate::cri) async fn create(
+    engine: &Engine,
+    request: proto::CreateContainerRequest,
+) -> Result<proto::CreateContainerResponse, Status> {
+    let sandbox = id("pod_sandbox_id", &request.pod_sandbox_id)?;
+    about("sandbox_id", sandbox);
+    let (config, asked) = container_config("config", request.config)?;
+    about("container", &config.name);
+    about("image", &config.image);
+    check_fit(asked, &engine.sandbox_status(sandbox)?.config)?;
+    let id = engine.create_container(sandbox, config).await?;
+    about("container_id", id.as_str());
+    Ok(proto::CreateContainerResponse { container_id: id.to_string() })
+}
+
+pub(in crate::cri) async fn start(
+    engine: &Engine,
+    request: proto::StartContainerRequest,
+) -> Result<proto::StartContainerResponse, Status> {
+    let id = id("container_id", &request.container_id)?;
+    about("container_id", id);
+    engine.start_container(id).await?;
+    Ok(proto::StartContainerResponse {})
+}
+
+pub(in crate::cri) async fn stop(
+    engine: &Engine,
+    request: proto::StopContainerRequest,
+) -> Result<proto::StopContainerResponse, Status> {
+    let id = id("container_id", &request.container_id)?;
+    about("container_id", id);
+    let grace = from_proto::grace("timeout", request.timeout)?;
+    gone_is_fine(engine.stop_container(id, grace).await)?;
+    Ok(proto::StopContainerResponse {})
+}
+
+pub(in crate::cri) async fn remove(
+    engine: &Engine,
+    request: proto::RemoveContainerRequest,
+) -> Result<proto::RemoveContainerResponse, Status> {
+    let id = id("container_id", &request.container_id)?;
+    about("container_id", id);
+    gone_is_fine(engine.remove_container(id).await)?;
+    Ok(proto::RemoveContainerResponse {})
+}
+
+pub(in crate::cri) fn status(
+    engine: &Engine,
+    request: proto::ContainerStatusRequest,
+) -> Result<proto::ContainerStatusResponse, Status> {
+    let id = id("container_id", &request.container_id)?;
+    about("container_id", id);
+    let view = engine.container_status(id)?;
+    Ok(proto::ContainerStatusResponse {
+        status: Some(to_proto::container_status(&view)),
+        info: verbose(request.verbose, || to_proto::container_info(&view)),
+    })
+}
+
+pub(in crate::cri) async fn update(
+    engine: &Engine,
+    request: proto::UpdateContainerResourcesRequest,
+) -> Result<proto::UpdateContainerResourcesResponse, Status> {
+    let id = id("container_id", &request.container_id)?;
+    about("container_id", id);
+    engine.update_container(id, update_resources(&request)?).await?;
+    Ok(proto::UpdateContainerResourcesResponse {})
+}
+
+pub(in crate::cri) async fn reopen_log(
+    engine: &Engine,
+    request: proto::ReopenContainerLogRequest,
+) -> Result<proto::ReopenContainerLogResponse, Status> {
+    let id = id("container_id", &request.container_id)?;
+    about("container_id", id);
+    engine.reopen_log(id).await?;
+    Ok(proto::ReopenContainerLogResponse {})
+}
+
+pub(in crate::cri) async fn exec_sync(
+    engine: &Engine,
+    request: proto::ExecSyncRequest,
+) -> Result<proto::ExecSyncResponse, Status> {
+    let id = id("container_id", &request.container_id)?;
+    about("container_id", id);
+    let command = from_proto::command("cmd", request.cmd)?;
+    let timeout = from_proto::timeout("timeout", request.timeout)?;
+    let output = engine.exec_sync(id, command, timeout).await?;
+    Ok(proto::ExecSyncResponse {
+        stdout: output.stdout,
+        stderr: output.stderr,
+        exit_code: output.exit_code,
+    })
+}
