@@ -1,0 +1,168 @@
+//! One table: what, the floor, berth, the peer, their ratio, the budget.
+
+use crate::samples::Samples;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Everything that was measured.
+pub(crate) struct Figures {
+    pub(crate) floor: BTreeMap<String, f64>,
+    pub(crate) berth: Samples,
+    pub(crate) berth_cni: Samples,
+    pub(crate) peer: Samples,
+}
+
+/// Which network berth had.
+#[derive(Clone, Copy)]
+enum Net {
+    BuiltIn,
+    Cni,
+}
+
+/// What a row must reach.
+#[derive(Clone, Copy)]
+enum Budget {
+    None,
+    /// At most this share of the peer's value.
+    Share(f64),
+    /// At most this, whatever the peer has.
+    AtMost(f64),
+    /// Both.
+    Both(f64, f64),
+}
+
+struct Row {
+    what: &'static str,
+    figure: &'static str,
+    net: Net,
+    budget: Budget,
+}
+
+const fn row(what: &'static str, figure: &'static str, budget: Budget) -> Row {
+    Row { what, figure, net: Net::BuiltIn, budget }
+}
+
+const fn cni(what: &'static str, figure: &'static str, budget: Budget) -> Row {
+    Row { what, figure, net: Net::Cni, budget }
+}
+
+const TIMES: &[Row] = &[
+    row("RunPodSandbox, built-in network", "run_pod", Budget::Share(1.0 / 12.0)),
+    cni("RunPodSandbox, same CNI plugins", "run_pod", Budget::Share(1.0 / 2.0)),
+    row("CreateContainer", "create_container", Budget::None),
+    row("StartContainer", "start_container", Budget::None),
+    row("  create + start", "create_start", Budget::Share(1.0 / 8.0)),
+    row("ExecSync of true", "exec_sync", Budget::Share(1.0 / 15.0)),
+    row("StopContainer, heeds SIGTERM", "stop_container", Budget::Share(1.0 / 8.0)),
+    row("StopPodSandbox", "stop_pod", Budget::None),
+    row("RemovePodSandbox", "remove_pod", Budget::None),
+    row("  stop + remove", "stop_remove", Budget::Share(1.0 / 8.0)),
+    cni("  stop + remove, same CNI plugins", "stop_remove", Budget::None),
+    row("PullImage", "pull_image", Budget::Share(0.7)),
+    row("ListContainers", "list_containers", Budget::Share(1.0 / 4.0)),
+    row("ListPodSandbox", "list_pods", Budget::Share(1.0 / 4.0)),
+    row("ListContainerStats", "list_stats", Budget::Share(1.0 / 50.0)),
+    row("all pods at once: start", "burst_start", Budget::Share(1.0 / 10.0)),
+    row("all pods at once: stop + remove", "burst_end", Budget::Share(1.0 / 10.0)),
+];
+
+const SIZES: &[Row] = &[
+    row("private memory a pod", "pod_memory_kib", Budget::Both(1.0 / 40.0, 250.0)),
+    row("kernel slab a pod", "pod_slab_kib", Budget::None),
+    row("daemon, idle", "daemon_idle_kib", Budget::AtMost(20.0 * 1024.0)),
+    row("daemon, with the pods", "daemon_busy_kib", Budget::None),
+];
+
+/// The whole report.
+pub(crate) fn render(figures: &Figures) -> String {
+    let mut out = String::new();
+    let samples = figures.berth.median("run_pod").map_or(0, |(_, n)| n);
+    header(&mut out, figures, samples).ok();
+    for (unit, rows) in [("ms", TIMES), ("KiB", SIZES)] {
+        heading(&mut out, unit).ok();
+        for row in rows {
+            line(&mut out, row, figures).ok();
+        }
+    }
+    out
+}
+
+fn header(out: &mut String, figures: &Figures, pods: usize) -> std::fmt::Result {
+    writeln!(out, "{} against {}, {pods} pods", figures.berth.runtime, figures.peer.runtime)?;
+    writeln!(out, "Medians of {pods}; all pods at once and the daemons' memory: one sample.")
+}
+
+fn heading(out: &mut String, unit: &str) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\n{:<34} {:>9} {:>9} {:>10} {:>8} {:>8}  {:<14} met",
+        format!("what ({unit})"),
+        "floor",
+        "berth",
+        "containerd",
+        "/ floor",
+        "ratio",
+        "budget"
+    )
+}
+
+fn line(out: &mut String, row: &Row, figures: &Figures) -> std::fmt::Result {
+    let berth = match row.net {
+        Net::BuiltIn => figures.berth.median(row.figure),
+        Net::Cni => figures.berth_cni.median(row.figure),
+    };
+    let berth = berth.map(|(median, _)| median);
+    let peer = figures.peer.median(row.figure).map(|(median, _)| median);
+    let floor = match row.net {
+        Net::BuiltIn => figures.floor.get(floor_of(row.figure)).copied(),
+        Net::Cni => None,
+    };
+    let both = |a: Option<f64>, b: Option<f64>| a.zip(b).filter(|(_, b)| *b > 0.0);
+    writeln!(
+        out,
+        "{:<34} {:>9} {:>9} {:>10} {:>8} {:>8}  {:<14} {}",
+        row.what,
+        number(floor),
+        number(berth),
+        number(peer),
+        both(berth, floor).map_or_else(dash, |(b, f)| format!("{:.1}", b / f)),
+        both(peer, berth).map_or_else(dash, |(p, b)| format!("1/{:.1}", p / b)),
+        budget_text(row.budget),
+        met(row.budget, berth, peer),
+    )
+}
+
+/// The floor's name of a figure.
+fn floor_of(figure: &str) -> &str {
+    if figure == "run_pod" { "run_sandbox" } else { figure }
+}
+
+fn budget_text(budget: Budget) -> String {
+    match budget {
+        Budget::None => dash(),
+        Budget::Share(share) if share > 0.5 => format!("{share}"),
+        Budget::Share(share) => format!("1/{:.0}", 1.0 / share),
+        Budget::AtMost(most) => format!("{most}"),
+        Budget::Both(share, most) => format!("1/{:.0}, < {most}", 1.0 / share),
+    }
+}
+
+fn met(budget: Budget, berth: Option<f64>, peer: Option<f64>) -> &'static str {
+    let Some(berth) = berth else { return "not measured" };
+    let within = |share: f64| peer.is_some_and(|peer| berth <= peer * share);
+    let good = match budget {
+        Budget::None => return "",
+        Budget::Share(share) => within(share),
+        Budget::AtMost(most) => berth < most,
+        Budget::Both(share, most) => within(share) && berth < most,
+    };
+    if good { "met" } else { "MISSED" }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(dash, |v| if v < 100.0 { format!("{v:.1}") } else { format!("{v:.0}") })
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}

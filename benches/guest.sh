@@ -1,0 +1,125 @@
+#!/bin/bash
+# The part of run.sh that runs inside the test machine: images, registry, then one daemon after the
+# other. Everything that is executed or written is in memory: the shared root file system is slow.
+#
+# usage: guest.sh      with BERTH_STAGE, BERTH_PEERS, BERTH_VM_OUT and BERTH_BENCH_PODS set
+set -euo pipefail
+
+out=$BERTH_VM_OUT
+pods=$BERTH_BENCH_PODS
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=/run/bench
+registry=127.0.0.1:5000
+daemon=
+
+mkdir -p $work/{bin,cni,certs.d/$registry,rootfs,tmp}
+export PATH=$work/bin:$PATH TMPDIR=$work/tmp
+cp "$BERTH_STAGE"/berth{,-shim,-pause} "$out/floor" "$out/cri" $work/bin/
+cp "$BERTH_PEERS"/usr/bin/{containerd,containerd-shim-runc-v2} "$BERTH_PEERS/usr/sbin/runc" $work/bin/
+cp -L /usr/bin/docker-registry /usr/lib/cni/{bridge,host-local,loopback} $work/bin/
+
+# Waits until a command succeeds.
+await() {
+    local what=$1 tries=600
+    shift
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || { echo "guest.sh: no $what after 120 s" >&2; return 1; }
+        [ -z "$daemon" ] || kill -0 "$daemon" || { echo "guest.sh: the daemon ended before $what" >&2; return 1; }
+        sleep 0.2
+    done
+}
+
+# Runs one daemon, measures it, ends it.
+# usage: measure NAME SOCKET OPTIONS -- COMMAND...
+measure() {
+    local name=$1 socket=$2 options=()
+    shift 2
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    echo "$name: $(date +%T)"
+    "$@" >"$out/$name.log" 2>&1 &
+    daemon=$!
+    await "socket of $name" cri ping --socket "$socket"
+    cri measure --socket "$socket" --daemon $daemon --pods "$pods" --registry $registry \
+        --out "$out/$name.json" "${options[@]}" || { tail -n 30 "$out/$name.log" >&2; return 1; }
+    kill $daemon
+    wait $daemon || true
+    daemon=
+}
+
+cat >$work/registry.yml <<END
+version: 0.1
+log: { level: error }
+storage: { filesystem: { rootdirectory: $work/registry }, delete: { enabled: false } }
+http: { addr: $registry }
+END
+cat >$work/certs.d/$registry/hosts.toml <<END
+server = "http://$registry"
+[host."http://$registry"]
+capabilities = ["pull", "resolve"]
+END
+# Both sides bring lo up by themselves: containerd by its loopback plugin.
+cat >$work/cni/10-bench.conflist <<END
+{ "cniVersion": "1.0.0", "name": "bench", "plugins": [
+  { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+    "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.90.0.0/16" }]],
+              "routes": [{ "dst": "0.0.0.0/0" }], "dataDir": "$work/leases" } } ] }
+END
+for mode in builtin cni; do
+    cat >$work/berth-$mode.toml <<END
+[server]
+socket = "$work/berth-$mode/berth.sock"
+[paths]
+run = "$work/berth-$mode/run"
+state = "$work/berth-$mode/state"
+libexec = "$work/bin"
+[network]
+mode = "$mode"
+cni_conf_dir = "$work/cni"
+cni_bin_dirs = ["$work/bin"]
+[image]
+plain_http = ["$registry"]
+END
+done
+cat >$work/containerd.toml <<END
+version = 2
+root = "$work/containerd/root"
+state = "$work/containerd/state"
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp"]
+[grpc]
+address = "$work/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "$registry/pause:latest"
+disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "$work/bin"
+conf_dir = "$work/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "overlayfs"
+default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = "$work/bin/runc"
+SystemdCgroup = false
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "$work/certs.d"
+END
+
+python3 "$here/image.py" $work/registry $work/rootfs /bin/busybox $work/bin/berth-pause
+docker-registry serve $work/registry.yml >"$out/registry.log" 2>&1 &
+registry_pid=$!
+trap 'kill $registry_pid $daemon 2>/dev/null || true' EXIT
+await registry bash -c ": </dev/tcp/${registry/:/\/}"
+
+echo "floor: $(date +%T)"
+floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor.tsv"
+measure berth $work/berth-builtin/berth.sock -- berth --config $work/berth-builtin.toml serve
+measure berth-cni $work/berth-cni/berth.sock --network-only -- berth --config $work/berth-cni.toml serve
+measure containerd $work/containerd.sock -- containerd --config $work/containerd.toml
+
+cri table --floor "$out/floor.tsv" --berth "$out/berth.json" --berth-cni "$out/berth-cni.json" \
+    --peer "$out/containerd.json" >"$out/table.txt"
