@@ -38,13 +38,15 @@ measure() {
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
     echo "$name: $(date +%T)"
-    "$@" >"$out/$name.log" 2>&1 &
+    # A log on the shared root file system would slow whoever writes more of it.
+    "$@" >"$work/$name.log" 2>&1 &
     daemon=$!
     await "socket of $name" cri ping --socket "$socket"
     cri measure --socket "$socket" --daemon $daemon --pods "$pods" --registry $registry \
-        --out "$out/$name.json" "${options[@]}" || { tail -n 30 "$out/$name.log" >&2; return 1; }
+        --out "$out/$name.json" "${options[@]}" || { tail -n 30 "$work/$name.log" >&2; return 1; }
     kill $daemon
     wait $daemon || true
+    cp "$work/$name.log" "$out/"
     daemon=
 }
 
@@ -115,11 +117,12 @@ registry_pid=$!
 trap 'kill $registry_pid $daemon 2>/dev/null || true' EXIT
 await registry bash -c ": </dev/tcp/${registry/:/\/}"
 
-echo "floor: $(date +%T)"
-floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor.tsv"
+# The machine may be busier at one time than at another: the floor is measured before berth and after it.
+floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor-before.tsv"
 measure berth $work/berth-builtin/berth.sock -- berth --config $work/berth-builtin.toml serve
+floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor-after.tsv"
 measure berth-cni $work/berth-cni/berth.sock --network-only -- berth --config $work/berth-cni.toml serve
 measure containerd $work/containerd.sock -- containerd --config $work/containerd.toml
 
-cri table --floor "$out/floor.tsv" --berth "$out/berth.json" --berth-cni "$out/berth-cni.json" \
+cri table --floor "$out/floor-before.tsv" --floor "$out/floor-after.tsv" --berth "$out/berth.json" --berth-cni "$out/berth-cni.json" \
     --peer "$out/containerd.json" >"$out/table.txt"

@@ -36,9 +36,9 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct TableArgs {
-    /// What the floor program printed.
-    #[arg(long)]
-    floor: PathBuf,
+    /// What the floor program printed; of several runs the mean counts.
+    #[arg(long, required = true)]
+    floor: Vec<PathBuf>,
     /// Samples of berth with its built-in network.
     #[arg(long)]
     berth: PathBuf,

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What was measured at one endpoint. Times in milliseconds, memory in KiB.
@@ -66,12 +66,19 @@ pub(crate) fn milliseconds(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
 }
 
-/// Reads the lines `name<TAB>median` of the floor program.
-pub(crate) fn load_floor(file: &Path) -> Result<BTreeMap<String, f64>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let figure = |line: &str| {
-        let (name, value) = line.split_once('\t')?;
-        Some((name.to_owned(), value.parse().ok()?))
-    };
-    text.lines().map(|l| figure(l).with_context(|| format!("not a figure: {l}"))).collect()
+/// The means of the lines `name<TAB>median` over the floor program's runs.
+pub(crate) fn load_floor(files: &[PathBuf]) -> Result<BTreeMap<String, f64>> {
+    let mut floor = BTreeMap::new();
+    for file in files {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        for line in text.lines() {
+            let figure = line.split_once('\t').and_then(|(name, v)| Some((name, v.parse().ok()?)));
+            let (name, value): (&str, f64) =
+                figure.with_context(|| format!("not a figure: {line}"))?;
+            let runs = u32::try_from(files.len())?;
+            *floor.entry(name.to_owned()).or_default() += value / f64::from(runs);
+        }
+    }
+    Ok(floor)
 }
