@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("containers_share_net_ipc_uts_and_have_their_own_rest", &[PodNetwork], usual),
         shared("a_shared_pid_namespace_is_pauses", &[], shared_pid),
         shared("a_container_joins_the_pid_namespace_of_its_target", &[], target_pid),
+        shared("a_container_that_says_nothing_gets_its_pods_pid_namespace", &[], silent_pid),
         shared("host_namespaces_are_the_hosts", &[PodNetwork], host_variants),
         shared("a_container_gets_no_more_of_the_host_than_its_pod", &[], more_than_its_pod),
         shared("the_hostname_is_the_pods_and_not_the_hosts", &[PodNetwork], hostname),
@@ -136,6 +137,35 @@ fn target_pid(node: &Node) -> Result<()> {
     ensure!(
         kernel::namespace(debugger, "mnt")? != kernel::namespace(init, "mnt")?,
         "and the files"
+    );
+    Ok(())
+}
+
+fn silent_pid(node: &Node) -> Result<()> {
+    for (mode, expected) in
+        [(NamespaceMode::Container, OWN), (NamespaceMode::Pod, PAUSE), (NamespaceMode::Node, HOST)]
+    {
+        let mut config = pod(node, &format!("silent-{}", mode.as_str_name().to_lowercase()));
+        pod_namespaces(&mut config).pid = mode.into();
+        let id = node.run_pod(&config)?;
+        let mut silent = container("silent", PATIENT);
+        security(&mut silent).namespace_options = None;
+        let made = node.launch_container(&id, &config, &silent).context(mode.as_str_name())?;
+        let init = kernel::pids_in(&node.container_cgroup(&id, &made))?;
+        let init = *init.iter().min().context("no process")?;
+        let got = owner(init, node.pause_pid(&id)?, "pid")?;
+        ensure!(got == expected, "in a pod with {mode:?} it is in {got}");
+    }
+    // Control: one that names the pod's in a pod that has none is told so.
+    let config = pod(node, "contradicted");
+    let id = node.run_pod(&config)?;
+    let mut says = container("says", PATIENT);
+    security(&mut says).namespace_options = Some(pid_mode(NamespaceMode::Pod));
+    let status = node.create(&id, &config, &says).err().context("POD was taken")?;
+    let told = status.message();
+    ensure!(
+        status.code() == Code::InvalidArgument && told.contains("shares no pid namespace"),
+        "{status}"
     );
     Ok(())
 }

@@ -3,7 +3,7 @@
 #![expect(deprecated, reason = "older kubelets send the deprecated fields")]
 
 use super::fits::Asked;
-use super::{check_fit, container_config};
+use super::{container_config, fit};
 use crate::container::config::{self as own, MountPropagation as Way, Profile, RunAs};
 use crate::cri::proto::security_profile::ProfileType;
 use crate::cri::proto::*;
@@ -225,15 +225,21 @@ fn a_container_asks_for_no_more_than_its_sandbox_has() {
         ..PodSandboxConfig::default()
     };
     let mut sandbox = super::sandbox_config("config", Some(request)).unwrap();
-    let pod = Asked { network: PodNamespace::Pod, ipc: PodNamespace::Pod, privileged: false };
+    let pod = Asked {
+        namespaces: true,
+        network: PodNamespace::Pod,
+        ipc: PodNamespace::Pod,
+        privileged: false,
+    };
+    let mut config = made(minimal());
     let refused = [
         ("privileged", Asked { privileged: true, ..pod }),
         ("namespace_options.network", Asked { network: PodNamespace::Node, ..pod }),
         ("namespace_options.ipc", Asked { ipc: PodNamespace::Node, ..pod }),
     ];
-    check_fit(pod, &sandbox).unwrap();
+    fit(&mut config, pod, &sandbox).unwrap();
     for (field, asked) in refused {
-        let error = check_fit(asked, &sandbox).expect_err(field);
+        let error = fit(&mut config, asked, &sandbox).expect_err(field);
         let start = format!("config.linux.security_context.{field}: ");
         assert!(error.to_string().starts_with(&start), "{error}");
     }
@@ -241,7 +247,32 @@ fn a_container_asks_for_no_more_than_its_sandbox_has() {
     sandbox.namespaces.network = PodNamespace::Node;
     sandbox.namespaces.ipc = PodNamespace::Node;
     for (field, asked) in refused {
-        check_fit(asked, &sandbox).expect(field);
+        fit(&mut config, asked, &sandbox).expect(field);
     }
-    check_fit(pod, &sandbox).unwrap();
+    fit(&mut config, pod, &sandbox).unwrap();
+}
+
+#[test]
+fn a_container_that_says_nothing_about_namespaces_gets_its_sandbox_s() {
+    let request = PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: "n".into(),
+            uid: "u".into(),
+            namespace: "s".into(),
+            attempt: 0,
+        }),
+        ..PodSandboxConfig::default()
+    };
+    let mut sandbox = super::sandbox_config("config", Some(request)).unwrap();
+    let silent = minimal();
+    let mut says = minimal();
+    context(&mut says).namespace_options = Some(NamespaceOption::default());
+    for pid in [PidNamespace::Pod, PidNamespace::Container, PidNamespace::Node] {
+        sandbox.namespaces.pid = pid.clone();
+        for (given, expected) in [(&silent, &pid), (&says, &PidNamespace::Pod)] {
+            let (mut made, asked) = container_config("config", Some(given.clone())).unwrap();
+            fit(&mut made, asked, &sandbox).unwrap();
+            assert_eq!(made.security.pid, *expected, "in a sandbox with {pid:?}");
+        }
+    }
 }

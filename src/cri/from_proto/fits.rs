@@ -1,11 +1,14 @@
 //! What a container may ask for depends on the sandbox that it is for.
 
 use super::RequestError;
+use crate::container::config::ContainerConfig;
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
 
 /// What a container's request says about things that its sandbox has decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
+    /// Whether it says anything about namespaces at all.
+    pub(crate) namespaces: bool,
     /// Whose network.
     pub(crate) network: PodNamespace,
     /// Whose IPC.
@@ -16,8 +19,15 @@ pub(crate) struct Asked {
 
 /// Refuses what the sandbox does not allow. A container that names the pod's namespaces in a pod
 /// that uses the host's gets the pod's choice, as in every runtime: POD is also what an empty
-/// request says.
-pub(crate) fn check_fit(asked: Asked, sandbox: &SandboxConfig) -> Result<(), RequestError> {
+/// request says. One that says nothing about namespaces gets the pod's choice of all of them.
+pub(crate) fn fit(
+    config: &mut ContainerConfig,
+    asked: Asked,
+    sandbox: &SandboxConfig,
+) -> Result<(), RequestError> {
+    if !asked.namespaces {
+        config.security.pid = sandbox.namespaces.pid.clone();
+    }
     let field = "config.linux.security_context";
     if asked.privileged && !sandbox.privileged {
         let reason = "the sandbox is not privileged";

@@ -26,7 +26,7 @@ mod sandbox_tests;
 
 pub(crate) use container::container_config;
 pub(crate) use error::RequestError;
-pub(crate) use fits::check_fit;
+pub(crate) use fits::fit;
 pub(crate) use image::{image_name, pull_credentials};
 pub(crate) use resources::update_resources;
 pub(crate) use sandbox::sandbox_config;

@@ -21,6 +21,7 @@ pub(super) fn security(
     let option = at("namespace_options");
     refuse_userns(&format!("{option}.userns_options"), options.userns_options.as_ref())?;
     let asked = Asked {
+        namespaces: s.namespace_options.is_some(),
         network: shared_mode(&format!("{option}.network"), options.network)?,
         ipc: shared_mode(&format!("{option}.ipc"), options.ipc)?,
         privileged: s.privileged,

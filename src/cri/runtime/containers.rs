@@ -1,7 +1,7 @@
 //! The verbs of containers.
 
 use super::info::{gone_is_fine, verbose};
-use crate::cri::from_proto::{self, check_fit, container_config, id, update_resources};
+use crate::cri::from_proto::{self, container_config, fit, id, update_resources};
 use crate::cri::instrument::about;
 use crate::cri::{proto, to_proto};
 use crate::engine::Engine;
@@ -13,10 +13,10 @@ pub(in crate::cri) async fn create(
 ) -> Result<proto::CreateContainerResponse, Status> {
     let sandbox = id("pod_sandbox_id", &request.pod_sandbox_id)?;
     about("sandbox_id", sandbox);
-    let (config, asked) = container_config("config", request.config)?;
+    let (mut config, asked) = container_config("config", request.config)?;
     about("container", &config.name);
     about("image", &config.image);
-    check_fit(asked, &engine.sandbox_status(sandbox)?.config)?;
+    fit(&mut config, asked, &engine.sandbox_status(sandbox)?.config)?;
     let id = engine.create_container(sandbox, config).await?;
     about("container_id", id.as_str());
     Ok(proto::CreateContainerResponse { container_id: id.to_string() })
