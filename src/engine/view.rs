@@ -91,21 +91,6 @@ pub struct ContainerView {
     pub bundle: PathBuf,
 }
 
-/// Counters of one network interface of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InterfaceStats {
-    /// The interface's name in the pod.
-    pub name: String,
-    /// Bytes received.
-    pub rx_bytes: u64,
-    /// Receive errors.
-    pub rx_errors: u64,
-    /// Bytes sent.
-    pub tx_bytes: u64,
-    /// Send errors.
-    pub tx_errors: u64,
-}
-
 /// One part of the node's readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
