@@ -81,8 +81,13 @@ fn decode_kind<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Kind, &'static str>
     use tar::EntryType as T;
     let header = entry.header();
     let device = || -> Result<(u32, u32), &'static str> {
-        let number = |n: std::io::Result<Option<u32>>| n.ok().flatten().ok_or("no device number");
-        Ok((number(header.device_major())?, number(header.device_minor())?))
+        let fields = header.as_ustar().map(|h| (h.dev_major, h.dev_minor));
+        let fields = fields.or_else(|| header.as_gnu().map(|h| (h.dev_major, h.dev_minor)));
+        let (major, minor) = fields.ok_or("no device number")?;
+        let number = |field: [u8; 8], parsed: std::io::Result<Option<u32>>| {
+            blank(&field).or(parsed.ok().flatten()).ok_or("no device number")
+        };
+        Ok((number(major, header.device_major())?, number(minor, header.device_minor())?))
     };
     let link = || entry.link_name_bytes().map(|b| b.into_owned()).ok_or("a link without a target");
     Ok(match header.entry_type() {
@@ -100,17 +105,26 @@ fn decode_kind<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Kind, &'static str>
 }
 
 fn decode_header(header: &tar::Header) -> Result<Meta, &'static str> {
-    let id = |n: std::io::Result<u64>| -> Result<u32, &'static str> {
-        n.ok().and_then(|n| u32::try_from(n).ok()).ok_or("the owner is out of range")
+    let fields = header.as_old();
+    let id = |field: &[u8], parsed: std::io::Result<u64>| -> Result<u32, &'static str> {
+        let parsed = parsed.ok().and_then(|n| u32::try_from(n).ok());
+        blank(field).or(parsed).ok_or("the owner is out of range")
     };
     let seconds = header.mtime().ok().and_then(|t| i64::try_from(t).ok());
+    let seconds = blank(&fields.mtime).map(i64::from).or(seconds);
+    let mode = blank(&fields.mode).or(header.mode().ok()).ok_or("the mode is no number")?;
     Ok(Meta {
-        uid: id(header.uid())?,
-        gid: id(header.gid())?,
-        mode: header.mode().map_err(|_| "the mode is no number")? & 0o7777,
+        uid: id(&fields.uid, header.uid())?,
+        gid: id(&fields.gid, header.gid())?,
+        mode: mode & 0o7777,
         mtime: TimeSpec::new(seconds.ok_or("the time is out of range")?, 0),
         xattrs: Vec::new(),
     })
+}
+
+/// 0 for a numeric field that was left blank, as other readers of archives take it.
+fn blank(field: &[u8]) -> Option<u32> {
+    field.iter().all(|byte| matches!(byte, 0 | b' ')).then_some(0)
 }
 
 /// Owner and size are applied by the tar crate; times and extended attributes are not.
@@ -194,5 +208,22 @@ mod tests {
         assert_eq!(parts("../../x"), Ok(("../..".into(), Some("x".into()))));
         assert!(parts("a/..").is_err());
         assert!(parts("a\0b").is_err());
+    }
+
+    #[test]
+    fn a_blank_number_is_0_and_one_that_is_none_is_refused() {
+        let mut header = tar::Header::new_gnu();
+        for fill in [0, b' '] {
+            let fields = header.as_old_mut();
+            (fields.uid, fields.gid, fields.mode) = ([fill; 8], [fill; 8], [fill; 8]);
+            fields.mtime = [fill; 12];
+            let meta = decode_header(&header).unwrap();
+            let seen = (meta.uid, meta.gid, meta.mode, meta.mtime.tv_sec());
+            assert_eq!(seen, (0, 0, 0, 0), "filled with {fill:?}");
+        }
+        header.as_old_mut().uid = *b"  17 \0\0\0";
+        assert_eq!(decode_header(&header).map(|meta| meta.uid), Ok(0o17));
+        header.as_old_mut().uid = *b"owner\0\0\0";
+        assert_eq!(decode_header(&header), Err("the owner is out of range"));
     }
 }

@@ -122,6 +122,22 @@ impl Tar {
         self
     }
 
+    /// An entry whose numbers, but for its size, are left blank.
+    pub(super) fn blank(mut self, name: &str, kind: tar::EntryType, fill: u8) -> Self {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        let fields = header.as_gnu_mut().unwrap();
+        fields.name[..name.len()].copy_from_slice(name.as_bytes());
+        for field in [&mut fields.mode, &mut fields.uid, &mut fields.gid] {
+            *field = [fill; 8];
+        }
+        (fields.dev_major, fields.dev_minor, fields.mtime) = ([fill; 8], [fill; 8], [fill; 12]);
+        header.set_cksum();
+        self.0.append(&header, &[][..]).unwrap();
+        self
+    }
+
     pub(super) fn file(self, name: &str, content: &str) -> Self {
         self.raw(name, tar::EntryType::Regular, Head::default(), content.as_bytes())
     }

@@ -92,6 +92,26 @@ fn owner_mode_time_and_kind_are_exact() {
 }
 
 #[test]
+fn blank_fields_of_a_header_are_zeros() {
+    let case = case();
+    let mut tar = Tar::new();
+    for (name, entry_type, fill) in [
+        ("nul", tar::EntryType::Regular, 0),
+        ("spaces", tar::EntryType::Regular, b' '),
+        ("device", tar::EntryType::Char, b' '),
+    ] {
+        tar = tar.blank(name, entry_type, fill);
+    }
+    let unpacked = case.run(tar).unwrap();
+    super::settle::settle(unpacked, &Tree::open(&case.layer).unwrap(), None).unwrap();
+    for name in ["nul", "spaces", "device"] {
+        let meta = case.meta(name);
+        let seen = (meta.mode() & 0o7777, meta.uid(), meta.gid(), meta.mtime(), meta.rdev());
+        assert_eq!(seen, (0, 0, 0, 0, 0), "{name}");
+    }
+}
+
+#[test]
 fn pax_times_ids_names_and_attributes_are_applied() {
     let case = case();
     let capability = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
