@@ -9,6 +9,7 @@ use std::path::Path;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("a_bind_mount_is_writable_or_not_as_asked", &[], access),
+        shared("the_status_lists_mounts_as_they_were_asked_for", &[], told),
         shared("a_missing_source_is_made", &[], missing_source),
         shared("a_source_that_cannot_be_opened_is_named", &[], bad_source),
         shared("read_only_all_the_way_down_when_asked", &[], recursive),
@@ -52,6 +53,33 @@ fn access(node: &Node) -> Result<()> {
         node.exec_ok(&made.id, &["cat", "/ro/file", "/etc/one-file"])?
             == "from the host\nfrom the host"
     );
+    Ok(())
+}
+
+/// A kubelet compares them with what it asked for.
+fn told(node: &Node) -> Result<()> {
+    let scene = Scene::new(node, "told-mounts")?;
+    let folder = node.volume("told")?;
+    std::os::unix::fs::symlink(&folder, node.path("volumes/link"))?;
+    let from = |name: &str, at: &str| bind(&node.path("volumes").join(name), at);
+    let asked = vec![
+        from("told", "/plain"),
+        // Neither the link nor the slash is resolved, here or there.
+        from("link/", "/through/"),
+        proto::Mount { readonly: true, ..from("told", "/read-only") },
+        proto::Mount { readonly: true, recursive_read_only: true, ..from("told", "/recursive") },
+        proto::Mount {
+            propagation: proto::MountPropagation::PropagationHostToContainer.into(),
+            ..from("told", "/slave")
+        },
+        proto::Mount { host_path: "/dev".into(), container_path: "/host-dev".into(), ..from("", "") },
+    ];
+    let created = scene.create("main", pod::PATIENT, |c| c.mounts.clone_from(&asked))?;
+    let listed = node.container(&created)?.mounts;
+    ensure!(listed == asked, "listed {listed:?}");
+    // Control: nothing that berth itself mounts is among them.
+    let plain = scene.create("plain", pod::PATIENT, as_is)?;
+    ensure!(node.container(&plain)?.mounts.is_empty(), "{:?}", node.container(&plain)?.mounts);
     Ok(())
 }
 
