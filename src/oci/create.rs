@@ -17,7 +17,7 @@ use crate::shim::wire::namespace_plan::Source;
 use crate::shim::wire::{InitPlan, NamespacePlan};
 use crate::sys::clone::{self, Forked, Kinship};
 use crate::sys::process::{self, SingleThreaded};
-use crate::sys::{fds as sys_fds, mount, ns};
+use crate::sys::{fds as sys_fds, ns};
 
 /// The newest plan this executor understands.
 pub const LEVEL: u32 = 1;
@@ -36,16 +36,31 @@ pub struct Spawned {
 
 /// The standard descriptors of a new process.
 #[derive(Debug)]
-pub struct Stdio {
-    /// Standard input; without one the container's /dev/null.
-    pub stdin: Option<OwnedFd>,
-    /// Standard output.
-    pub stdout: OwnedFd,
-    /// Standard error.
-    pub stderr: OwnedFd,
-    /// The slave of a pseudo terminal: becomes the controlling terminal and, for a container's
-    /// first process, /dev/console. Opened in the caller's mount namespace.
-    pub terminal: Option<OwnedFd>,
+pub enum Stdio {
+    /// Streams of the caller's.
+    Streams {
+        /// Standard input; without one the container's /dev/null.
+        stdin: Option<OwnedFd>,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A new terminal of the container's own: it becomes the controlling terminal and, for a
+    /// container's first process, /dev/console. Its master is sent by this socket, whose other end
+    /// goes to [`take_terminal`](super::take_terminal).
+    Terminal(OwnedFd),
+}
+
+impl Stdio {
+    /// Every descriptor in it.
+    pub(super) fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        let all = match self {
+            Self::Streams { stdin, stdout, stderr } => [stdin.as_ref(), Some(stdout), Some(stderr)],
+            Self::Terminal(socket) => [Some(socket), None, None],
+        };
+        all.into_iter().flatten()
+    }
 }
 
 /// What the shim holds of the pod.
@@ -83,15 +98,7 @@ pub fn spawn_init(
 ) -> Result<Spawned, StepError> {
     check_level(plan.level)?;
     let (reader, report) = report_pipe()?;
-    // The child's mount namespace is a copy: what is cloned from the terminal's own mount has to
-    // be cloned where that mount is.
-    let console = match &stdio.terminal {
-        Some(terminal) => {
-            Some(mount::clone_tree(terminal.as_fd(), c"", mount::Reach::One).at(Step::Console)?)
-        }
-        None => None,
-    };
-    let init = Init { t, plan, fds, stdio, console, pod, report };
+    let init = Init { t, plan, fds, stdio, pod, report };
     match joined_pid_namespace(plan) {
         None => {
             let kinds = fresh_namespaces(plan);

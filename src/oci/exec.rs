@@ -10,10 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::create::{
     Placed, PodHandles, Spawned, Stdio, check_level, fork_into, report_pipe, through_intermediate,
 };
-use super::init::{keep_common, move_into, open_procs};
+use super::init::{keep_common, move_into, open_directory, open_procs};
 use super::process;
 use super::report;
 use super::step::{At, Step, StepError};
+use super::terminal;
 use crate::shim::wire::ExecPlan;
 use crate::sys::clone::{self, Forked, Kinship};
 use crate::sys::process::SingleThreaded;
@@ -93,5 +94,12 @@ fn steps(
     ns::join(exec.t, exec.init_pidfd, libc::CLONE_NEWCGROUP.cast_unsigned())
         .on(Step::Namespaces, || "the container's cgroup")?;
     process::early(host_proc, &exec.plan.process)?;
-    process::finish(&exec.plan.process, &exec.stdio, exec.report.as_fd())
+    let terminal = match &exec.stdio {
+        Stdio::Streams { .. } => None,
+        Stdio::Terminal(socket) => {
+            let root = open_directory("/").at(Step::Terminal)?;
+            Some(terminal::open(root.as_fd(), host_proc, socket.as_fd())?)
+        }
+    };
+    process::finish(&exec.plan.process, &exec.stdio, terminal.as_ref(), exec.report.as_fd())
 }

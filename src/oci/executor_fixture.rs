@@ -143,7 +143,7 @@ pub(super) fn open(path: &Path) -> OwnedFd {
 pub(super) fn stdio() -> (Stdio, OwnedFd) {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     let stderr = writer.try_clone().unwrap();
-    (Stdio { stdin: None, stdout: writer, stderr, terminal: None }, reader)
+    (Stdio::Streams { stdin: None, stdout: writer, stderr }, reader)
 }
 
 impl World {

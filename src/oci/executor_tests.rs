@@ -357,16 +357,10 @@ fn propagation_is_checked_at_the_source_and_works() {
 fn a_terminal_becomes_the_controlling_one_and_the_console() {
     alone("a_terminal_becomes_the_controlling_one_and_the_console", |world| {
         let root = world.rootfs();
-        let pts = world.dir.join("pts");
-        fs::create_dir(&pts).unwrap();
-        mount::mount(c"devpts", &c_path(&pts).unwrap(), c"devpts", 0, "newinstance,ptmxmode=0666")
-            .unwrap();
-        let pty = crate::sys::terminal::open(&c_path(&pts.join("ptmx")).unwrap()).unwrap();
-        let (master, slave) = (pty.master, pty.slave);
-        nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty())).unwrap();
         let mut spec = container(
             "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all; busybox tty; echo $(busybox stty size); \
-             echo x > /dev/tty; echo y > /dev/console; busybox stat -c %u /dev/console",
+             echo x > /dev/tty; echo y > /dev/console; busybox stat -c %u /dev/console; \
+             busybox stat -c '%n %u %g' $(busybox tty)",
         );
         spec["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
         spec["process"]["consoleSize"] = json!({ "width": 99, "height": 33 });
@@ -379,19 +373,21 @@ fn a_terminal_becomes_the_controlling_one_and_the_console() {
             cgroup: cgroup.as_fd(),
             fallback_cgroup: cgroup.as_fd(),
         };
-        let copy = || slave.try_clone().unwrap();
-        let stdio =
-            Stdio { stdin: Some(copy()), stdout: copy(), stderr: copy(), terminal: Some(slave) };
+        let (come, go) = crate::sys::socket::pair().unwrap();
+        let stdio = Stdio::Terminal(go);
         let spawned =
             spawn_init(&world.proof, &prepared.plan, prepared.fds, stdio, &handles).unwrap();
+        assert_eq!(read_report(&spawned), Report::Ready);
+        let master = crate::oci::take_terminal(come.as_fd()).unwrap();
+        nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty())).unwrap();
         let mut out = String::new();
         let mut buffer = [0u8; 512];
         // The master reads EIO when the last slave is closed.
         while let Ok(n @ 1..) = nix::unistd::read(&master, &mut buffer) {
             out.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
-        assert_eq!(read_report(&spawned), Report::Ready, "{out}");
-        assert_eq!(out, "all\r\n/dev/console\r\n33 99\r\nx\r\ny\r\n1000\r\n");
+        let expected = "all\r\n/dev/pts/0\r\n33 99\r\nx\r\ny\r\n1000\r\n/dev/pts/0 1000 5\r\n";
+        assert_eq!(out, expected);
         process::wait_pidfd(spawned.pidfd.as_fd()).unwrap();
     });
 }

@@ -25,8 +25,6 @@ pub(super) struct Init<'a> {
     pub(super) plan: &'a InitPlan,
     pub(super) fds: Vec<OwnedFd>,
     pub(super) stdio: Stdio,
-    /// A detached clone of the terminal's mount.
-    pub(super) console: Option<OwnedFd>,
     pub(super) pod: &'a PodHandles<'a>,
     pub(super) report: OwnedFd,
 }
@@ -65,21 +63,20 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     process::oom_score(host_proc.as_fd(), &plan.process)?;
     process::early(host_proc.as_fd(), &plan.process)?;
 
-    rootfs::build(init)?;
+    let terminal = rootfs::build(init, host_proc.as_fd())?;
     for sysctl in &plan.sysctls {
         write_sysctl(host_proc.as_fd(), sysctl)?;
     }
     // A way out of the new root, if it stayed open.
     drop(host_proc);
     rootfs::enter(init)?;
-    process::finish(&plan.process, &init.stdio, init.report.as_fd())
+    process::finish(&plan.process, &init.stdio, terminal.as_ref(), init.report.as_fd())
 }
 
 /// Becomes invisible to ptrace and drops every descriptor that is not for this container.
 pub(super) fn isolate(init: &Init<'_>, pid_pipe: Option<BorrowedFd<'_>>) -> Result<(), StepError> {
     prctl::not_dumpable().at(Step::Isolate)?;
     let mut keep: Vec<u32> = init.fds.iter().map(|fd| sys_fds::number(fd.as_fd())).collect();
-    keep.extend(init.console.iter().map(|fd| sys_fds::number(fd.as_fd())));
     keep.extend(pid_pipe.map(sys_fds::number));
     keep_common(&mut keep, &init.stdio, init.report.as_fd(), init.pod);
     sys_fds::close_all_but(3, &mut keep).at(Step::Isolate)
@@ -92,9 +89,7 @@ pub(super) fn keep_common(
     report: BorrowedFd<'_>,
     pod: &PodHandles<'_>,
 ) {
-    let optional = [&stdio.stdin, &stdio.terminal];
-    keep.extend(optional.into_iter().flatten().map(|fd| sys_fds::number(fd.as_fd())));
-    keep.extend([&stdio.stdout, &stdio.stderr].map(|fd| sys_fds::number(fd.as_fd())));
+    keep.extend(stdio.fds().map(|fd| sys_fds::number(fd.as_fd())));
     keep.extend([report, pod.cgroup, pod.fallback_cgroup].map(sys_fds::number));
     keep.extend(pod.pause_pidfd.map(sys_fds::number));
 }

@@ -14,11 +14,13 @@ mod report;
 mod rootfs;
 mod step;
 mod target;
+mod terminal;
 
 pub use create::{LEVEL, PodHandles, Spawned, Stdio, spawn_init};
 pub use exec::spawn_exec;
 pub use report::{Report, parse_report};
 pub use step::{Step, StepError};
+pub use terminal::take_terminal;
 
 pub use crate::shim::wire::{ExecPlan, InitPlan};
 

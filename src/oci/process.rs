@@ -13,7 +13,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{self, Mode, SFlag};
 
 use super::create::Stdio;
-use super::init::open_directory;
+use super::init::{missing, open_directory};
 use super::lookup;
 use super::report;
 use super::step::{At, Step, StepError};
@@ -108,11 +108,12 @@ fn set_apparmor(host_proc: BorrowedFd<'_>, profile: &str) -> Result<(), StepErro
 pub(super) fn finish(
     plan: &ProcessPlan,
     stdio: &Stdio,
+    terminal: Option<&OwnedFd>,
     report: BorrowedFd<'_>,
 ) -> Result<Infallible, StepError> {
-    place_stdio(plan, stdio)?;
+    place_stdio(plan, stdio, terminal)?;
     fds::close_all_but(3, &mut [fds::number(report)]).at(Step::Stdio)?;
-    if stdio.terminal.is_some() {
+    if terminal.is_some() {
         set_terminal(plan)?;
     }
     set_limits(plan)?;
@@ -148,21 +149,27 @@ fn check_cwd(plan: &ProcessPlan) -> Result<(), StepError> {
     Err(StepError { step: Step::Cwd, errno: 0, detail })
 }
 
-fn place_stdio(plan: &ProcessPlan, stdio: &Stdio) -> Result<(), StepError> {
+fn place_stdio(
+    plan: &ProcessPlan,
+    stdio: &Stdio,
+    terminal: Option<&OwnedFd>,
+) -> Result<(), StepError> {
     // First above 2, so that placing one cannot hit the next.
-    let above = |fd: BorrowedFd<'_>| fds::above_standard(fd).at(Step::Stdio);
-    let stdin = match &stdio.stdin {
-        Some(fd) if !is_null(fd.as_fd()) => Some(above(fd.as_fd())?),
-        Some(fd) => Some(open_null().map_or_else(|| above(fd.as_fd()), Ok)?),
-        None => open_null(),
-    };
+    let above = |fd: &OwnedFd| fds::above_standard(fd.as_fd()).at(Step::Stdio);
     // The host's null device does not go in where the container has its own: its mode could be
     // changed through the descriptor.
-    let output = |fd: &OwnedFd| match is_null(fd.as_fd()).then(open_null).flatten() {
+    let stream = |fd: &OwnedFd| match is_null(fd.as_fd()).then(open_null).flatten() {
         Some(null) => Ok(null),
-        None => above(fd.as_fd()),
+        None => above(fd),
     };
-    let (stdout, stderr) = (output(&stdio.stdout)?, output(&stdio.stderr)?);
+    let (stdin, stdout, stderr) = match (stdio, terminal) {
+        (_, Some(terminal)) => (Some(above(terminal)?), above(terminal)?, above(terminal)?),
+        (Stdio::Streams { stdin, stdout, stderr }, None) => {
+            let stdin = stdin.as_ref().map(stream).transpose()?.or_else(open_null);
+            (stdin, stream(stdout)?, stream(stderr)?)
+        }
+        (Stdio::Terminal(_), None) => return Err(missing("terminal")),
+    };
     if let Some(stdin) = &stdin {
         fds::place(stdin.as_fd(), 0).on(Step::Stdio, || "stdin")?;
     } else if !is_null(fds::standard(Standard::Input)) {

@@ -9,10 +9,12 @@ use std::path::Path;
 
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
 
+use super::create::Stdio;
 use super::init::{Init, open_directory};
 use super::mount as mounts;
 use super::step::{At, Step, StepError};
 use super::target::{self, Kind, Links, open_or_make};
+use super::terminal;
 use crate::shim::wire::DevicePlan;
 use crate::sys::fds;
 use crate::sys::mount::{self, Change, FsContext, Propagation, Reach, attr};
@@ -27,8 +29,11 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Builds the root up to its attributes.
-pub(super) fn build(init: &Init<'_>) -> Result<(), StepError> {
+/// Builds the root up to its attributes. The process's terminal, when it has one.
+pub(super) fn build(
+    init: &Init<'_>,
+    host_proc: BorrowedFd<'_>,
+) -> Result<Option<OwnedFd>, StepError> {
     let plan = init.plan;
     mount::set_propagation(c"/", Propagation::Private, Reach::Tree).at(Step::Rootfs)?;
     let below = open_directory("/").at(Step::Rootfs)?;
@@ -50,11 +55,14 @@ pub(super) fn build(init: &Init<'_>) -> Result<(), StepError> {
     if plan.device_links {
         make_links(root)?;
     }
-    if let Some(console) = &init.console {
-        let path = Path::new("/dev/console");
-        let at = open_or_make(root, path, Kind::File, Links::Follow).at(Step::Console)?;
-        mount::attach(console.as_fd(), at.as_fd()).at(Step::Console)?;
-    }
+    let terminal = match &init.stdio {
+        Stdio::Streams { .. } => None,
+        Stdio::Terminal(socket) => {
+            let terminal = terminal::open(root, host_proc, socket.as_fd())?;
+            make_console(root, terminal.as_fd()).at(Step::Console)?;
+            Some(terminal)
+        }
+    };
     make_cwd(root, &plan.process.cwd)?;
     for path in &plan.readonly_paths {
         make_readonly(root, path).on(Step::ReadonlyPath, || path.clone())?;
@@ -64,7 +72,14 @@ pub(super) fn build(init: &Init<'_>) -> Result<(), StepError> {
             mask(root, masks.as_fd(), path).on(Step::Mask, || path.clone())?;
         }
     }
-    set_root_attributes(init, root)
+    set_root_attributes(init, root)?;
+    Ok(terminal)
+}
+
+fn make_console(root: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> std::io::Result<()> {
+    let console = mount::clone_tree(terminal, c"", Reach::One)?;
+    let at = open_or_make(root, Path::new("/dev/console"), Kind::File, Links::Follow)?;
+    mount::attach(console.as_fd(), at.as_fd())
 }
 
 /// Makes the new root the root and lets go of the old one.

@@ -6,7 +6,6 @@
 //! | `/proc` | a full proc, of the host's pid namespace                                |
 //! | `/sys`  | a full sysfs; a user namespace may mount its own only beside full ones  |
 //! | `/shm`  | the pod's /dev/shm, where it has one                                    |
-//! | `/pts`  | a devpts, from the first terminal on                                    |
 //! | `/root` | empty, for whoever needs a place to attach something in a namespace of its own |
 //!
 //! What containers need of the host comes as detached mounts by descriptor. So the host's mount
@@ -22,20 +21,16 @@ use nix::sys::stat::Mode;
 
 use crate::sys::mount::{self, FsContext, Propagation, Reach, attr};
 use crate::sys::process::SingleThreaded;
-use crate::sys::terminal::{self, Pty};
 
 /// Where the pod's shm is.
 pub(super) const SHM: &CStr = c"/shm";
 
-const PTS: &CStr = c"/pts";
-const PTMX: &CStr = c"/pts/ptmx";
 const SAFE: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
 /// The namespace, once entered.
 #[derive(Debug, Default)]
 pub(super) struct Namespace {
     shm: bool,
-    pts: bool,
 }
 
 /// A step of entering that failed.
@@ -67,7 +62,7 @@ impl Namespace {
         nix::unistd::chdir(c"/").map_err(|e| at("enter the root")(e.into()))?;
         mount::set_propagation(c"/", Propagation::Private, Reach::Tree)
             .map_err(at("make the root private"))?;
-        for folder in [c"/proc", c"/sys", SHM, PTS, c"/root"] {
+        for folder in [c"/proc", c"/sys", SHM, c"/root"] {
             nix::unistd::mkdir(folder, Mode::from_bits_truncate(0o755))
                 .map_err(|e| at("make a folder")(e.into()))?;
         }
@@ -94,19 +89,6 @@ impl Namespace {
     /// Where the pod's shm is, if it has one.
     pub(super) fn shm(&self) -> Option<&'static CStr> {
         self.shm.then_some(SHM)
-    }
-
-    /// A new terminal.
-    pub(super) fn open_terminal(&mut self) -> io::Result<Pty> {
-        if !self.pts {
-            let context = FsContext::open(c"devpts")?;
-            for (key, value) in [(c"ptmxmode", c"0600"), (c"mode", c"0620"), (c"gid", c"5")] {
-                context.set(key, value)?;
-            }
-            attach(&context.mount(attr::NOSUID | attr::NOEXEC)?, PTS)?;
-            self.pts = true;
-        }
-        terminal::open(PTMX)
     }
 }
 

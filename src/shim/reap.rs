@@ -1,12 +1,14 @@
 //! Ends and starts: reaping, exit records, and which starts are decided.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
 use super::container::Phase;
 use super::exit_file::ExitRecord;
+use super::io::Stream;
+use super::lines::Name;
 use super::server::{Pause, Server};
-use super::starting::{Asker, Progress};
+use super::starting::{Asker, Progress, refused};
 use super::wire::{self, event::What, reply};
 use crate::sys::heap;
 use crate::sys::process::{self, Ended};
@@ -74,46 +76,70 @@ impl Server {
         let now = Instant::now();
         for n in 0..self.containers.len() {
             let Some(c) = self.containers.get_mut(n) else { continue };
-            if let Some((asker, result, ended)) = advance(&mut c.phase, now) {
-                self.answer(asker, result, Vec::new());
-                if let Some(ended) = ended {
-                    self.container_ended(n, ended);
-                }
-                heap::trim();
+            let Some(decided) = advance(&mut c.phase, now) else { continue };
+            if let Some([master, copy]) = decided.terminal {
+                c.streams = [Some(Stream::new(master, Name::Stdout)), None];
+                c.terminal = Some(copy);
             }
+            self.answer(decided.asker, decided.result, Vec::new());
+            if let Some(ended) = decided.ended {
+                self.container_ended(n, ended);
+            }
+            heap::trim();
         }
         for n in 0..self.execs.len() {
+            let generation = self.link.as_ref().map(|link| link.generation);
             let Some(exec) = self.execs.get_mut(n) else { continue };
-            if let Some((asker, result, ended)) = advance(&mut exec.phase, now) {
-                let terminal = exec.terminal.as_ref().and_then(|t| t.try_clone().ok());
-                self.answer(asker, result, terminal.into_iter().collect());
-                if let Some(ended) = ended {
-                    self.exec_ended(n, ended);
-                }
+            let Some(decided) = advance(&mut exec.phase, now) else { continue };
+            let mut given = Vec::new();
+            // With the connection of the one who asked, the terminal would have gone, too.
+            if let Some([master, copy]) = decided.terminal
+                && generation == Some(decided.asker.generation)
+            {
+                given.push(master);
+                exec.terminal = Some(copy);
+            }
+            self.answer(decided.asker, decided.result, given);
+            if let Some(ended) = decided.ended {
+                self.exec_ended(n, ended);
             }
         }
     }
 }
 
-/// The next phase of a start that is decided, its answer, and its end if it was reaped already.
-fn advance(phase: &mut Phase, now: Instant) -> Option<(Asker, reply::Result, Option<Ended>)> {
+/// A start that is decided.
+struct Decided {
+    asker: Asker,
+    result: reply::Result,
+    /// Its end if it was reaped already.
+    ended: Option<Ended>,
+    /// The master of its terminal, twice.
+    terminal: Option<[OwnedFd; 2]>,
+}
+
+/// Moves a start to its next phase if it is decided.
+fn advance(phase: &mut Phase, now: Instant) -> Option<Decided> {
     let Phase::Starting(starting) = phase else { return None };
     let (asker, ended) = (starting.asker, starting.ended);
-    match starting.progress(now) {
-        Progress::Undecided => None,
-        Progress::Failed(failed) => {
-            starting.kill();
-            *phase = Phase::Gone;
-            Some((asker, reply::Result::Failed(failed), None))
-        }
-        Progress::Runs => {
-            let Phase::Starting(starting) = std::mem::replace(phase, Phase::Gone) else {
-                return None;
-            };
-            let process = starting.into_process();
-            let started = wire::Started { process: process.to_wire() };
-            *phase = Phase::Running(process);
-            Some((asker, reply::Result::Started(started), ended))
-        }
-    }
+    let failure = match starting.progress(now) {
+        Progress::Undecided => return None,
+        Progress::Failed(failed) => failed,
+        Progress::Runs => match starting.take_terminal() {
+            Ok(terminal) => {
+                let Phase::Starting(starting) = std::mem::replace(phase, Phase::Gone) else {
+                    return None;
+                };
+                let process = starting.into_process();
+                let started = wire::Started { process: process.to_wire() };
+                *phase = Phase::Running(process);
+                let result = reply::Result::Started(started);
+                return Some(Decided { asker, result, ended, terminal });
+            }
+            Err(error) => refused("take the terminal", &error),
+        },
+    };
+    starting.kill();
+    *phase = Phase::Gone;
+    let result = reply::Result::Failed(failure);
+    Some(Decided { asker, result, ended: None, terminal: None })
 }

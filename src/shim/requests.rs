@@ -17,7 +17,7 @@ use super::starting::{Asker, Starting, failed, refused};
 use super::wire::{self, Failed, reply::Result as Answer, request::Verb};
 use crate::ids::ContainerId;
 use crate::oci::{PodHandles, Stdio, spawn_exec, spawn_init};
-use crate::sys::{pipe, terminal};
+use crate::sys::{pipe, socket, terminal};
 
 /// The descriptors of a request, taken in order.
 struct Fds(std::vec::IntoIter<OwnedFd>);
@@ -53,6 +53,7 @@ const DONE: Outcome = Ok(Some(Answer::Done(wire::Done {})));
 struct Streams {
     stdio: Stdio,
     streams: [Option<Stream>; 2],
+    /// Where a terminal comes from.
     terminal: Option<OwnedFd>,
     stdin: Option<OwnedFd>,
 }
@@ -141,21 +142,21 @@ impl Server {
         }
         let cgroup = fds.take()?;
         let log = fds.take_if(m.log)?;
-        let streams = self
-            .streams(m.tty.unwrap_or(false), m.stdin.unwrap_or(false))
+        let streams = streams(m.tty.unwrap_or(false), m.stdin.unwrap_or(false))
             .map_err(|e| refused("make standard streams", &e))?;
         let oom_before = OomCounts::read(cgroup.as_fd());
         let pod = self.pod_handles(&cgroup);
         let Streams { stdio, streams, terminal, stdin } = streams;
         let spawned = spawn_init(&self.threads, &m.plan, fds.0.collect(), stdio, &pod)
             .map_err(|e| failed(&e))?;
-        let starting = Starting::new(asker, spawned, Duration::from_millis(m.deadline_millis));
+        let within = Duration::from_millis(m.deadline_millis);
+        let starting = Starting::new(asker, spawned, terminal, within);
         self.containers.push(Container {
             id: m.container,
             phase: Phase::Starting(starting),
             log: Log::new(log),
             streams,
-            terminal,
+            terminal: None,
             stdin,
             cgroup,
             oom_before,
@@ -176,36 +177,6 @@ impl Server {
         }
     }
 
-    fn streams(&mut self, tty: bool, stdin: bool) -> io::Result<Streams> {
-        if tty {
-            let pty = self.namespace.open_terminal()?;
-            let copy = || pty.slave.try_clone();
-            let stdio = Stdio {
-                stdin: Some(copy()?),
-                stdout: copy()?,
-                stderr: copy()?,
-                terminal: Some(copy()?),
-            };
-            let terminal = Some(pty.master.try_clone()?);
-            let output = Stream::new(pty.master, Name::Stdout);
-            return Ok(Streams { stdio, streams: [Some(output), None], terminal, stdin: None });
-        }
-        let (out, stdout) = pipe::pipe()?;
-        let (err, stderr) = pipe::pipe()?;
-        let (input, keep) = if stdin {
-            let (read, write) = pipe::stdin_pipe()?;
-            (Some(read), Some(write))
-        } else {
-            (None, None)
-        };
-        Ok(Streams {
-            stdio: Stdio { stdin: input, stdout, stderr, terminal: None },
-            streams: [Some(Stream::new(out, Name::Stdout)), Some(Stream::new(err, Name::Stderr))],
-            terminal: None,
-            stdin: keep,
-        })
-    }
-
     fn start_exec(&mut self, asker: Asker, m: wire::StartExec, mut fds: Fds) -> Outcome {
         const STEP: &str = "start the command";
         if self.execs.iter().any(|e| e.container == m.container && e.id == m.exec) {
@@ -220,28 +191,22 @@ impl Server {
         let pod = self.pod_handles(&cgroup);
         let spawned = spawn_exec(&self.threads, &m.plan, init.pidfd.as_fd(), stdio, &pod)
             .map_err(|e| failed(&e))?;
-        let starting = Starting::new(asker, spawned, Duration::from_millis(m.deadline_millis));
-        let phase = Phase::Starting(starting);
-        self.execs.push(Exec { container: m.container, id: m.exec, phase, terminal });
+        let within = Duration::from_millis(m.deadline_millis);
+        let phase = Phase::Starting(Starting::new(asker, spawned, terminal, within));
+        self.execs.push(Exec { container: m.container, id: m.exec, phase, terminal: None });
         Ok(None)
     }
 
+    /// A command's ends of its streams, and where its terminal comes from.
     fn exec_stdio(
-        &mut self,
+        &self,
         m: &wire::StartExec,
         fds: &mut Fds,
     ) -> Result<(Stdio, Option<OwnedFd>), Failed> {
         let step = |e: io::Error| refused("make standard streams", &e);
         if m.tty.unwrap_or(false) {
-            let pty = self.namespace.open_terminal().map_err(step)?;
-            let copy = || pty.slave.try_clone().map_err(step);
-            let stdio = Stdio {
-                stdin: Some(copy()?),
-                stdout: copy()?,
-                stderr: copy()?,
-                terminal: Some(copy()?),
-            };
-            return Ok((stdio, Some(pty.master)));
+            let (come, go) = socket::pair().map_err(step)?;
+            return Ok((Stdio::Terminal(go), Some(come)));
         }
         let stdin = fds.take_if(m.stdin)?;
         let mut output = |said| match fds.take_if(said)? {
@@ -249,7 +214,7 @@ impl Server {
             None => self.given.null.try_clone().map_err(step),
         };
         let (stdout, stderr) = (output(m.stdout)?, output(m.stderr)?);
-        Ok((Stdio { stdin, stdout, stderr, terminal: None }, None))
+        Ok((Stdio::Streams { stdin, stdout, stderr }, None))
     }
 
     fn container(&mut self, step: &str, id: &str) -> Result<&mut Container, Failed> {
@@ -299,4 +264,26 @@ impl Server {
         }
         DONE
     }
+}
+
+fn streams(tty: bool, stdin: bool) -> io::Result<Streams> {
+    if tty {
+        let (come, go) = socket::pair()?;
+        let stdio = Stdio::Terminal(go);
+        return Ok(Streams { stdio, streams: [None, None], terminal: Some(come), stdin: None });
+    }
+    let (out, stdout) = pipe::pipe()?;
+    let (err, stderr) = pipe::pipe()?;
+    let (stdin, keep) = if stdin {
+        let (read, write) = pipe::stdin_pipe()?;
+        (Some(read), Some(write))
+    } else {
+        (None, None)
+    };
+    Ok(Streams {
+        stdio: Stdio::Streams { stdin, stdout, stderr },
+        streams: [Some(Stream::new(out, Name::Stdout)), Some(Stream::new(err, Name::Stderr))],
+        terminal: None,
+        stdin: keep,
+    })
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::container::{Process, start_time};
 use super::wire;
-use crate::oci::{Report, Spawned, StepError, parse_report};
+use crate::oci::{Report, Spawned, StepError, parse_report, take_terminal};
 use crate::sys::process::{self, Ended};
 
 /// More than any report is long; a child that writes more is not ours any more.
@@ -39,6 +39,8 @@ pub(super) struct Starting {
     /// How it ended, if it was reaped before the report was complete.
     pub(super) ended: Option<Ended>,
     report: OwnedFd,
+    /// Where the master of its terminal comes from, when it is to have one.
+    terminal: Option<OwnedFd>,
     bytes: Vec<u8>,
 }
 
@@ -51,13 +53,19 @@ pub(super) enum Progress {
 }
 
 impl Starting {
-    pub(super) fn new(asker: Asker, spawned: Spawned, within: Duration) -> Self {
+    pub(super) fn new(
+        asker: Asker,
+        spawned: Spawned,
+        terminal: Option<OwnedFd>,
+        within: Duration,
+    ) -> Self {
         let now = Instant::now();
         // A deadline beyond the clock's range is none that matters.
         let deadline = now.checked_add(within).unwrap_or(now);
         let Spawned { pid, pidfd, report } = spawned;
         let start_time = start_time(pid);
-        Self { asker, pid, pidfd, start_time, deadline, ended: None, report, bytes: Vec::new() }
+        let (ended, bytes) = (None, Vec::new());
+        Self { asker, pid, pidfd, start_time, deadline, ended, report, terminal, bytes }
     }
 
     pub(super) fn report(&self) -> BorrowedFd<'_> {
@@ -104,6 +112,13 @@ impl Starting {
             errno: None,
             message: Some(format!("{how} before its program ran")),
         }
+    }
+
+    /// The master of its terminal, twice, once it runs; `None` when it was not to have one.
+    pub(super) fn take_terminal(&self) -> io::Result<Option<[OwnedFd; 2]>> {
+        let Some(from) = &self.terminal else { return Ok(None) };
+        let master = take_terminal(from.as_fd())?;
+        Ok(Some([master.try_clone()?, master]))
     }
 
     /// The process, from here on without its report.
@@ -158,7 +173,7 @@ mod tests {
         let pidfd = process::open_pidfd(pid).unwrap();
         let asker = Asker { generation: 1, id: 1 };
         let spawned = Spawned { pid, pidfd, report };
-        (Starting::new(asker, spawned, Duration::from_secs(60)), tell)
+        (Starting::new(asker, spawned, None, Duration::from_secs(60)), tell)
     }
 
     #[test]

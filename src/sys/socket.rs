@@ -24,6 +24,15 @@ fn new_socket(flags: SockFlag) -> io::Result<OwnedFd> {
     Ok(nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?)
 }
 
+/// Two connected sockets, blocking.
+///
+/// # Errors
+/// EMFILE, ENFILE.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    Ok(nix::sys::socket::socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?)
+}
+
 /// A listening socket at `name` in `dir`, mode 0600. What was there before is replaced.
 ///
 /// # Errors

@@ -1,36 +1,21 @@
 //! Pseudo terminals of a devpts instance: pty(7), ioctl_tty(2).
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
-/// Both ends of a new pseudo terminal.
-#[derive(Debug)]
-pub struct Pty {
-    /// The end that the terminal's owner reads and writes. Non-blocking.
-    pub master: OwnedFd,
-    /// The end that is a terminal.
-    pub slave: OwnedFd,
-}
-
-/// Opens a new pseudo terminal by the `ptmx` file of a devpts instance, needing no path for its
-/// other end (TIOCGPTPEER, Linux 4.13).
+/// Unlocks the pseudo terminal whose master was just opened, and opens its other end, without need
+/// of a path for that (TIOCGPTPEER, Linux 4.13).
 ///
 /// # Errors
-/// ENOSPC when there are too many; ENOENT, EPERM.
-pub fn open(ptmx: &CStr) -> io::Result<Pty> {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: the path is NUL-terminated.
-    let master =
-        super::new_fd(unsafe { libc::open(ptmx.as_ptr(), flags | libc::O_NONBLOCK) }.into())?;
+/// ENOTTY when it is no master; EIO.
+pub fn unlock(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let unlock: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads an int, which is live.
     let done = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) };
     super::check(done.into())?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes open flags and returns a new descriptor.
-    let slave =
-        super::new_fd(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }.into())?;
-    Ok(Pty { master, slave })
+    super::new_fd(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }.into())
 }
 
 /// Sets the size in characters; the terminal's foreground processes get SIGWINCH.

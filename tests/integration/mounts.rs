@@ -72,7 +72,11 @@ fn told(node: &Node) -> Result<()> {
             propagation: proto::MountPropagation::PropagationHostToContainer.into(),
             ..from("told", "/slave")
         },
-        proto::Mount { host_path: "/dev".into(), container_path: "/host-dev".into(), ..from("", "") },
+        proto::Mount {
+            host_path: "/dev".into(),
+            container_path: "/host-dev".into(),
+            ..from("", "")
+        },
     ];
     let created = scene.create("main", pod::PATIENT, |c| c.mounts.clone_from(&asked))?;
     let listed = node.container(&created)?.mounts;

@@ -64,6 +64,8 @@ impl Container {
                 { "destination": "/proc", "type": "proc", "source": "proc" },
                 { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
                   "options": ["nosuid", "mode=755", "size=65536k"] },
+                { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                  "options": ["newinstance", "ptmxmode=0666", "mode=0620"] },
             ],
             "linux": { "namespaces": [
                 { "type": "pid" }, { "type": "mount" }, { "type": "cgroup" }, { "type": "ipc" },
