@@ -1,7 +1,7 @@
 //! What plugins are told about a pod: CNI_ARGS, and capability arguments (CNI conventions).
 
-use super::quantity::parse_quantity;
 use super::request::AttachRequest;
+use crate::quantity::parse_whole;
 use crate::sandbox::config::{PortMapping, Protocol};
 use serde_json::{Map, Value, json};
 
@@ -86,7 +86,8 @@ fn bandwidth(request: &AttachRequest) -> Result<Option<Value>, InvalidBandwidth>
         (EGRESS_BANDWIDTH, "egressRate", "egressBurst"),
     ] {
         let Some(text) = request.annotations.get(annotation) else { continue };
-        let rate = parse_quantity(text)
+        let rate = parse_whole(text)
+            .ok()
             // What Kubernetes' own validation permits.
             .filter(|rate| (1_000..=1_000_000_000_000_000).contains(rate))
             .ok_or_else(|| InvalidBandwidth { annotation, value: text.clone() })?;

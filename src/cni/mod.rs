@@ -22,7 +22,6 @@ mod network;
 #[cfg(test)]
 mod plugin_tests;
 mod plugins;
-mod quantity;
 mod request;
 mod result;
 mod stats;

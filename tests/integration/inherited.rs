@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        shared("nothing_is_inherited_from_the_daemon", &[], |node| everything(node)),
+        shared("nothing_is_inherited_from_the_daemon", &[], everything),
         own("nothing_is_inherited_from_an_odd_daemon", &[], odd, odd_daemon),
     ]
 }

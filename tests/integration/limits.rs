@@ -36,10 +36,12 @@ fn unified(r: &mut proto::LinuxContainerResources, name: &str, value: &str) {
 }
 
 type Change = fn(&mut proto::LinuxContainerResources);
+/// Files and what they hold.
+type Files<'a> = &'a [(&'a str, &'a str)];
 
 fn files(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "limit-files")?;
-    let rows: [(&str, Change, &[(&str, &str)]); 12] = [
+    let rows: [(&str, Change, Files<'_>); 12] = [
         (
             "nothing-asked",
             |_| {},

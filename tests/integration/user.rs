@@ -25,17 +25,17 @@ fn uid(value: i64) -> Option<proto::Int64Value> {
 }
 
 fn users(node: &Node) -> Result<()> {
+    const STRICT: proto::SupplementalGroupsPolicy = proto::SupplementalGroupsPolicy::Strict;
     let scene = Scene::new(node, "users")?;
-    let strict = proto::SupplementalGroupsPolicy::Strict;
     // The image: web is 1000:1000 and a member of 2000.
-    let rows: [(&str, &dyn Fn(&mut proto::LinuxContainerSecurityContext), u32, u32, &str); 9] = [
-        ("the-images", &|_| {}, 0, 0, "0"),
-        ("uid", &|s| s.run_as_user = uid(1000), 1000, 1000, "1000 2000"),
-        ("name", &|s| s.run_as_username = "web".into(), 1000, 1000, "1000 2000"),
-        ("not-in-passwd", &|s| s.run_as_user = uid(4242), 4242, 0, "0"),
+    let rows: [(&str, Change, u32, u32, &str); 9] = [
+        ("the-images", |_| {}, 0, 0, "0"),
+        ("uid", |s| s.run_as_user = uid(1000), 1000, 1000, "1000 2000"),
+        ("name", |s| s.run_as_username = "web".into(), 1000, 1000, "1000 2000"),
+        ("not-in-passwd", |s| s.run_as_user = uid(4242), 4242, 0, "0"),
         (
             "group",
-            &|s| {
+            |s| {
                 s.run_as_user = uid(4242);
                 s.run_as_group = uid(3000);
             },
@@ -45,7 +45,7 @@ fn users(node: &Node) -> Result<()> {
         ),
         (
             "merge",
-            &|s| {
+            |s| {
                 s.run_as_user = uid(1000);
                 s.supplemental_groups = vec![5000, 2000];
             },
@@ -55,10 +55,10 @@ fn users(node: &Node) -> Result<()> {
         ),
         (
             "strict",
-            &|s| {
+            |s| {
                 s.run_as_user = uid(1000);
                 s.supplemental_groups = vec![5000];
-                s.supplemental_groups_policy = strict.into();
+                s.supplemental_groups_policy = STRICT.into();
             },
             1000,
             1000,
@@ -66,9 +66,9 @@ fn users(node: &Node) -> Result<()> {
         ),
         (
             "strict-without-groups",
-            &|s| {
+            |s| {
                 s.run_as_username = "web".into();
-                s.supplemental_groups_policy = strict.into();
+                s.supplemental_groups_policy = STRICT.into();
             },
             1000,
             1000,
@@ -76,7 +76,7 @@ fn users(node: &Node) -> Result<()> {
         ),
         (
             "name-and-group",
-            &|s| {
+            |s| {
                 s.run_as_username = "web".into();
                 s.run_as_group = uid(7);
             },

@@ -3,8 +3,8 @@
 use super::expand::expand;
 use super::model::{Container, Port, Protocol, PullPolicy, Requests, VolumeMount};
 use super::parse::dns_name;
-use super::quantity::{QuantityError, parse_milli, parse_whole};
 use super::yaml::{Fields, Node, PodError};
+use crate::quantity::{QuantityError, parse_milli, parse_whole};
 use std::path::PathBuf;
 
 /// Reads one container.

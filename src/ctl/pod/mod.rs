@@ -6,7 +6,6 @@ mod containers;
 mod expand;
 mod model;
 mod parse;
-mod quantity;
 mod resources;
 mod to_cri;
 mod volumes;

@@ -1,8 +1,8 @@
-//! Kubernetes quantities: `500m`, `64Mi`, `1.5`, `2e3`.
+//! Kubernetes quantities (apimachinery/pkg/api/resource): `500m`, `64Mi`, `1.5`, `2e3`.
 
 /// Why a text is no quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum QuantityError {
+pub(crate) enum QuantityError {
     #[error("is not a quantity such as 500m, 1.5 or 64Mi")]
     Form,
     #[error("is negative")]
@@ -12,12 +12,12 @@ pub(super) enum QuantityError {
 }
 
 /// Thousandths of the unit, rounded up.
-pub(super) fn parse_milli(text: &str) -> Result<u64, QuantityError> {
+pub(crate) fn parse_milli(text: &str) -> Result<u64, QuantityError> {
     parse(text, 1000)
 }
 
 /// Whole units, rounded up.
-pub(super) fn parse_whole(text: &str) -> Result<u64, QuantityError> {
+pub(crate) fn parse_whole(text: &str) -> Result<u64, QuantityError> {
     parse(text, 1)
 }
 
@@ -112,6 +112,8 @@ mod tests {
             ("2e3", 2_000_000, 2000),
             ("2E3", 2_000_000, 2000),
             ("5e-1", 500, 1),
+            ("15e-1", 1500, 2),
+            ("1E3", 1_000_000, 1000),
             ("+3", 3000, 3),
             ("0.10000000000000000000000000000000000000000", 100, 1),
         ];
@@ -133,6 +135,8 @@ mod tests {
             ("Mi", Form),
             ("1mi", Form),
             ("1 Mi", Form),
+            ("1K", Form),
+            ("0x1", Form),
             ("1e", Form),
             ("1e1.5", Form),
             ("-1", Negative),
