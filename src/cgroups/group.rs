@@ -2,6 +2,7 @@
 //! gone" is success wherever the goal is that it be gone.
 
 use super::apply::apply_settings;
+use super::details::{CgroupDetails, read_details};
 use super::dir::Dir;
 use super::events::{self, MemoryEvents, gone, pause_for};
 use super::limits::plan_limits;
@@ -88,6 +89,14 @@ impl Group {
     pub fn stats(&self) -> Result<CgroupStats, CgroupError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         read_stats(&self.dir()?, i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// What metrics show beside what it uses.
+    ///
+    /// # Errors
+    /// As [`Group::stats`].
+    pub fn details(&self) -> Result<CgroupDetails, CgroupError> {
+        read_details(&self.dir()?)
     }
 
     /// Its out-of-memory counters; zeros without the memory controller.

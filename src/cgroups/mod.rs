@@ -9,6 +9,7 @@
 
 mod apply;
 mod cpulist;
+mod details;
 mod devices;
 mod dir;
 mod error;
@@ -23,6 +24,7 @@ mod resources;
 mod stats;
 mod tree;
 
+pub use details::{CgroupDetails, DeviceIo, HugeTlb};
 pub use devices::{DeviceKind, DeviceRule, Permissions, Verdict};
 pub use error::CgroupError;
 pub use events::{MemoryEvents, parse_memory_events};

@@ -3,7 +3,9 @@
 
 use super::dir::Dir;
 use super::events::{MemoryEvents, parse_memory_events};
-use super::parse::{Pressure, parse_flat, parse_limit, parse_nested, parse_number, parse_pressure};
+use super::parse::{
+    Nested, Pressure, parse_flat, parse_limit, parse_nested, parse_number, parse_pressure,
+};
 use super::{CgroupError, Limit};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +102,31 @@ pub struct IoStats {
     pub discard_ops: u64,
 }
 
+impl IoStats {
+    /// The figures of one device's line.
+    pub(super) fn of(device: &Nested<'_>) -> Self {
+        Self {
+            read_bytes: device.value("rbytes"),
+            write_bytes: device.value("wbytes"),
+            read_ops: device.value("rios"),
+            write_ops: device.value("wios"),
+            discard_bytes: device.value("dbytes"),
+            discard_ops: device.value("dios"),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            read_bytes: self.read_bytes.saturating_add(other.read_bytes),
+            write_bytes: self.write_bytes.saturating_add(other.write_bytes),
+            read_ops: self.read_ops.saturating_add(other.read_ops),
+            write_ops: self.write_ops.saturating_add(other.write_ops),
+            discard_bytes: self.discard_bytes.saturating_add(other.discard_bytes),
+            discard_ops: self.discard_ops.saturating_add(other.discard_ops),
+        }
+    }
+}
+
 /// Reads all figures of the cgroup.
 pub(super) fn read_stats(dir: &Dir, timestamp_nanos: i64) -> Result<CgroupStats, CgroupError> {
     Ok(CgroupStats {
@@ -172,16 +199,7 @@ fn read_io(dir: &Dir) -> Result<Option<IoStats>, CgroupError> {
     let mut io = IoStats::default();
     for line in parse_nested(&text) {
         let device = line.map_err(|line| odd(dir, "io.stat", line))?;
-        for (sum, name) in [
-            (&mut io.read_bytes, "rbytes"),
-            (&mut io.write_bytes, "wbytes"),
-            (&mut io.read_ops, "rios"),
-            (&mut io.write_ops, "wios"),
-            (&mut io.discard_bytes, "dbytes"),
-            (&mut io.discard_ops, "dios"),
-        ] {
-            *sum = sum.saturating_add(device.value(name));
-        }
+        io = io.plus(IoStats::of(&device));
     }
     Ok(Some(io))
 }
@@ -191,7 +209,7 @@ fn read_pressure(dir: &Dir, name: &'static str) -> Result<Option<Pressure>, Cgro
     parse_pressure(&text).map(Some).map_err(|line| odd(dir, name, line))
 }
 
-fn read_with<T>(
+pub(super) fn read_with<T>(
     dir: &Dir,
     name: &str,
     parse: fn(&str) -> Option<T>,
@@ -200,7 +218,7 @@ fn read_with<T>(
     parse(&text).map(Some).ok_or_else(|| odd(dir, name, text.trim()))
 }
 
-fn odd(dir: &Dir, name: &str, line: &str) -> CgroupError {
+pub(super) fn odd(dir: &Dir, name: &str, line: &str) -> CgroupError {
     CgroupError::Parse { path: dir.path().join(name), line: line.chars().take(120).collect() }
 }
 

@@ -9,12 +9,20 @@ pub struct InterfaceStats {
     pub name: String,
     /// Bytes received.
     pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
     /// Packets received with errors.
     pub rx_errors: u64,
+    /// Packets received and dropped.
+    pub rx_dropped: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
     /// Packets not sent for errors.
     pub tx_errors: u64,
+    /// Packets dropped instead of sent.
+    pub tx_dropped: u64,
 }
 
 /// Reads the counters of every interface in the network namespace of process `pid`, `lo` included.
@@ -39,9 +47,13 @@ fn parse_line(line: &str) -> Option<InterfaceStats> {
     Some(InterfaceStats {
         name: name.trim().to_owned(),
         rx_bytes: *numbers.first()?,
+        rx_packets: *numbers.get(1)?,
         rx_errors: *numbers.get(2)?,
+        rx_dropped: *numbers.get(3)?,
         tx_bytes: *numbers.get(8)?,
+        tx_packets: *numbers.get(9)?,
         tx_errors: *numbers.get(10)?,
+        tx_dropped: *numbers.get(11)?,
     })
 }
 
@@ -61,12 +73,22 @@ Inter-|   Receive                                                |  Transmit
         let eth0 = InterfaceStats {
             name: "eth0".into(),
             rx_bytes: 1_296_612,
+            rx_packets: 954,
             rx_errors: 3,
+            rx_dropped: 1,
             tx_bytes: 67_036,
+            tx_packets: 871,
             tx_errors: 7,
+            tx_dropped: 0,
         };
-        let lo = InterfaceStats { name: "lo".into(), rx_bytes: 840, tx_bytes: 840, ..eth0.clone() };
-        let lo = InterfaceStats { rx_errors: 0, tx_errors: 0, ..lo };
+        let lo = InterfaceStats {
+            name: "lo".into(),
+            rx_bytes: 840,
+            rx_packets: 10,
+            tx_bytes: 840,
+            tx_packets: 10,
+            ..InterfaceStats::default()
+        };
         assert_eq!(parse_net_dev(TEXT), [lo, eth0]);
     }
 

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod log;
 pub mod mounts;
 pub mod object;
+pub mod processes;
 pub mod remove;
 pub mod security;
 pub mod spec;

@@ -6,7 +6,7 @@ use super::events::{Changes, changes};
 use super::gate::EngineGate;
 use super::proto;
 use super::proto::runtime_service_server::RuntimeService;
-use super::runtime::{containers, lists, node, sandboxes, stats};
+use super::runtime::{containers, lists, metrics, node, sandboxes, stats};
 use super::status::unimplemented;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
@@ -264,21 +264,22 @@ impl RuntimeService for Runtime {
         &self,
         _: Request<proto::ListMetricDescriptorsRequest>,
     ) -> Answer<proto::ListMetricDescriptorsResponse> {
-        Err(unimplemented("ListMetricDescriptors"))
+        self.gate.engine()?;
+        Ok(Response::new(metrics::descriptors()))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<proto::ListPodSandboxMetricsRequest>,
     ) -> Answer<proto::ListPodSandboxMetricsResponse> {
-        Err(unimplemented("ListPodSandboxMetrics"))
+        metrics::list(self.gate.engine()?).await.map(Response::new)
     }
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<proto::UpdatePodSandboxResourcesRequest>,
+        request: Request<proto::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<proto::UpdatePodSandboxResourcesResponse> {
-        Err(unimplemented("UpdatePodSandboxResources"))
+        sandboxes::update(self.gate.engine()?, request.into_inner()).await.map(Response::new)
     }
 
     type StreamPodSandboxMetricsStream = BoxStream<proto::StreamPodSandboxMetricsResponse>;
@@ -287,6 +288,6 @@ impl RuntimeService for Runtime {
         &self,
         _: Request<proto::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Err(unimplemented("StreamPodSandboxMetrics"))
+        metrics::stream(self.gate.engine()?).map(Response::new)
     }
 }

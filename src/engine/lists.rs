@@ -14,11 +14,7 @@ impl Engine {
     /// Recovering, NotFound, Ambiguous.
     pub fn sandbox_status(&self, id: &str) -> Result<SandboxView, EngineError> {
         self.ready()?;
-        let sandbox = self.registry.find_sandbox(id)?;
-        if sandbox.phase() == Phase::Creating {
-            return Err(EngineError::NotFound { what: "sandbox", id: id.to_owned() });
-        }
-        Ok(sandbox.view(&self.node))
+        Ok(self.known_sandbox(id)?.view(&self.node))
     }
 
     /// ListPodSandbox. Sandboxes still being made are not listed: their id is not told yet.

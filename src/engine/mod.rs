@@ -9,6 +9,7 @@ mod containers;
 mod error;
 mod exec_session;
 mod lists;
+mod metrics;
 mod open;
 mod recover;
 mod registry;
@@ -21,5 +22,6 @@ pub mod view;
 
 pub use error::EngineError;
 pub use exec_session::ExecSession;
+pub use metrics::{ContainerMetricsView, GroupFigures, SandboxMetricsView};
 pub use open::Engine;
 pub use stats::{ContainerStatsView, SandboxStatsView};

@@ -10,6 +10,7 @@ use crate::ids::{SandboxId, random_hex};
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
 use crate::sandbox::object::{Sandbox, SandboxRecord};
 use crate::sandbox::state::{Event, Phase};
+use crate::sandbox::update::{self, PodResources};
 use crate::sandbox::{files, remove, run, stop, sysctl, teardown};
 use crate::{container, store};
 use futures::FutureExt as _;
@@ -241,6 +242,32 @@ impl Engine {
         remove::remove(&self.node, sandbox).await.map_err(failed)?;
         self.registry.drop_sandbox(&sandbox.id);
         Ok(())
+    }
+
+    /// UpdatePodSandboxResources: a part that is not given stays.
+    ///
+    /// # Errors
+    /// NotFound; Precondition when the sandbox is not READY; a refused value changes nothing.
+    pub async fn update_sandbox(&self, id: &str, change: PodResources) -> Result<(), EngineError> {
+        self.ready()?;
+        let sandbox = self.known_sandbox(id)?;
+        let node = Arc::clone(&self.node);
+        self.owned("UpdatePodSandboxResources", async move {
+            let _order = sandbox.lane.lock().await;
+            update::update(&node, &sandbox, change).await.map_err(|f| {
+                EngineError::step("UpdatePodSandboxResources", &subject(&sandbox.config()), f)
+            })
+        })
+        .await
+    }
+
+    /// A sandbox whose id has been told.
+    pub(super) fn known_sandbox(&self, id: &str) -> Result<Arc<Sandbox>, EngineError> {
+        let sandbox = self.registry.find_sandbox(id)?;
+        if sandbox.phase() == Phase::Creating {
+            return Err(EngineError::NotFound { what: "sandbox", id: id.to_owned() });
+        }
+        Ok(sandbox)
     }
 
     /// Runs a verb in a task of its own, so that it ends also when the caller goes away.

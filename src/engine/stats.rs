@@ -82,7 +82,7 @@ impl Engine {
     /// NotFound.
     pub async fn sandbox_stats(&self, id: &str) -> Result<SandboxStatsView, EngineError> {
         self.ready()?;
-        let sandbox = self.registry.find_sandbox(id)?;
+        let sandbox = self.known_sandbox(id)?;
         let containers = self.registry.containers_of(&sandbox.id);
         let node = Arc::clone(&self.node);
         blocking::run("read statistics", move || {

@@ -6,6 +6,7 @@
 
 use super::config::{PidNamespace, PodNamespace};
 use super::object::Sandbox;
+use super::resources::pod_limits;
 use super::state::Event;
 use super::{netns, pod_files, sysctl};
 use crate::blocking;
@@ -59,8 +60,9 @@ async fn make_cgroups(
             .at("resolve the cgroup parent")?;
         // The kubelet sets the limits of the pod level on the parent itself; what arrives here is
         // for runtimes that make the pod level, as this one does.
-        let resources = record.config.resources.clone().unwrap_or_default();
-        let pod = node.cgroups.create_pod(&parent, id, &resources).at("create the pod's cgroup")?;
+        let config = &record.config;
+        let limits = pod_limits(config.resources.as_ref(), config.overhead.as_ref());
+        let pod = node.cgroups.create_pod(&parent, id, &limits).at("create the pod's cgroup")?;
         let pause = pod.leaf("pause");
         pause.create().at("create pause's cgroup")?;
         let shim = node.cgroups.shim(id);

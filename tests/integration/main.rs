@@ -18,12 +18,14 @@ mod images;
 mod inherited;
 mod limits;
 mod logs;
+mod metrics;
 mod mounts;
 mod network_builtin;
 mod network_cni;
 mod network_cni_failures;
 mod odd_signals;
 mod overload;
+mod pod_resources;
 mod propagation;
 mod reboot;
 mod recovery;
@@ -55,12 +57,14 @@ fn main() -> anyhow::Result<ExitCode> {
             ("inherited", inherited::tests()),
             ("limits", limits::tests()),
             ("logs", logs::tests()),
+            ("metrics", metrics::tests()),
             ("mounts", mounts::tests()),
             ("network_builtin", network_builtin::tests()),
             ("network_cni", network_cni::tests()),
             ("network_cni_failures", network_cni_failures::tests()),
             ("odd_signals", odd_signals::tests()),
             ("overload", overload::tests()),
+            ("pod_resources", pod_resources::tests()),
             ("propagation", propagation::tests()),
             ("reboot", reboot::tests()),
             ("recovery", recovery::tests()),

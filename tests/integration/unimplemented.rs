@@ -30,10 +30,6 @@ fn runtime_rpcs(node: &Node) -> Result<()> {
         "CheckpointContainer" checkpoint_container(CheckpointContainerRequest);
         "CheckpointPod" checkpoint_pod(CheckpointPodRequest);
         "RestorePod" restore_pod(RestorePodRequest);
-        "ListMetricDescriptors" list_metric_descriptors(ListMetricDescriptorsRequest);
-        "ListPodSandboxMetrics" list_pod_sandbox_metrics(ListPodSandboxMetricsRequest);
-        "UpdatePodSandboxResources" update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest);
-        "StreamPodSandboxMetrics" stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest);
     }
     // The control: one that is there.
     node.cri.version(proto::VersionRequest::default())?;

@@ -28,7 +28,7 @@ pub(crate) use container::container_config;
 pub(crate) use error::RequestError;
 pub(crate) use fits::fit;
 pub(crate) use image::{image_name, pull_credentials};
-pub(crate) use resources::update_resources;
+pub(crate) use resources::{pod_resources, update_resources};
 pub(crate) use sandbox::sandbox_config;
 pub(crate) use signal::signal_number;
 pub(crate) use text::{command, grace, handler, id, timeout};

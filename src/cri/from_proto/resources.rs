@@ -7,6 +7,7 @@ use super::RequestError;
 use super::text::string;
 use crate::cgroups::{Limit, Resources};
 use crate::cri::proto;
+use crate::sandbox::update::PodResources;
 use std::collections::BTreeMap;
 
 /// The kernel's bounds of a CPU period, microseconds (`cpu.max`).
@@ -62,6 +63,19 @@ pub(crate) fn update_resources(
         changed.oom_score_adj = None;
     }
     Ok(changed)
+}
+
+/// What UpdatePodSandboxResources changes.
+pub(crate) fn pod_resources(
+    request: &proto::UpdatePodSandboxResourcesRequest,
+) -> Result<PodResources, RequestError> {
+    let part = |field, given: &Option<proto::LinuxContainerResources>| {
+        given.as_ref().map(|r| resources(field, r)).transpose()
+    };
+    Ok(PodResources {
+        overhead: part("overhead", &request.overhead)?,
+        resources: part("resources", &request.resources)?,
+    })
 }
 
 fn shares(field: &str, value: i64) -> Result<Option<u64>, RequestError> {

@@ -5,6 +5,7 @@
 pub(super) mod containers;
 mod info;
 pub(super) mod lists;
+pub(super) mod metrics;
 pub(super) mod node;
 pub(super) mod sandboxes;
 pub(super) mod stats;

@@ -2,7 +2,7 @@
 
 use super::info::{gone_is_fine, verbose};
 use crate::clock;
-use crate::cri::from_proto::{self, id, sandbox_config};
+use crate::cri::from_proto::{self, id, pod_resources, sandbox_config};
 use crate::cri::instrument::about;
 use crate::cri::{proto, to_proto};
 use crate::engine::Engine;
@@ -56,4 +56,14 @@ pub(in crate::cri) fn status(
         containers_statuses: containers.iter().map(to_proto::container_status).collect(),
         timestamp: clock::now_nanos(),
     })
+}
+
+pub(in crate::cri) async fn update(
+    engine: &Engine,
+    request: proto::UpdatePodSandboxResourcesRequest,
+) -> Result<proto::UpdatePodSandboxResourcesResponse, Status> {
+    let id = id("pod_sandbox_id", &request.pod_sandbox_id)?;
+    about("sandbox_id", id);
+    engine.update_sandbox(id, pod_resources(&request)?).await?;
+    Ok(proto::UpdatePodSandboxResourcesResponse {})
 }

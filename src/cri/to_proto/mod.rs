@@ -4,6 +4,7 @@
 mod container;
 mod event;
 mod image;
+mod metrics;
 mod node;
 mod sandbox;
 mod stats;
@@ -11,6 +12,7 @@ mod stats;
 pub(crate) use container::{container, container_info, container_status};
 pub(crate) use event::event_type;
 pub(crate) use image::{filesystem, image, image_info, tagged_id};
+pub(crate) use metrics::{descriptors as metric_descriptors, pod_metrics};
 pub(crate) use node::{runtime_config, runtime_status};
 pub(crate) use sandbox::{sandbox, sandbox_info, sandbox_status};
 pub(crate) use stats::{Figures, container_stats, sandbox_stats};

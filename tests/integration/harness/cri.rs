@@ -131,6 +131,9 @@ verbs! { runtime:
     container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
     list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
     pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
+    list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
+    list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse;
+    update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
     list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
 }
 
@@ -169,6 +172,7 @@ streams! { runtime:
     stream_containers(StreamContainersRequest) -> StreamContainersResponse;
     stream_container_stats(StreamContainerStatsRequest) -> StreamContainerStatsResponse;
     stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsResponse;
+    stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsResponse;
 }
 
 streams! { images:
