@@ -50,6 +50,7 @@ crate::error::kinded!(
     crate::container::user::UserError,
     crate::image::ImageError,
     crate::oci::OciError,
+    crate::oci::seccomp::SeccompError,
     crate::sandbox::sysctl::SysctlError,
     crate::shim::client::ShimError,
 );

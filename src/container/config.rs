@@ -2,6 +2,7 @@
 
 use crate::cgroups::Resources;
 use crate::sandbox::config::PidNamespace;
+pub use crate::sandbox::config::Profile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -110,18 +111,6 @@ pub enum GroupsPolicy {
     Merge,
     /// Only those given.
     Strict,
-}
-
-/// A seccomp or AppArmor profile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Profile {
-    /// berth's own.
-    RuntimeDefault,
-    /// None.
-    Unconfined,
-    /// A file (seccomp) or a loaded profile's name (AppArmor).
-    Localhost(String),
 }
 
 /// Users, capabilities, profiles, paths.

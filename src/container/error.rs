@@ -1,6 +1,7 @@
 //! Why a request cannot become an OCI specification.
 
 use crate::error::ErrorKind;
+use crate::oci::seccomp::SeccompError;
 use std::io;
 use std::path::PathBuf;
 
@@ -34,6 +35,9 @@ pub enum SpecError {
         /// Who should hold it.
         holder: String,
     },
+    /// The seccomp profile cannot be enforced.
+    #[error("seccomp profile")]
+    Seccomp(#[from] SeccompError),
     /// A host device could not be examined.
     #[error("{operation} device {path}")]
     Device {
@@ -55,6 +59,7 @@ impl SpecError {
             }
             Self::Unsupported(_) => ErrorKind::Unimplemented,
             Self::NoHolder { .. } => ErrorKind::FailedPrecondition,
+            Self::Seccomp(error) => error.kind(),
             Self::Device { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => ErrorKind::InvalidArgument,
                 io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,

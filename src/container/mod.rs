@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod object;
 pub mod processes;
 pub mod remove;
+pub mod seccomp;
 pub mod security;
 pub mod spec;
 pub mod start;

@@ -10,7 +10,7 @@ use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 /// Refuses what this version cannot enforce, and a privileged container in a pod that is not.
 ///
 /// # Errors
-/// [`SpecError::Unsupported`] for a seccomp or AppArmor profile, by its name;
+/// [`SpecError::Unsupported`] for an AppArmor profile, by its name;
 /// [`SpecError::SandboxNotPrivileged`].
 pub fn validate_security(
     sandbox: &SandboxConfig,
@@ -20,11 +20,7 @@ pub fn validate_security(
     if security.privileged && !sandbox.privileged {
         return Err(SpecError::SandboxNotPrivileged(config.name.clone()));
     }
-    // A privileged container is unconfined by definition, whatever the seccomp field says, and has
-    // no default AppArmor profile; a profile that it names is another thing.
-    if !security.privileged {
-        refuse_profile("seccomp", security.seccomp.as_ref())?;
-    }
+    // A privileged container has no default AppArmor profile; one that it names is another thing.
     match &security.apparmor {
         Some(Profile::RuntimeDefault) if security.privileged => Ok(()),
         profile => refuse_profile("AppArmor", profile.as_ref()),
@@ -108,21 +104,18 @@ mod tests {
     fn profiles_that_cannot_be_enforced_are_refused_by_name() {
         use Profile::{Localhost, RuntimeDefault, Unconfined};
         let local = || Some(Localhost("my.json".into()));
-        // seccomp, AppArmor, privileged, the refusal
+        // AppArmor, privileged, the refusal
         let rows = [
-            (None, None, false, None),
-            (Some(Unconfined), Some(Unconfined), false, None),
-            (Some(RuntimeDefault), None, false, Some("seccomp profile RuntimeDefault")),
-            (local(), None, false, Some("seccomp profile Localhost \"my.json\"")),
-            (None, Some(RuntimeDefault), false, Some("AppArmor profile RuntimeDefault")),
-            (None, local(), false, Some("AppArmor profile Localhost \"my.json\"")),
-            (Some(RuntimeDefault), Some(RuntimeDefault), true, None),
-            (local(), None, true, None),
-            (None, local(), true, Some("AppArmor profile Localhost \"my.json\"")),
+            (None, false, None),
+            (Some(Unconfined), false, None),
+            (Some(RuntimeDefault), false, Some("AppArmor profile RuntimeDefault")),
+            (local(), false, Some("AppArmor profile Localhost \"my.json\"")),
+            (Some(RuntimeDefault), true, None),
+            (local(), true, Some("AppArmor profile Localhost \"my.json\"")),
         ];
-        for (seccomp, apparmor, privileged, expected) in rows {
-            let row = format!("{seccomp:?} {apparmor:?} {privileged}");
-            let asked = Security { seccomp, apparmor, privileged, ..security() };
+        for (apparmor, privileged, expected) in rows {
+            let row = format!("{apparmor:?} {privileged}");
+            let asked = Security { apparmor, privileged, ..security() };
             match (check(true, asked), expected) {
                 (Ok(()), None) => {}
                 (Err(error), Some(text)) => {

@@ -1,7 +1,7 @@
 //! A container's request, its image and its pod, written as an OCI runtime specification.
 //!
 //! The specification is the inner contract: the executor acts on it alone. Reading the host's
-//! devices is the only I/O; everything else is pure.
+//! devices and a seccomp profile is the only I/O; everything else is pure.
 
 use super::capabilities::plan_capabilities;
 use super::config::ContainerConfig;
@@ -10,6 +10,7 @@ use super::env::{RequestProcess, plan_args, plan_env, plan_working_dir};
 pub use super::error::SpecError;
 pub use super::mounts::PodFiles;
 use super::mounts::{plan_mounts, rootfs_propagation};
+use super::seccomp;
 use super::security::{plan_hidden_paths, plan_rlimits, validate_security};
 use super::user::ResolvedUser;
 use crate::cgroups::{Limit, Resources};
@@ -132,6 +133,7 @@ fn linux(inputs: &SpecInputs<'_>) -> Result<Linux, SpecError> {
         .set_namespaces(Some(plan_container(inputs.sandbox, &config.security.pid, holders)?))
         .set_devices(Some(devices.nodes))
         .set_rootfs_propagation(rootfs_propagation(&config.mounts).map(str::to_owned))
+        .set_seccomp(seccomp::of_container(&config.security)?)
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(readonly));
     Ok(linux)

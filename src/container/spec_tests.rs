@@ -131,7 +131,7 @@ fn nothing_asked_is_nothing_limited() {
 }
 
 #[test]
-fn absurd_numbers_and_unsupported_profiles_are_errors() {
+fn absurd_numbers_and_unreadable_profiles_are_errors() {
     let mut fixture = Fixture::new();
     fixture.config.resources.memory_limit = Some(Limit::Value(u64::MAX));
     assert_eq!(fixture.build().unwrap_err().kind(), ErrorKind::InvalidArgument);
@@ -139,8 +139,10 @@ fn absurd_numbers_and_unsupported_profiles_are_errors() {
     fixture.config.resources.oom_score_adj = Some(1001);
     assert_eq!(fixture.build().unwrap_err().kind(), ErrorKind::InvalidArgument);
     let mut fixture = Fixture::new();
+    fixture.config.security.seccomp = Some(Profile::Localhost("/no/such/file".into()));
+    assert_eq!(fixture.build().unwrap_err().kind(), ErrorKind::InvalidArgument);
     fixture.config.security.seccomp = Some(Profile::RuntimeDefault);
-    assert_eq!(fixture.build().unwrap_err().kind(), ErrorKind::Unimplemented);
+    assert!(fixture.build().unwrap().linux().as_ref().unwrap().seccomp().is_some());
 }
 
 #[test]

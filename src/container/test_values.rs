@@ -76,6 +76,7 @@ pub(crate) fn sandbox() -> SandboxConfig {
             pid: PidNamespace::Container,
         },
         privileged: false,
+        seccomp: None,
         sysctls: BTreeMap::new(),
         overhead: None,
         resources: None,

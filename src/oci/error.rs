@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::seccomp::SeccompError;
 use crate::error::ErrorKind;
 
 /// A spec that cannot be executed.
@@ -65,6 +66,9 @@ pub enum OciError {
         /// Why.
         source: io::Error,
     },
+    /// The seccomp profile cannot be enforced.
+    #[error("linux.seccomp")]
+    Seccomp(#[from] SeccompError),
     /// The host's state cannot be read.
     #[error("read {path}")]
     Host {
@@ -93,6 +97,7 @@ impl OciError {
                 _ => ErrorKind::Internal,
             },
             Self::Propagation { .. } | Self::Namespace { .. } => ErrorKind::FailedPrecondition,
+            Self::Seccomp(error) => error.kind(),
             Self::Host { .. } => ErrorKind::Internal,
         }
     }

@@ -33,6 +33,8 @@ mod plan;
 #[cfg(feature = "daemon")]
 mod prepare;
 #[cfg(feature = "daemon")]
+pub mod seccomp;
+#[cfg(feature = "daemon")]
 mod source;
 #[cfg(feature = "daemon")]
 mod sysctl;

@@ -8,8 +8,11 @@ use oci_spec::runtime::{
 };
 
 use super::error::OciError;
+use super::seccomp;
 use crate::config::Enforce;
-use crate::shim::wire::{CapabilityPlan, LimitPlan, ProcessPlan, SchedulerPlan, WindowPlan};
+use crate::shim::wire::{
+    CapabilityPlan, FilterPlan, LimitPlan, ProcessPlan, SchedulerPlan, WindowPlan,
+};
 
 /// capability.h, in order of their numbers.
 const CAPABILITIES: [&str; 41] = [
@@ -144,10 +147,15 @@ pub(super) fn process(
             Some(LinuxPersonalityDomain::PerLinux) | None => 0,
         },
         apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
-        filters: Vec::new(),
+        filters: filters(linux)?,
         best_effort_privileges: node.privileges == Enforce::BestEffort,
         window: window(process),
     })
+}
+
+fn filters(linux: Option<&Linux>) -> Result<Vec<FilterPlan>, OciError> {
+    let profile = linux.and_then(|l| l.seccomp().as_ref());
+    Ok(profile.map(seccomp::compile).transpose()?.into_iter().collect())
 }
 
 fn window(process: &Process) -> Option<WindowPlan> {

@@ -63,7 +63,7 @@ fn what_is_not_done_is_refused_by_name() {
         ("/hostname", json!("name"), "hostname"),
         ("/domainname", json!("name"), "domainname"),
         ("/linux/uidMappings", map, "linux.uidMappings"),
-        ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }), "linux.seccomp"),
+        ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY" }), "SCMP_ACT_NOTIFY"),
         ("/linux/mountLabel", json!("label"), "linux.mountLabel"),
         ("/linux/intelRdt", json!({ "closID": "a" }), "linux.intelRdt"),
         ("/linux/rootfsPropagation", json!("unbindable"), "linux.rootfsPropagation"),

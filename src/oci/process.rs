@@ -1,8 +1,10 @@
 //! What a process is set to before execve: nothing is inherited.
 //!
-//! Order matters: limits and bounding set while privileged; seccomp without no_new_privs while
-//! CAP_SYS_ADMIN is held, with it last; the working directory as root and, where root may not (a
-//! network file system), again as the user; signals last, so that the set-up cannot be interrupted.
+//! Order matters: limits and bounding set while privileged; the working directory as root and, where
+//! root may not (a network file system), again as the user; signals late, so that the set-up cannot
+//! be interrupted; seccomp last, so that a profile need not permit what the set-up calls. Without
+//! no_new_privs the kernel wants CAP_SYS_ADMIN for a filter: that is then kept over the change of
+//! user and given up after it, and a profile has to permit capset and execve, nothing else.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,7 +19,7 @@ use super::init::{missing, open_directory};
 use super::lookup;
 use super::report;
 use super::step::{At, Step, StepError};
-use crate::shim::wire::{FilterPlan, ProcessPlan};
+use crate::shim::wire::{CapabilityPlan, ProcessPlan};
 use crate::sys::clone::{self, Strings};
 use crate::sys::fds::{self, Standard};
 use crate::sys::{caps, path, prctl};
@@ -120,9 +122,6 @@ pub(super) fn finish(
     stat::umask(Mode::from_bits_truncate(plan.umask));
     let tried = nix::unistd::chdir(Path::new(&plan.cwd));
 
-    if !plan.no_new_privileges {
-        load_filters(&plan.filters)?;
-    }
     set_credentials(plan)?;
     match tried {
         Err(nix::errno::Errno::EACCES | nix::errno::Errno::EPERM) => {
@@ -134,7 +133,6 @@ pub(super) fn finish(
     check_cwd(plan)?;
     if plan.no_new_privileges {
         prctl::no_new_privileges().at(Step::NoNewPrivileges)?;
-        load_filters(&plan.filters)?;
     }
     exec(plan, report)
 }
@@ -244,12 +242,35 @@ fn set_limits(plan: &ProcessPlan) -> Result<(), StepError> {
     Ok(())
 }
 
-fn load_filters(filters: &[FilterPlan]) -> Result<(), StepError> {
-    for (n, filter) in filters.iter().enumerate() {
-        prctl::load_filter(&filter.program, filter.flags)
+/// After this the filters hold for the caller, too.
+fn confine(plan: &ProcessPlan) -> Result<(), StepError> {
+    for (n, filter) in plan.filters.iter().enumerate() {
+        prctl::Filter::new(&filter.program, filter.flags)
+            .and_then(|filter| filter.load())
             .on(Step::Seccomp, || format!("program {n}"))?;
     }
+    let wanted = wanted(plan);
+    if for_filters(plan, wanted) != wanted {
+        caps::set(wanted).on(Step::Capabilities, || "under the seccomp profile")?;
+    }
     Ok(())
+}
+
+fn wanted(plan: &ProcessPlan) -> caps::Sets {
+    let CapabilityPlan { effective, permitted, inheritable, .. } = plan.capabilities;
+    caps::Sets { effective, permitted, inheritable }
+}
+
+/// What is held until the filters are loaded.
+fn for_filters(plan: &ProcessPlan, wanted: caps::Sets) -> caps::Sets {
+    if plan.filters.is_empty() || plan.no_new_privileges {
+        return wanted;
+    }
+    caps::Sets {
+        effective: wanted.effective | caps::SYS_ADMIN,
+        permitted: wanted.permitted | caps::SYS_ADMIN,
+        ..wanted
+    }
 }
 
 fn set_credentials(plan: &ProcessPlan) -> Result<(), StepError> {
@@ -259,11 +280,9 @@ fn set_credentials(plan: &ProcessPlan) -> Result<(), StepError> {
     caps::keep_over_set_user().at(Step::Capabilities)?;
     caps::set_user(plan.uid, plan.gid, &plan.groups)
         .on(Step::User, || format!("{}:{}", plan.uid, plan.gid))?;
-    let sets = caps::Sets {
-        effective: wanted.effective,
-        permitted: wanted.permitted,
-        inheritable: wanted.inheritable,
-    };
+    // A change of user may undo it (fs.suid_dumpable), and capabilities are still held.
+    prctl::not_dumpable().at(Step::Attributes)?;
+    let sets = for_filters(plan, self::wanted(plan));
     caps::set(sets).on(Step::Capabilities, || missing_capabilities(sets.permitted))?;
     caps::set_ambient(wanted.ambient).on(Step::Capabilities, || "ambient")
 }
@@ -281,7 +300,9 @@ fn exec(plan: &ProcessPlan, report: BorrowedFd<'_>) -> Result<Infallible, StepEr
     let args = Strings::new(&plan.args).on(Step::Exec, || "arguments")?;
     let env = Strings::new(&plan.env).on(Step::Exec, || "environment")?;
     fds::reset_signals();
+    // Before the filters, which may not permit a write; a failure after it is told all the same.
     report::tell_ready(report);
+    confine(plan)?;
     let name = plan.args.first().map(String::as_str).unwrap_or_default();
     let mut attempt = lookup::Attempt::new(name);
     for candidate in lookup::candidates(name, lookup::path_of(&plan.env)) {

@@ -50,7 +50,6 @@ fn check_hooks(hooks: &Hooks) -> Result<(), OciError> {
 fn check_linux(linux: &Linux) -> Result<(), OciError> {
     refuse("linux.uidMappings", filled(linux.uid_mappings()))?;
     refuse("linux.gidMappings", filled(linux.gid_mappings()))?;
-    refuse("linux.seccomp", linux.seccomp().is_some())?;
     refuse("linux.mountLabel", text(linux.mount_label()))?;
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
     refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;

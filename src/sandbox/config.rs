@@ -6,6 +6,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+/// A seccomp or AppArmor profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// berth's own.
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+    /// A file (seccomp) or a loaded profile's name (AppArmor).
+    Localhost(String),
+}
+
 /// Who a sandbox is: the four together name it, and only one may exist at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SandboxMetadata {
@@ -49,6 +61,9 @@ pub struct SandboxConfig {
     pub namespaces: SandboxNamespaces,
     /// Whether containers of this pod may be privileged.
     pub privileged: bool,
+    /// The seccomp profile of pause; `None`: unconfined. Containers have their own.
+    #[serde(default)]
+    pub seccomp: Option<Profile>,
     /// Kernel parameters, namespaced ones only.
     pub sysctls: BTreeMap<String, String>,
     /// What the pod itself costs beside its containers.

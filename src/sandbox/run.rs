@@ -13,6 +13,8 @@ use crate::blocking;
 use crate::cgroups::Resources;
 use crate::cni::{AttachRequest, Attachment};
 use crate::config::{Enforce, NetworkMode};
+use crate::container::create::HOST_PATH_WITHIN;
+use crate::container::seccomp;
 use crate::error::{AtStep, StepFailed};
 use crate::node::Node;
 use crate::shim::client::{PausePlan, Shim, SpawnShim};
@@ -99,6 +101,14 @@ async fn start_pause(
     cgroup: OwnedFd,
 ) -> Result<InitPid, StepFailed> {
     let config = sandbox.config();
+    let profile = config.clone();
+    let filters =
+        blocking::run_within("read the pod's seccomp profile", HOST_PATH_WITHIN, move || {
+            seccomp::of_pause(&profile)
+        })
+        .await
+        .at("read the pod's seccomp profile")?
+        .at("plan the pod's seccomp profile")?;
     let own = |namespace| namespace == PodNamespace::Pod;
     let own_net = own(config.namespaces.network);
     let plan = PausePlan {
@@ -111,6 +121,7 @@ async fn start_pause(
         sysctls: sysctl::plan_sysctls(&config).at("plan the pod's kernel parameters")?,
         shm_bytes: own(config.namespaces.ipc).then_some(SHM_BYTES),
         oom_score_adj: PAUSE_OOM_SCORE_ADJ,
+        filters,
     };
     let pause = shim.start_pause(plan, cgroup).await.at("start pause")?;
     sandbox.change(node, |record| record.pause = Some(pause.clone())).at("record pause")?;

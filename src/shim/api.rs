@@ -143,6 +143,8 @@ pub struct PausePlan {
     pub shm_bytes: Option<u64>,
     /// oom_score_adj of pause.
     pub oom_score_adj: i32,
+    /// The seccomp programs that it runs under, from its exec on.
+    pub filters: Vec<wire::FilterPlan>,
 }
 
 impl From<PausePlan> for wire::PausePlan {
@@ -157,6 +159,7 @@ impl From<PausePlan> for wire::PausePlan {
             sysctls: p.sysctls.into_iter().map(sysctl).collect(),
             shm_bytes: p.shm_bytes,
             oom_score_adj: Some(p.oom_score_adj),
+            filters: p.filters,
         }
     }
 }

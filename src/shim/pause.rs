@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use super::wire::PausePlan;
+use crate::sys::prctl::Filter;
 use crate::sys::process::SingleThreaded;
-use crate::sys::spawn::{Child, NewNamespaces, Privileges, Spawn, SpawnError};
+use crate::sys::spawn::{Child, NewNamespaces, Privileges, Spawn, SpawnError, SpawnStep};
 
 /// What pause is made from.
 pub(super) struct PauseParts<'a> {
@@ -49,6 +50,15 @@ pub(super) fn spawn_pause(
     }
     for sysctl in &plan.sysctls {
         spawn = spawn.setting(&path(&sysctl.name), &sysctl.value);
+    }
+    for (n, filter) in plan.filters.iter().enumerate() {
+        let filter = Filter::new(&filter.program, filter.flags).map_err(|source| SpawnError {
+            program: "berth-pause".to_owned(),
+            step: SpawnStep::Seccomp(n),
+            subject: String::new(),
+            source,
+        })?;
+        spawn = spawn.filter(filter);
     }
     spawn.spawn()
 }

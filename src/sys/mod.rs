@@ -24,6 +24,9 @@ pub mod prctl;
 pub mod process;
 pub mod random;
 #[cfg(feature = "daemon")]
+#[cfg(test)]
+#[cfg(feature = "daemon")]
+pub(crate) mod seccomp_probe;
 pub mod signals;
 pub mod socket;
 pub mod spawn;

@@ -154,32 +154,51 @@ pub fn get_limit(resource: u32) -> io::Result<Limit> {
     Ok(Limit { soft: old.rlim_cur, hard: old.rlim_max })
 }
 
-/// seccomp(2) SECCOMP_SET_MODE_FILTER with a program of `struct sock_filter`, 8 bytes each.
-///
-/// # Errors
-/// EINVAL (the verifier, or a length that is no multiple of 8), EACCES (neither CAP_SYS_ADMIN nor
-/// no_new_privs), ENOMEM (too long in total).
-pub fn load_filter(program: &[u8], flags: u32) -> io::Result<()> {
-    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-    let (words, rest) = program.as_chunks::<8>();
-    if words.is_empty() || !rest.is_empty() {
-        return Err(invalid());
+/// A seccomp program and how it is loaded.
+pub struct Filter {
+    program: Vec<libc::sock_filter>,
+    flags: u32,
+}
+
+impl Filter {
+    /// A program of `struct sock_filter`, 8 bytes each in the machine's byte order; flags are
+    /// SECCOMP_FILTER_FLAG_*.
+    ///
+    /// # Errors
+    /// EINVAL: empty, too long to be told, or a length that is no multiple of 8.
+    pub fn new(program: &[u8], flags: u32) -> io::Result<Self> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        let (words, rest) = program.as_chunks::<8>();
+        libc::c_ushort::try_from(words.len()).map_err(|_| invalid())?;
+        if words.is_empty() || !rest.is_empty() {
+            return Err(invalid());
+        }
+        let program = words
+            .iter()
+            .map(|&[a, b, jt, jf, k0, k1, k2, k3]| libc::sock_filter {
+                code: u16::from_ne_bytes([a, b]),
+                jt,
+                jf,
+                k: u32::from_ne_bytes([k0, k1, k2, k3]),
+            })
+            .collect();
+        Ok(Self { program, flags })
     }
-    // Copied for the alignment.
-    let mut filter: Vec<libc::sock_filter> = words
-        .iter()
-        .map(|&[a, b, jt, jf, k0, k1, k2, k3]| libc::sock_filter {
-            code: u16::from_ne_bytes([a, b]),
-            jt,
-            jf,
-            k: u32::from_ne_bytes([k0, k1, k2, k3]),
+
+    /// seccomp(2) SECCOMP_SET_MODE_FILTER. Allocates nothing.
+    ///
+    /// # Errors
+    /// EINVAL (the verifier), EACCES (neither CAP_SYS_ADMIN nor no_new_privs), ENOMEM (all programs
+    /// together are too long).
+    pub fn load(&self) -> io::Result<()> {
+        let len = libc::c_ushort::try_from(self.program.len())
+            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let program = libc::sock_fprog { len, filter: self.program.as_ptr().cast_mut() };
+        let mode = libc::SECCOMP_SET_MODE_FILTER;
+        // SAFETY: `program` describes the live array; the kernel copies it and writes nothing.
+        super::check(unsafe {
+            libc::syscall(libc::SYS_seccomp, mode, self.flags, &raw const program)
         })
-        .collect();
-    let len = libc::c_ushort::try_from(filter.len()).map_err(|_| invalid())?;
-    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
-    // SAFETY: `program` describes the live array `filter`; the kernel copies it.
-    super::check(unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    })
-    .map(drop)
+        .map(drop)
+    }
 }

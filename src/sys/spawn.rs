@@ -4,7 +4,8 @@
 //! session keyring of its own, umask 0022, working directory `/`, no ambient capabilities, no
 //! parent-death signal, SCHED_OTHER at nice 0 on every CPU that its cpuset allows, the resource
 //! limits given, and exactly the descriptors given (0, 1 and 2 are /dev/null unless given).
-//! It starts in its cgroup and in new namespaces where asked (clone3(2)).
+//! It starts in its cgroup and in new namespaces where asked (clone3(2)), and under the seccomp
+//! programs given.
 
 use std::ffi::CString;
 use std::fmt;
@@ -13,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use super::prctl::Filter;
 use super::process::{self, Ended};
 use super::spawn_child::{Work, child_main};
 use super::vfork;
@@ -84,6 +86,8 @@ pub enum SpawnStep {
     Descriptor(usize),
     /// close_range(2).
     CloseRest,
+    /// seccomp(2), the filter with this number.
+    Seccomp(usize),
     /// execveat(2).
     Exec,
 }
@@ -102,6 +106,7 @@ impl fmt::Display for SpawnStep {
             Self::Directory => "change the directory",
             Self::Descriptor(_) => "place a descriptor",
             Self::CloseRest => "close descriptors",
+            Self::Seccomp(_) => "load a seccomp program",
             Self::Exec => "exec",
         })
     }
@@ -196,6 +201,7 @@ pub struct Spawn<'a> {
     pub(super) hostname: Option<Vec<u8>>,
     pub(super) settings: Vec<Setting>,
     pub(super) limits: Vec<Limit>,
+    pub(super) filters: Vec<Filter>,
     pub(super) privileges: Privileges,
     invalid: bool,
 }
@@ -230,6 +236,7 @@ impl<'a> Spawn<'a> {
             hostname: None,
             settings: Vec::new(),
             limits: Vec::new(),
+            filters: Vec::new(),
             privileges: Privileges::Required,
             invalid: false,
         }
@@ -317,6 +324,13 @@ impl<'a> Spawn<'a> {
     #[must_use]
     pub fn limit(mut self, limit: Limit) -> Self {
         self.limits.push(limit);
+        self
+    }
+
+    /// Loads a seccomp program right before exec, which it must permit. no_new_privs stays off.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filters.push(filter);
         self
     }
 

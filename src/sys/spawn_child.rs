@@ -56,8 +56,12 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
     let exec = descriptors(work)?;
     // After the descriptors, which pass through numbers above what the limit may allow.
     limits(work)?;
-    work.step = SpawnStep::Exec;
     vfork::set_mask(&0, None);
+    for (n, filter) in work.spawn.filters.iter().enumerate() {
+        work.step = SpawnStep::Seccomp(n);
+        filter.load()?;
+    }
+    work.step = SpawnStep::Exec;
     execute(work, exec)
 }
 

@@ -6,7 +6,7 @@
 
 use super::RequestError;
 use super::resources::resources;
-use super::security::{pid_mode, refuse_selinux, refuse_userns, shared_mode};
+use super::security::{pid_mode, refuse_selinux, refuse_userns, sandbox_seccomp, shared_mode};
 use super::text::{absolute, group_ids, line, name, string, user_id};
 use crate::cri::proto;
 use crate::sandbox::config::{
@@ -31,6 +31,7 @@ pub(crate) fn sandbox_config(
     let linux = config.linux.unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     pause_settings(&at("linux.security_context"), &security)?;
+    let seccomp = sandbox_seccomp(&at("linux.security_context"), &security)?;
     let part = |name: &str, r: Option<&proto::LinuxContainerResources>| {
         r.map(|r| resources(&at(name), r)).transpose()
     };
@@ -51,6 +52,7 @@ pub(crate) fn sandbox_config(
             security.namespace_options,
         )?,
         privileged: security.privileged,
+        seccomp,
         sysctls: sysctls(&at("linux.sysctls"), linux.sysctls)?,
         overhead: part("linux.overhead", linux.overhead.as_ref())?,
         resources: part("linux.resources", linux.resources.as_ref())?,
@@ -183,7 +185,6 @@ fn sysctls(
 }
 
 /// Checks what is said of the sandbox's own process.
-#[expect(deprecated, reason = "older kubelets send the deprecated field")]
 fn pause_settings(
     field: &str,
     security: &proto::LinuxSandboxSecurityContext,
@@ -200,21 +201,11 @@ fn pause_settings(
     proto::SupplementalGroupsPolicy::try_from(policy)
         .map_err(|_| RequestError::unknown(at("supplemental_groups_policy"), policy))?;
     refuse_selinux(&at("selinux_options"), security.selinux_options.as_ref())?;
-    // A kubelet asks for RuntimeDefault for every sandbox. Pause calls nothing that a default
-    // profile forbids; a profile of the node's own would have to be loaded.
-    for (name, profile) in [("seccomp", &security.seccomp), ("apparmor", &security.apparmor)] {
-        let kind = profile.as_ref().map(proto::SecurityProfile::profile_type);
-        if kind == Some(proto::security_profile::ProfileType::Localhost) {
-            let what = "profiles of the node's own for sandboxes are";
-            return Err(RequestError::unimplemented(at(name), what));
-        }
-    }
-    let old = security.seccomp_profile_path.as_str();
-    if security.seccomp.is_none()
-        && !matches!(old, "" | "unconfined" | "runtime/default" | "docker/default")
-    {
+    // A profile of the node's own would have to be loaded for pause.
+    let apparmor = security.apparmor.as_ref().map(proto::SecurityProfile::profile_type);
+    if apparmor == Some(proto::security_profile::ProfileType::Localhost) {
         let what = "profiles of the node's own for sandboxes are";
-        return Err(RequestError::unimplemented(at("seccomp_profile_path"), what));
+        return Err(RequestError::unimplemented(at("apparmor"), what));
     }
     Ok(())
 }

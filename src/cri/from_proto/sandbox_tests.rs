@@ -6,7 +6,7 @@ use super::sandbox_config;
 use crate::cri::proto::security_profile::ProfileType;
 use crate::cri::proto::*;
 use crate::error::ErrorKind;
-use crate::sandbox::config::{PidNamespace, PodNamespace, Protocol as Transport};
+use crate::sandbox::config::{PidNamespace, PodNamespace, Profile, Protocol as Transport};
 use std::collections::BTreeMap;
 
 fn minimal() -> PodSandboxConfig {
@@ -196,7 +196,7 @@ fn what_this_version_does_not_honour_is_unimplemented_by_its_field() {
         })
     };
     type Change = Box<dyn Fn(&mut PodSandboxConfig)>;
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 4] = [
         ("windows", Box::new(|c| c.windows = Some(WindowsPodSandboxConfig::default()))),
         (
             "linux.security_context.selinux_options",
@@ -205,12 +205,7 @@ fn what_this_version_does_not_honour_is_unimplemented_by_its_field() {
                 context(c).selinux_options = Some(label);
             }),
         ),
-        ("linux.security_context.seccomp", Box::new(move |c| context(c).seccomp = localhost())),
         ("linux.security_context.apparmor", Box::new(move |c| context(c).apparmor = localhost())),
-        (
-            "linux.security_context.seccomp_profile_path",
-            Box::new(|c| context(c).seccomp_profile_path = "localhost/x".into()),
-        ),
         (
             "linux.security_context.namespace_options.userns_options",
             Box::new(|c| {
@@ -228,5 +223,46 @@ fn what_this_version_does_not_honour_is_unimplemented_by_its_field() {
         let error = sandbox_config("config", Some(given)).expect_err(field);
         assert!(error.to_string().starts_with(&format!("config.{field}: ")), "{field}: {error}");
         assert_eq!(error.kind(), ErrorKind::Unimplemented, "{field}");
+    }
+}
+
+#[test]
+fn the_seccomp_profile_of_pause_comes_from_the_new_field_and_else_from_the_old_one() {
+    let new = |kind: ProfileType, path: &str| {
+        Some(SecurityProfile { profile_type: kind.into(), localhost_ref: path.into() })
+    };
+    let file = Some(Profile::Localhost("/p.json".into()));
+    let rows = [
+        (None, "", None),
+        (None, "unconfined", Some(Profile::Unconfined)),
+        (None, "runtime/default", Some(Profile::RuntimeDefault)),
+        (None, "docker/default", Some(Profile::RuntimeDefault)),
+        (None, "localhost//p.json", file.clone()),
+        (new(ProfileType::Localhost, "/p.json"), "", file.clone()),
+        (new(ProfileType::Localhost, "localhost//p.json"), "", file),
+        (new(ProfileType::Unconfined, ""), "runtime/default", Some(Profile::Unconfined)),
+    ];
+    for (seccomp, old, expected) in rows {
+        let row = format!("{seccomp:?} {old:?}");
+        let given = with_context(LinuxSandboxSecurityContext {
+            seccomp,
+            seccomp_profile_path: old.into(),
+            ..LinuxSandboxSecurityContext::default()
+        });
+        assert_eq!(sandbox_config("config", Some(given)).unwrap().seccomp, expected, "{row}");
+    }
+    for (seccomp, old) in [
+        (new(ProfileType::Localhost, "p.json"), ""),
+        (new(ProfileType::RuntimeDefault, "/p.json"), ""),
+        (None, "localhost/p.json"),
+        (None, "default"),
+    ] {
+        let row = format!("{seccomp:?} {old:?}");
+        let given = with_context(LinuxSandboxSecurityContext {
+            seccomp,
+            seccomp_profile_path: old.into(),
+            ..LinuxSandboxSecurityContext::default()
+        });
+        assert!(sandbox_config("config", Some(given)).is_err(), "{row}");
     }
 }

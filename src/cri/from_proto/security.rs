@@ -48,7 +48,7 @@ pub(super) fn security(
             &capabilities.add_ambient_capabilities,
         )?,
         pid: pid_mode(&option, &options)?,
-        seccomp: seccomp(field, &s)?,
+        seccomp: container_seccomp(field, &s)?,
         apparmor: apparmor(field, &s)?,
         masked_paths: absolute_list(&at("masked_paths"), s.masked_paths)?,
         readonly_paths: absolute_list(&at("readonly_paths"), s.readonly_paths)?,
@@ -105,20 +105,42 @@ fn capability_names(field: &str, names: &[String]) -> Result<Vec<String>, Reques
     Ok(made)
 }
 
-/// The new field wins over the deprecated one.
 #[expect(deprecated, reason = "older kubelets send the deprecated field")]
-fn seccomp(
+fn container_seccomp(
     field: &str,
     s: &proto::LinuxContainerSecurityContext,
 ) -> Result<Option<Profile>, RequestError> {
-    let made = match &s.seccomp {
+    seccomp(field, s.seccomp.as_ref(), &s.seccomp_profile_path)
+}
+
+/// What a sandbox asks for its own process.
+#[expect(deprecated, reason = "older kubelets send the deprecated field")]
+pub(super) fn sandbox_seccomp(
+    field: &str,
+    s: &proto::LinuxSandboxSecurityContext,
+) -> Result<Option<Profile>, RequestError> {
+    seccomp(field, s.seccomp.as_ref(), &s.seccomp_profile_path)
+}
+
+/// The new field wins over the deprecated one. A file is named by an absolute path, in the new field
+/// also with the prefix that it has in the old one.
+fn seccomp(
+    field: &str,
+    new: Option<&proto::SecurityProfile>,
+    old: &str,
+) -> Result<Option<Profile>, RequestError> {
+    let made = match new {
         Some(profile) => profile_of(&format!("{field}.seccomp"), profile)?,
-        None => named_profile(&format!("{field}.seccomp_profile_path"), &s.seccomp_profile_path)?,
+        None => named_profile(&format!("{field}.seccomp_profile_path"), old)?,
     };
-    if let Some(Profile::Localhost(path)) = &made {
-        absolute(&format!("{field}.seccomp.localhost_ref"), path)?;
+    match made {
+        Some(Profile::Localhost(path)) => {
+            let path = path.strip_prefix("localhost/").unwrap_or(&path);
+            absolute(&format!("{field}.seccomp.localhost_ref"), path)?;
+            Ok(Some(Profile::Localhost(path.to_owned())))
+        }
+        other => Ok(other),
     }
-    Ok(made)
 }
 
 #[expect(deprecated, reason = "older kubelets send the deprecated field")]
