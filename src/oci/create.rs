@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
+use super::hold::Hold;
 use super::init::{self, Init};
 use super::report::{self, Report};
 use super::step::{At, Step, StepError};
@@ -96,9 +97,33 @@ pub fn spawn_init(
     stdio: Stdio,
     pod: &PodHandles<'_>,
 ) -> Result<Spawned, StepError> {
+    spawn(t, Held { plan, hold: None }, fds, stdio, pod)
+}
+
+/// A plan whose process is stopped on its way.
+#[derive(Clone, Copy)]
+pub struct Held<'a> {
+    /// The plan.
+    pub plan: &'a InitPlan,
+    /// Who stops it, if anybody does.
+    pub hold: Option<&'a dyn Hold>,
+}
+
+/// As [`spawn_init`], with stops.
+///
+/// # Errors
+/// As [`spawn_init`].
+pub fn spawn(
+    t: &SingleThreaded,
+    held: Held<'_>,
+    fds: Vec<OwnedFd>,
+    stdio: Stdio,
+    pod: &PodHandles<'_>,
+) -> Result<Spawned, StepError> {
+    let Held { plan, hold } = held;
     check_level(plan.level)?;
     let (reader, report) = report_pipe()?;
-    let init = Init { t, plan, fds, stdio, pod, report };
+    let init = Init { t, plan, fds, stdio, pod, report, hold };
     match joined_pid_namespace(plan) {
         None => {
             let kinds = fresh_namespaces(plan);

@@ -57,6 +57,7 @@ pub fn spawn_exec(
 fn join_and_clone(exec: &Exec<'_>, pid_pipe: BorrowedFd<'_>) -> Result<i32, StepError> {
     prctl::not_dumpable().at(Step::Isolate)?;
     let mut keep = vec![sys_fds::number(exec.init_pidfd), sys_fds::number(pid_pipe)];
+    keep.extend(process::preserved(&exec.plan.process));
     keep_common(&mut keep, &exec.stdio, exec.report.as_fd(), exec.pod);
     sys_fds::close_all_but(3, &mut keep).at(Step::Isolate)?;
     let procs = open_procs(exec.pod.cgroup)?;
@@ -101,5 +102,11 @@ fn steps(
             Some(terminal::open(root.as_fd(), host_proc, socket.as_fd())?)
         }
     };
-    process::finish(&exec.plan.process, &exec.stdio, terminal.as_ref(), exec.report.as_fd())
+    let io = process::Io {
+        stdio: &exec.stdio,
+        terminal: terminal.as_ref(),
+        report: exec.report.as_fd(),
+        hold: None,
+    };
+    process::finish(&exec.plan.process, &io)
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use nix::fcntl::{AT_FDCWD, OFlag};
 
 use super::create::{Placed, PodHandles, Stdio};
+use super::hold::Hold;
 use super::process;
 use super::report;
 use super::rootfs;
@@ -27,6 +28,8 @@ pub(super) struct Init<'a> {
     pub(super) stdio: Stdio,
     pub(super) pod: &'a PodHandles<'a>,
     pub(super) report: OwnedFd,
+    /// Who stops it on its way, if anybody does.
+    pub(super) hold: Option<&'a dyn Hold>,
 }
 
 impl Init<'_> {
@@ -64,13 +67,22 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     process::early(host_proc.as_fd(), &plan.process)?;
 
     let terminal = rootfs::build(init, host_proc.as_fd())?;
+    if let Some(hold) = init.hold {
+        hold.built(init.report.as_fd())?;
+    }
     for sysctl in &plan.sysctls {
         write_sysctl(host_proc.as_fd(), sysctl)?;
     }
     // A way out of the new root, if it stayed open.
     drop(host_proc);
     rootfs::enter(init)?;
-    process::finish(&plan.process, &init.stdio, terminal.as_ref(), init.report.as_fd())
+    let io = process::Io {
+        stdio: &init.stdio,
+        terminal: terminal.as_ref(),
+        report: init.report.as_fd(),
+        hold: init.hold,
+    };
+    process::finish(&plan.process, &io)
 }
 
 /// Becomes invisible to ptrace and drops every descriptor that is not for this container.
@@ -78,6 +90,8 @@ pub(super) fn isolate(init: &Init<'_>, pid_pipe: Option<BorrowedFd<'_>>) -> Resu
     prctl::not_dumpable().at(Step::Isolate)?;
     let mut keep: Vec<u32> = init.fds.iter().map(|fd| sys_fds::number(fd.as_fd())).collect();
     keep.extend(pid_pipe.map(sys_fds::number));
+    keep.extend(init.hold.iter().flat_map(|hold| hold.fds()));
+    keep.extend(process::preserved(&init.plan.process));
     keep_common(&mut keep, &init.stdio, init.report.as_fd(), init.pod);
     sys_fds::close_all_but(3, &mut keep).at(Step::Isolate)
 }

@@ -6,6 +6,7 @@
 
 mod create;
 mod exec;
+mod hold;
 mod init;
 mod lookup;
 mod mount;
@@ -16,9 +17,10 @@ mod step;
 mod target;
 mod terminal;
 
-pub use create::{LEVEL, PodHandles, Spawned, Stdio, spawn_init};
+pub use create::{Held, LEVEL, PodHandles, Spawned, Stdio, spawn, spawn_init};
 pub use exec::spawn_exec;
-pub use report::{Report, parse_report};
+pub use hold::Hold;
+pub use report::{Report, Stage, parse_report, parse_stage, tell_built, tell_waiting};
 pub use step::{Step, StepError};
 pub use terminal::take_terminal;
 
@@ -44,6 +46,8 @@ mod validate;
 #[cfg(feature = "daemon")]
 pub use error::OciError;
 #[cfg(feature = "daemon")]
+pub use plan::capability_names;
+#[cfg(feature = "daemon")]
 pub use prepare::{PodContext, Prepared, SHM_SOURCE, prepare, prepare_exec};
 
 #[cfg(feature = "daemon")]
@@ -52,3 +56,9 @@ mod executor_fixture;
 #[cfg(feature = "daemon")]
 #[cfg(test)]
 mod executor_tests;
+
+/// The mount options that are done here, but those of file systems.
+#[cfg(feature = "daemon")]
+pub fn mount_option_names() -> &'static [&'static str] {
+    &options::NAMES
+}

@@ -86,6 +86,55 @@ fn word(option: &str) -> Word {
     }
 }
 
+/// The options of every mount that are done here, for those who ask what can be done.
+pub(super) const NAMES: [&str; 45] = [
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "exec",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "unbindable",
+];
+
 /// Parses a mount's options.
 ///
 /// # Errors
@@ -141,6 +190,13 @@ mod tests {
         assert_eq!(options("noatime,relatime").set, 0);
         let tree = options("rro,rrw");
         assert_eq!((tree.set_tree, tree.clear_tree), (0, attr::RDONLY));
+    }
+
+    #[test]
+    fn the_options_that_are_told_are_done() {
+        for name in NAMES {
+            assert!(!matches!(word(name), Word::Data | Word::Refuse), "{name}");
+        }
     }
 
     #[test]

@@ -59,6 +59,11 @@ const CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// The capabilities that are known here, without `CAP_`, in order of their numbers.
+pub fn capability_names() -> impl Iterator<Item = &'static str> {
+    CAPABILITIES.into_iter()
+}
+
 /// The order of the limits is that of their numbers, `RLIMIT_CPU` = 0.
 const LIMITS: [PosixRlimitType; 16] = [
     PosixRlimitType::RlimitCpu,
@@ -150,6 +155,8 @@ pub(super) fn process(
         filters: filters(linux)?,
         best_effort_privileges: node.privileges == Enforce::BestEffort,
         window: window(process),
+        preserved_fds: None,
+        keep_keyring: None,
     })
 }
 

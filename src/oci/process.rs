@@ -15,6 +15,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{self, Mode, SFlag};
 
 use super::create::Stdio;
+use super::hold::Hold;
 use super::init::{missing, open_directory};
 use super::lookup;
 use super::report;
@@ -62,7 +63,9 @@ fn refused(error: &io::Error) -> bool {
 /// What can be set before the root file system is entered.
 pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
     fds::new_session().at(Step::Session)?;
-    prctl::new_session_keyring().at(Step::Keyring)?;
+    if plan.keep_keyring != Some(true) {
+        prctl::new_session_keyring().at(Step::Keyring)?;
+    }
     set_scheduling(plan)?;
     prctl::reset_inherited().at(Step::Attributes)?;
     match write_proc(host_proc, "self/coredump_filter", COREDUMP_FILTER) {
@@ -106,21 +109,43 @@ fn set_apparmor(host_proc: BorrowedFd<'_>, profile: &str) -> Result<(), StepErro
     .on(Step::Apparmor, || profile)
 }
 
+/// The numbers above 2 that the process inherits.
+pub(super) fn preserved(plan: &ProcessPlan) -> std::ops::Range<u32> {
+    3..plan.preserved_fds.unwrap_or(0).saturating_add(3)
+}
+
+/// What a process talks by on its last steps.
+pub(super) struct Io<'a> {
+    pub(super) stdio: &'a Stdio,
+    /// Its end of its terminal.
+    pub(super) terminal: Option<&'a OwnedFd>,
+    pub(super) report: BorrowedFd<'a>,
+    pub(super) hold: Option<&'a dyn Hold>,
+}
+
 /// Everything else, inside the container's root, and exec.
-pub(super) fn finish(
-    plan: &ProcessPlan,
-    stdio: &Stdio,
-    terminal: Option<&OwnedFd>,
-    report: BorrowedFd<'_>,
-) -> Result<Infallible, StepError> {
-    place_stdio(plan, stdio, terminal)?;
-    fds::close_all_but(3, &mut [fds::number(report)]).at(Step::Stdio)?;
-    if terminal.is_some() {
+pub(super) fn finish(plan: &ProcessPlan, io: &Io<'_>) -> Result<Infallible, StepError> {
+    place_stdio(plan, io.stdio, io.terminal)?;
+    let mut keep = vec![fds::number(io.report)];
+    keep.extend(preserved(plan));
+    keep.extend(io.hold.iter().flat_map(|hold| hold.fds()));
+    fds::close_all_but(3, &mut keep).at(Step::Stdio)?;
+    for number in preserved(plan) {
+        fds::survive_exec(number).on(Step::Stdio, || format!("descriptor {number}"))?;
+    }
+    if io.terminal.is_some() {
         set_terminal(plan)?;
+    }
+    let tried = nix::unistd::chdir(Path::new(&plan.cwd));
+    if let Some(hold) = io.hold {
+        if !matches!(tried, Err(nix::errno::Errno::EACCES | nix::errno::Errno::EPERM)) {
+            tried.on(Step::Cwd, || format!("{:?}", plan.cwd))?;
+        }
+        look_for_program(plan)?;
+        hold.ready(io.report)?;
     }
     set_limits(plan)?;
     stat::umask(Mode::from_bits_truncate(plan.umask));
-    let tried = nix::unistd::chdir(Path::new(&plan.cwd));
 
     set_credentials(plan)?;
     match tried {
@@ -134,7 +159,32 @@ pub(super) fn finish(
     if plan.no_new_privileges {
         prctl::no_new_privileges().at(Step::NoNewPrivileges)?;
     }
-    exec(plan, report)
+    exec(plan, io.report)
+}
+
+/// Whether there is a file to be executed at all, before anybody waits for its execution. Whether
+/// the process may execute it is up to execve.
+fn look_for_program(plan: &ProcessPlan) -> Result<(), StepError> {
+    let name = plan.args.first().map(String::as_str).unwrap_or_default();
+    let mut attempt = lookup::Attempt::new(name);
+    for candidate in lookup::candidates(name, lookup::path_of(&plan.env)) {
+        let error = match stat::stat(Path::new(&candidate)) {
+            Ok(info) if is_program(&info) => return Ok(()),
+            Ok(_) => nix::errno::Errno::EACCES,
+            // A folder that only the process itself may search.
+            Err(nix::errno::Errno::EACCES) => return Ok(()),
+            Err(error) => error,
+        };
+        let exists = (error == nix::errno::Errno::EACCES).into();
+        if attempt.failed(&candidate, &error.into(), exists) == lookup::Next::Stop {
+            break;
+        }
+    }
+    Err(attempt.into_error())
+}
+
+fn is_program(info: &stat::FileStat) -> bool {
+    info.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() && info.st_mode & 0o111 != 0
 }
 
 /// A path through a leftover descriptor or a foreign mount is not inside the root.

@@ -2,6 +2,8 @@
 //!
 //! | record | bytes | means |
 //! |---|---|---|
+//! | built | `B` | the root file system is built; it waits for a byte of who holds it |
+//! | waiting | `W` | everything that create can check is set; it waits for the start |
 //! | ready | `R` | everything is set; execve is next |
 //! | failed | `F`, step, errno i32, length u16, detail | this step failed; the child ends |
 //!
@@ -37,11 +39,33 @@ pub fn parse_report(bytes: &[u8]) -> Report {
                 report = Report::Ready;
                 body
             }
+            b'B' | b'W' => body,
             b'F' => return parse_failed(body).map_or(report, Report::Failed),
             _ => return report,
         };
     }
     report
+}
+
+/// How far a child that is held has told to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It has told of no stop yet.
+    Begun,
+    /// At its first stop.
+    Built,
+    /// At its second.
+    Waiting,
+}
+
+/// The last stop that the bytes read from the report pipe so far tell of.
+pub fn parse_stage(bytes: &[u8]) -> Stage {
+    let told = bytes.iter().take_while(|tag| matches!(tag, b'B' | b'W')).last();
+    match told {
+        Some(b'W') => Stage::Waiting,
+        Some(_) => Stage::Built,
+        None => Stage::Begun,
+    }
 }
 
 fn parse_failed(body: &[u8]) -> Option<StepError> {
@@ -72,6 +96,16 @@ pub(super) fn tell_pid(pipe: BorrowedFd<'_>, pid: i32) {
 /// Tells that execve is next.
 pub(super) fn tell_ready(report: BorrowedFd<'_>) {
     tell(report, b"R");
+}
+
+/// Tells that the root file system is built.
+pub fn tell_built(report: BorrowedFd<'_>) {
+    tell(report, b"B");
+}
+
+/// Tells that it waits for the start.
+pub fn tell_waiting(report: BorrowedFd<'_>) {
+    tell(report, b"W");
 }
 
 /// Tells a failure; the caller ends.
@@ -112,6 +146,19 @@ mod tests {
         assert_eq!(parse_report(&bytes), Report::Ready);
         bytes.extend(encode_failed(&failure("/data")));
         assert_eq!(parse_report(&bytes), Report::Failed(failure("/data")));
+    }
+
+    #[test]
+    fn stops_are_told_apart_and_decide_nothing() {
+        assert_eq!(parse_stage(b""), Stage::Begun);
+        assert_eq!(parse_stage(b"B"), Stage::Built);
+        assert_eq!(parse_stage(b"BW"), Stage::Waiting);
+        assert_eq!(parse_report(b"BW"), Report::Pending);
+        assert_eq!(parse_report(b"BWR"), Report::Ready);
+        let mut bytes = b"B".to_vec();
+        bytes.extend(encode_failed(&failure("W")));
+        assert_eq!(parse_stage(&bytes), Stage::Built);
+        assert_eq!(parse_report(&bytes), Report::Failed(failure("W")));
     }
 
     #[test]

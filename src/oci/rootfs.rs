@@ -36,7 +36,11 @@ pub(super) fn build(
 ) -> Result<Option<OwnedFd>, StepError> {
     let plan = init.plan;
     mount::set_propagation(c"/", Propagation::Private, Reach::Tree).at(Step::Rootfs)?;
-    let below = open_directory("/").at(Step::Rootfs)?;
+    let below = match init.hold {
+        // Hooks look for it where the bundle has it.
+        Some(hold) => open_directory(hold.root_at()).on(Step::Rootfs, || hold.root_at())?,
+        None => open_directory("/").at(Step::Rootfs)?,
+    };
     // Before the root: nothing can be cloned from a mount that is not attached.
     let masks = match plan.masked_paths.is_empty() {
         true => None,
@@ -86,9 +90,10 @@ fn make_console(root: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> std::io::Resu
 pub(super) fn enter(init: &Init<'_>) -> Result<(), StepError> {
     nix::unistd::fchdir(init.fd(0)?).at(Step::Pivot)?;
     mount::pivot_to_working_directory().at(Step::Pivot)?;
-    // The old root lies on top of the new one now, and the cover of masked paths, which was
+    // The old root lies on top of the new one now, and the cover of masked paths, if it was
     // attached there, on top of that: unmounting "." takes the topmost.
-    if !init.plan.masked_paths.is_empty() {
+    let covered = init.hold.is_none_or(|hold| hold.root_at() == "/");
+    if covered && !init.plan.masked_paths.is_empty() {
         mount::detach(c".").on(Step::Pivot, || "detach the cover")?;
     }
     mount::detach(c".").on(Step::Pivot, || "detach the old root")?;

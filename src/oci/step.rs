@@ -108,6 +108,10 @@ steps! {
     Attributes = 31, "reset process attributes";
     /// execve(2).
     Exec = 32, "exec";
+    /// An OCI hook inside the container's namespaces.
+    Hook = 33, "run hook";
+    /// Waiting for the start of a created container.
+    Start = 34, "wait for the start";
 }
 
 impl fmt::Display for Step {

@@ -98,6 +98,22 @@ pub fn exec(program: &std::ffi::CStr, args: &Strings, env: &Strings) -> io::Erro
     io::Error::last_os_error()
 }
 
+/// execveat(2) of the open file `program`. Returns only when it failed.
+pub fn exec_file(program: BorrowedFd<'_>, args: &Strings, env: &Strings) -> io::Error {
+    // SAFETY: the path is the empty string; both arrays as for `exec`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
 /// Strings in the form that execve(2) takes.
 #[derive(Debug)]
 pub struct Strings {
@@ -111,9 +127,16 @@ impl Strings {
     /// # Errors
     /// EINVAL when one holds a NUL byte.
     pub fn new(strings: &[String]) -> io::Result<Self> {
+        Self::of_bytes(strings.iter().map(String::as_bytes))
+    }
+
+    /// Copies the strings, which need not be UTF-8.
+    ///
+    /// # Errors
+    /// As [`Strings::new`].
+    pub fn of_bytes<'a>(strings: impl Iterator<Item = &'a [u8]>) -> io::Result<Self> {
         let strings = strings
-            .iter()
-            .map(|s| std::ffi::CString::new(s.as_bytes()))
+            .map(std::ffi::CString::new)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         let end = std::iter::once(std::ptr::null());

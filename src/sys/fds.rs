@@ -47,6 +47,36 @@ pub fn place(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
     super::check(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), target) })).map(drop)
 }
 
+/// Lets descriptor `number`, which this program was started with, survive exec.
+///
+/// # Errors
+/// EBADF when it is not open.
+pub fn survive_exec(number: u32) -> io::Result<()> {
+    let number = i32::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: F_SETFD takes an integer.
+    super::check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_SETFD, 0) })).map(drop)
+}
+
+/// Marks every descriptor of at least `from` close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11).
+///
+/// # Errors
+/// None expected.
+pub fn close_all_on_exec(from: u32) -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: only integers are passed; no descriptor is closed.
+    super::check(unsafe { libc::syscall(libc::SYS_close_range, from, u32::MAX, flags) }).map(drop)
+}
+
+/// dup3(2): `at` becomes a copy of `fd`, close-on-exec; what it was before is closed.
+///
+/// # Errors
+/// EBUSY.
+pub fn replace(fd: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: only integers are passed; the owner of `at` owns the copy from now on.
+    let done = unsafe { libc::dup3(fd.as_raw_fd(), at.as_raw_fd(), libc::O_CLOEXEC) };
+    super::check(libc::c_long::from(done)).map(drop)
+}
+
 /// A copy of `fd` with a number of at least 3, close-on-exec.
 ///
 /// # Errors

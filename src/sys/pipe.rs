@@ -32,3 +32,11 @@ pub fn capacity(fd: BorrowedFd<'_>) -> usize {
     let size = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETPIPE_SZ);
     size.ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(64 * 1024)
 }
+
+/// pipe2(2) with O_CLOEXEC, both ends blocking: one process waits for another's turn.
+///
+/// # Errors
+/// EMFILE, ENFILE.
+pub fn turn() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+}

@@ -1,7 +1,7 @@
 //! Starting a program with everything that is inherited set, safe in a process with threads.
 //!
 //! Before exec the child has: an empty signal mask and default dispositions, a session and a
-//! session keyring of its own, umask 0022, working directory `/`, no ambient capabilities, no
+//! session keyring of its own, umask 0022, working directory `/` unless given, no ambient capabilities, no
 //! parent-death signal, SCHED_OTHER at nice 0 on every CPU that its cpuset allows, the resource
 //! limits given, and exactly the descriptors given (0, 1 and 2 are /dev/null unless given).
 //! It starts in its cgroup and in new namespaces where asked (clone3(2)), and under the seccomp
@@ -195,6 +195,7 @@ pub struct Spawn<'a> {
     pub(super) program: Program<'a>,
     args: Vec<CString>,
     env: Vec<CString>,
+    pub(super) directory: CString,
     pub(super) fds: Vec<(i32, OwnedFd)>,
     cgroup: Option<BorrowedFd<'a>>,
     namespaces: NewNamespaces,
@@ -230,6 +231,7 @@ impl<'a> Spawn<'a> {
             program,
             args: Vec::new(),
             env: Vec::new(),
+            directory: c"/".to_owned(),
             fds: Vec::new(),
             cgroup: None,
             namespaces: NewNamespaces::default(),
@@ -257,6 +259,13 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// Replaces all arguments, the first, which is the program's name to itself, included.
+    #[must_use]
+    pub fn argv<I: IntoIterator<Item = A>, A: AsRef<[u8]>>(mut self, args: I) -> Self {
+        self.args.clear();
+        self.args(args)
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args<I: IntoIterator<Item = A>, A: AsRef<[u8]>>(self, args: I) -> Self {
@@ -270,6 +279,21 @@ impl<'a> Spawn<'a> {
         text.extend_from_slice(value.as_ref());
         let text = self.c_string(text);
         self.env.push(text);
+        self
+    }
+
+    /// Adds an environment variable in the form `NAME=value`.
+    #[must_use]
+    pub fn env_text(mut self, text: &str) -> Self {
+        let text = self.c_string(text);
+        self.env.push(text);
+        self
+    }
+
+    /// Starts the child in this directory.
+    #[must_use]
+    pub fn directory(mut self, path: &Path) -> Self {
+        self.directory = self.c_string(path.as_os_str().as_bytes());
         self
     }
 

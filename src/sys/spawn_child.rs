@@ -46,9 +46,9 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
     work.step = SpawnStep::Scheduling;
     scheduling(work.spawn.privileges)?;
     work.step = SpawnStep::Directory;
-    // SAFETY: a NUL-terminated literal; umask and prctl take integers.
+    // SAFETY: NUL-terminated, and alive in the parent's memory; umask and prctl take integers.
     unsafe {
-        ok(libc::chdir(c"/".as_ptr()))?;
+        ok(libc::chdir(work.spawn.directory.as_ptr()))?;
         libc::umask(0o022);
         libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
