@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// More execs at a time than this are refused.
 const SLOTS: u32 = 1024;
@@ -30,6 +31,8 @@ pub(super) enum Above {
     Required,
     /// It is made: berth's own folders of shims and helpers.
     Made,
+    /// It is made, with all controllers for the leaf: containers of no pod.
+    Domain,
 }
 
 /// What can be done with any cgroup can be done with a leaf; the two differ in what else they may.
@@ -53,7 +56,28 @@ impl Leaf {
         match self.above {
             Above::Required => self.tree.make(&self.path),
             Above::Made => self.tree.make_plain(&self.path),
+            Above::Domain => {
+                if let Some(above) = self.path.parent() {
+                    self.tree.make_domain(&above)?;
+                }
+                self.tree.make(&self.path)
+            }
         }
+    }
+
+    /// Makes it for a new owner: one that is there already must be empty.
+    ///
+    /// # Errors
+    /// [`CgroupError::Busy`] with the processes in it; as [`Leaf::create`].
+    pub fn create_empty(&self) -> Result<(), CgroupError> {
+        if self.populated()? {
+            let pids = self.pids()?;
+            return Err(CgroupError::Busy { path: self.folder(), waited: Duration::ZERO, pids });
+        }
+        if self.exists() && self.was_killed() {
+            self.remove()?;
+        }
+        self.create()
     }
 
     /// A cgroup for one exec: `x0`, `x1`, … below this one, made on first need and given out again

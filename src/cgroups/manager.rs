@@ -94,6 +94,11 @@ impl Cgroups {
         self.own(HELPERS, id)
     }
 
+    /// The cgroup of a container that belongs to no pod; those above it are made with it.
+    pub fn container(&self, path: &CgroupPath) -> Leaf {
+        Leaf::new(&self.tree, path.clone(), Above::Domain)
+    }
+
     /// The ids that have a cgroup below `/berth-shims` or `/berth-helpers`: for recovery.
     pub fn owned_sandboxes(&self) -> Vec<SandboxId> {
         let mut ids = Vec::new();

@@ -14,6 +14,7 @@ mod devices;
 mod dir;
 mod error;
 mod events;
+mod freeze;
 mod group;
 mod leaf;
 mod limits;
