@@ -50,6 +50,8 @@ pub mod lock;
 #[cfg(feature = "daemon")]
 pub mod node;
 #[cfg(feature = "daemon")]
+pub mod oci_runtime;
+#[cfg(feature = "daemon")]
 mod quantity;
 #[cfg(feature = "daemon")]
 pub mod sandbox;

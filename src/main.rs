@@ -1,20 +1,28 @@
-//! `berth`: the daemon and the command line. Reads arguments and environment once, here.
+//! `berth`: the daemon and the command line; as `berth-oci` an OCI runtime. Reads arguments and environment once, here.
 
 use anyhow::Context as _;
 use berth::config::{self, Loaded, Overrides};
 use berth::ctl::Place;
 use berth::ctl::args::{CheckArgs, Cli, Command, ServeArgs};
 use berth::ctl::console::Console;
-use berth::{ctl, daemon, sys, telemetry};
+use berth::{ctl, daemon, oci_runtime, sys, telemetry};
 use clap::Parser as _;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// The most worker threads: RPCs are short, and blocking work has threads of its own.
 const MAX_WORKERS: usize = 4;
 
+/// The name by which this program is an OCI runtime.
+const OCI_RUNTIME: &str = "berth-oci";
+
 fn main() -> ExitCode {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&name).file_name() == Some(OCI_RUNTIME.as_ref()) {
+        return oci_runtime::main();
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -35,6 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(args) => check(&cli, args),
+        Command::Oci(args) => Ok(oci_runtime::execute(args, cli.config.as_deref())),
         Command::Client(command) => {
             let place = Place::from(&load(&cli, &ServeArgs::default())?.config);
             Ok(ctl::execute(command, &place, &mut Console::of_process()))

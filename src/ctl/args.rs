@@ -1,6 +1,7 @@
 //! The command line: one variant a subcommand.
 
 use super::commands::ClientCommand;
+use crate::oci_runtime::args::OciArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -25,6 +26,8 @@ pub enum Command {
     Config,
     /// Check whether this node can run pods; exit code 1 if it cannot.
     Check(CheckArgs),
+    /// Run containers of OCI bundles, as `berth-oci` does.
+    Oci(Box<OciArgs>),
     /// Everything that asks the daemon.
     #[command(flatten)]
     Client(ClientCommand),

@@ -27,7 +27,6 @@ mod odd_signals;
 mod overload;
 mod pod_resources;
 mod propagation;
-mod random;
 mod reboot;
 mod recovery;
 mod registry;
@@ -67,7 +66,6 @@ fn main() -> anyhow::Result<ExitCode> {
             ("overload", overload::tests()),
             ("pod_resources", pod_resources::tests()),
             ("propagation", propagation::tests()),
-            ("random", random::tests()),
             ("reboot", reboot::tests()),
             ("recovery", recovery::tests()),
             ("registry", registry::tests()),

@@ -1,0 +1,53 @@
+//! features: what this runtime can do (OCI runtime spec, "Features Structure").
+
+use super::error::RuntimeError;
+use super::state::print_json;
+use crate::oci;
+use serde_json::{Value, json};
+
+/// The verb `features`.
+pub(super) fn features() -> Result<(), RuntimeError> {
+    print_json(&structure())
+}
+
+fn structure() -> Value {
+    let capabilities: Vec<String> =
+        oci::capability_names().map(|name| format!("CAP_{name}")).collect();
+    json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.2.0",
+        "hooks": [
+            "prestart", "createRuntime", "createContainer", "startContainer", "poststart",
+            "poststop",
+        ],
+        "mountOptions": oci::mount_option_names(),
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "capabilities": capabilities,
+            "cgroup": {
+                "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": false,
+            },
+            "seccomp": { "enabled": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": false },
+            "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": false } },
+        },
+        "annotations": { "dev.berth.version": env!("CARGO_PKG_VERSION") },
+        "potentiallyUnsafeConfigAnnotations": [],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structure_is_the_specifications() {
+        let text = structure();
+        let read: oci_spec::runtime::Features = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(read.oci_version_max(), "1.2.0");
+        assert!(text["linux"]["capabilities"].as_array().unwrap().contains(&"CAP_KILL".into()));
+        assert!(text["mountOptions"].as_array().unwrap().contains(&"rbind".into()));
+    }
+}
