@@ -14,6 +14,7 @@
 
 mod archive;
 mod assemble;
+mod clients;
 mod content;
 mod digest;
 mod entry;

@@ -1,6 +1,7 @@
 //! Pulling from a registry; identical pulls in flight are one.
 
 use super::assemble::{Assembler, Source, plan};
+use super::clients::Clients;
 use super::error::ImageError;
 use super::info::{Auth, Phase, Progress};
 use super::progress::Listeners;
@@ -27,6 +28,7 @@ struct Key {
 #[derive(Default)]
 pub(super) struct Pulls {
     running: Mutex<HashMap<Key, (WeakPull, Listeners)>>,
+    clients: Arc<Clients>,
 }
 
 impl std::fmt::Debug for Pulls {
@@ -60,8 +62,10 @@ impl Pulls {
         }
         let listeners = Listeners::default();
         listeners.add(progress);
-        let (assembler, key_of, heard) = (Arc::clone(assembler), key.clone(), listeners.clone());
-        let work = async move { pull_now(&assembler, key_of, &heard).await.map_err(Arc::new) };
+        let (assembler, clients) = (Arc::clone(assembler), Arc::clone(&self.clients));
+        let (key_of, heard) = (key.clone(), listeners.clone());
+        let work =
+            async move { pull_now(&assembler, &clients, key_of, &heard).await.map_err(Arc::new) };
         let pull = work.boxed().shared();
         if let Some(weak) = pull.downgrade() {
             running.insert(key, (weak, listeners));
@@ -72,13 +76,15 @@ impl Pulls {
 
 async fn pull_now(
     assembler: &Assembler,
+    clients: &Arc<Clients>,
     key: Key,
     listeners: &Listeners,
 ) -> Result<ImageId, ImageError> {
     let Key { reference, auth } = key;
     let name = reference.to_string();
     listeners.image(&name, Phase::Resolving);
-    let repository = Repository::new(&reference, auth.as_ref(), assembler.plain_http())?;
+    let plain_http = assembler.plain_http();
+    let repository = Repository::open(&reference, auth.as_ref(), plain_http, clients).await?;
     let (document, digest) = repository.top().await?;
     let source = Source::Registry(Box::new(repository));
     let mut plan = plan(&source, &name, document).await?;

@@ -2,6 +2,7 @@
 //!
 //! oci-client speaks it; what comes back is verified here and in `intake`, never believed.
 
+use super::clients::{Clients, Peer};
 use super::content::verify;
 use super::digest::Digest;
 use super::error::ImageError;
@@ -11,17 +12,13 @@ use super::reference::Reference;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use oci_client::Reference as Target;
-use oci_client::client::{BlobResponse, Client, ClientConfig, ClientProtocol, SizedStream};
+use oci_client::client::{BlobResponse, Client, SizedStream};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
 use tokio_util::bytes::Bytes;
 
-/// How long a registry may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long it may be silent.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a broken-off blob is asked for again where it broke off.
 const RESUMES: u32 = 3;
 
@@ -34,37 +31,32 @@ pub(super) struct Repository {
 }
 
 impl Repository {
-    /// A client for the repository of `reference`. Hosts in `plain_http` and this machine itself
-    /// are spoken to without TLS.
-    pub(super) fn new(
+    /// The repository of `reference`. Hosts in `plain_http` and this machine itself are spoken to
+    /// without TLS.
+    pub(super) async fn open(
         reference: &Reference,
         auth: Option<&Auth>,
         plain_http: &[String],
+        clients: &Arc<Clients>,
     ) -> Result<Self, ImageError> {
-        // The second call finds the provider installed: that is success.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let plain = is_plain(reference.registry(), plain_http);
-        let config = ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: concat!("berth/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
         let (registry, repository) =
             (reference.registry().to_owned(), reference.repository().to_owned());
+        let auth = match auth {
+            Some(auth) => registry_auth(auth, reference)?,
+            None => RegistryAuth::Anonymous,
+        };
+        let peer = Peer {
+            plain: is_plain(&registry, plain_http),
+            registry: registry.clone(),
+            auth: auth.clone(),
+        };
+        let client = clients.client(peer).await?;
         let target = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => Target::with_digest(registry, repository, digest.to_string()),
             (None, tag) => {
                 Target::with_tag(registry, repository, tag.unwrap_or("latest").to_owned())
             }
         };
-        let auth = match auth {
-            Some(auth) => registry_auth(auth, reference)?,
-            None => RegistryAuth::Anonymous,
-        };
-        let client = Client::try_from(config)
-            .map_err(|e| failed("set up a client for", reference.registry(), e))?;
         Ok(Self { client, target, name: reference.name(), auth })
     }
 
@@ -201,7 +193,11 @@ enum Broken {
     Refused(ImageError),
 }
 
-fn failed(operation: &'static str, subject: &str, source: OciDistributionError) -> ImageError {
+pub(super) fn failed(
+    operation: &'static str,
+    subject: &str,
+    source: OciDistributionError,
+) -> ImageError {
     ImageError::Registry { operation, subject: subject.to_owned(), source: Box::new(source) }
 }
 
