@@ -185,7 +185,12 @@ fn vanished(error: &CgroupError) -> bool {
 fn enable(dir: &Dir, controllers: &[&'static str]) -> Result<(), CgroupError> {
     let on = dir.read("cgroup.subtree_control")?.unwrap_or_default();
     let is_on = |name: &str| on.split_ascii_whitespace().any(|c| c == name);
-    for controller in controllers.iter().filter(|name| !is_on(name)) {
+    let off: Vec<&str> = controllers.iter().copied().filter(|name| !is_on(name)).collect();
+    let all: Vec<String> = off.iter().map(|name| format!("+{name}")).collect();
+    if all.is_empty() || dir.write("cgroup.subtree_control", &all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for controller in &off {
         // One by one: the kernel refuses a list as a whole, and does not say for which of them.
         match dir.write("cgroup.subtree_control", &format!("+{controller}")) {
             Ok(()) => {}
