@@ -21,7 +21,16 @@ pub(crate) struct Client {
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     pub(crate) id: String,
+    pub(crate) name: String,
     config: proto::PodSandboxConfig,
+}
+
+/// What is different from container to container.
+struct Wanted<'a> {
+    image: &'a str,
+    name: &'a str,
+    command: &'a [&'a str],
+    resources: Option<proto::LinuxContainerResources>,
 }
 
 impl Client {
@@ -86,7 +95,7 @@ impl Client {
             runtime_handler: String::new(),
         };
         let reply = self.runtime.clone().run_pod_sandbox(request).await.context("RunPodSandbox")?;
-        Ok(Pod { id: reply.into_inner().pod_sandbox_id, config })
+        Ok(Pod { id: reply.into_inner().pod_sandbox_id, name: name.to_owned(), config })
     }
 
     pub(crate) async fn stop_pod(&self, pod: &Pod) -> Result<()> {
@@ -102,20 +111,45 @@ impl Client {
     }
 
     /// A container with limits on CPU time, memory and processes, whose process heeds SIGTERM.
-    pub(crate) async fn create_container(&self, pod: &Pod, image: &str) -> Result<String> {
+    pub(crate) async fn create_container(
+        &self,
+        pod: &Pod,
+        image: &str,
+        name: &str,
+    ) -> Result<String> {
+        let limits = proto::LinuxContainerResources {
+            cpu_period: 100_000,
+            cpu_quota: 50_000,
+            cpu_shares: 256,
+            memory_limit_in_bytes: 64 << 20,
+            ..Default::default()
+        };
+        self.create(pod, Wanted { image, name, command: &["/heed"], resources: Some(limits) }).await
+    }
+
+    /// A container without limits that writes `mib` MiB of lines of 100 bytes, and ends.
+    pub(crate) async fn create_writer(
+        &self,
+        pod: &Pod,
+        image: &str,
+        name: &str,
+        mib: u64,
+    ) -> Result<String> {
+        let line = "x".repeat(99);
+        let script = format!("busybox yes {line} | busybox head -c {}", mib << 20);
+        let command = &["/bin/sh", "-c", &script];
+        self.create(pod, Wanted { image, name, command, resources: None }).await
+    }
+
+    async fn create(&self, pod: &Pod, wanted: Wanted<'_>) -> Result<String> {
+        let Wanted { image, name, command, resources } = wanted;
         let config = proto::ContainerConfig {
-            metadata: Some(proto::ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
+            metadata: Some(proto::ContainerMetadata { name: name.to_owned(), attempt: 0 }),
             image: Some(spec(image)),
-            command: vec!["/heed".to_owned()],
-            log_path: "main/0.log".to_owned(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            log_path: format!("{name}/0.log"),
             linux: Some(proto::LinuxContainerConfig {
-                resources: Some(proto::LinuxContainerResources {
-                    cpu_period: 100_000,
-                    cpu_quota: 50_000,
-                    cpu_shares: 256,
-                    memory_limit_in_bytes: 64 << 20,
-                    ..Default::default()
-                }),
+                resources,
                 security_context: Some(proto::LinuxContainerSecurityContext {
                     namespace_options: Some(namespaces()),
                     ..Default::default()
@@ -136,6 +170,28 @@ impl Client {
     pub(crate) async fn start_container(&self, id: &str) -> Result<()> {
         let request = proto::StartContainerRequest { container_id: id.to_owned() };
         self.runtime.clone().start_container(request).await.context("StartContainer")?;
+        Ok(())
+    }
+
+    /// Waits until the container has ended with 0.
+    pub(crate) async fn ended(&self, id: &str) -> Result<()> {
+        loop {
+            let request =
+                proto::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+            let reply = self.runtime.clone().container_status(request).await;
+            let status = reply.context("ContainerStatus")?.into_inner().status.unwrap_or_default();
+            if status.state() == proto::ContainerState::ContainerExited {
+                let (code, why) = (status.exit_code, status.message);
+                anyhow::ensure!(code == 0, "the container ended with {code}: {why}");
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
+        let request = proto::RemoveContainerRequest { container_id: id.to_owned() };
+        self.runtime.clone().remove_container(request).await.context("RemoveContainer")?;
         Ok(())
     }
 

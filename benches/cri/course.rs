@@ -14,6 +14,13 @@ use std::time::{Duration, Instant};
 /// How long an endpoint may come to rest before its memory is read.
 const REST: Duration = Duration::from_secs(2);
 
+/// Containers a pod when many are listed.
+const CONTAINERS: usize = 10;
+
+/// How often a log is written, and how long it is.
+const WRITERS: usize = 5;
+const WRITTEN_MIB: u64 = 16;
+
 /// What to measure where.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -126,7 +133,7 @@ impl Course {
         let pods = self.run_pods().await?;
         let mut containers = Vec::new();
         for pod in &pods {
-            let created = self.client.create_container(pod, &self.image);
+            let created = self.client.create_container(pod, &self.image, "main");
             let id = self.samples.time("create_container", created).await?;
             self.samples.time("start_container", self.client.start_container(&id)).await?;
             containers.push(id);
@@ -136,11 +143,12 @@ impl Course {
             self.samples.time("exec_sync", self.client.exec_true(id)).await?;
         }
         self.tell("commands run")?;
-        self.lists().await?;
         self.resident("daemon_busy_kib", daemon).await?;
+        self.lists(&pods).await?;
         for pod in &pods {
             self.samples.add("pod_memory_kib", memory::private_of_pod(&pod.id)?);
         }
+        self.logs(&pods).await?;
         for id in &containers {
             self.samples.time("stop_container", self.client.stop_container(id)).await?;
         }
@@ -148,16 +156,52 @@ impl Course {
         self.end_pods(&pods).await
     }
 
-    async fn lists(&mut self) -> Result<()> {
+    /// Lists with the pods and their containers, and with ten times as many containers.
+    async fn lists(&mut self, pods: &[Pod]) -> Result<()> {
         for _ in 0..self.pods {
             let listed = [
-                self.samples.time("list_containers", self.client.list_containers()).await?,
                 self.samples.time("list_pods", self.client.list_pods()).await?,
                 self.samples.time("list_stats", self.client.list_container_stats()).await?,
             ];
-            ensure!(listed == [self.pods; 3], "{listed:?} listed of {} pods", self.pods);
+            ensure!(listed == [self.pods; 2], "{listed:?} listed of {} pods", self.pods);
+        }
+        let mut further = Vec::new();
+        for pod in pods {
+            for n in 1..CONTAINERS {
+                let name = format!("further-{n}");
+                further.push(self.client.create_container(pod, &self.image, &name).await?);
+            }
+        }
+        for _ in 0..self.pods {
+            let list = self.client.list_containers();
+            let listed = self.samples.time("list_containers", list).await?;
+            ensure!(listed == self.pods * CONTAINERS, "{listed} containers are listed");
+        }
+        for id in &further {
+            self.client.remove_container(id).await?;
         }
         self.tell("lists read")
+    }
+
+    /// What one container writes at full speed, until the runtime tells its end.
+    async fn logs(&mut self, pods: &[Pod]) -> Result<()> {
+        let Some(pod) = pods.first() else { return Ok(()) };
+        for n in 0..WRITERS {
+            let name = format!("writer-{n}");
+            let id = self.client.create_writer(pod, &self.image, &name, WRITTEN_MIB).await?;
+            let client = &self.client;
+            let course = async {
+                client.start_container(&id).await?;
+                client.ended(&id).await
+            };
+            self.samples.time("log", course).await?;
+            let log = self.logs.join(&pod.name).join(&name).join("0.log");
+            let size = std::fs::metadata(&log)?.len();
+            ensure!(size > WRITTEN_MIB << 20, "{size} bytes are in {}", log.display());
+            self.client.remove_container(&id).await?;
+            std::fs::remove_file(log)?;
+        }
+        self.tell("logs written")
     }
 
     /// All pods with a container started at once, then ended at once.
@@ -182,7 +226,7 @@ impl Course {
 
 async fn start(client: &Client, image: &str, logs: &Path, i: usize) -> Result<Pod> {
     let pod = client.run_pod(&format!("burst-{i}"), logs).await?;
-    let id = client.create_container(&pod, image).await?;
+    let id = client.create_container(&pod, image, "main").await?;
     client.start_container(&id).await?;
     Ok(pod)
 }

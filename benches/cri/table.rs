@@ -59,7 +59,8 @@ const TIMES: &[Row] = &[
     row("  stop + remove", "stop_remove", Budget::Share(1.0 / 8.0)),
     cni("  stop + remove, same CNI plugins", "stop_remove", Budget::None),
     row("PullImage", "pull_image", Budget::Share(0.7)),
-    row("ListContainers", "list_containers", Budget::Share(1.0 / 4.0)),
+    row("16 MiB of log lines, start to end", "log", Budget::Share(1.0 / 2.0)),
+    row("ListContainers, 10 a pod", "list_containers", Budget::Share(1.0 / 4.0)),
     row("ListPodSandbox", "list_pods", Budget::Share(1.0 / 4.0)),
     row("ListContainerStats", "list_stats", Budget::Share(1.0 / 50.0)),
     row("all pods at once: start", "burst_start", Budget::Share(1.0 / 10.0)),
@@ -89,7 +90,10 @@ pub(crate) fn render(figures: &Figures) -> String {
 
 fn header(out: &mut String, figures: &Figures, pods: usize) -> std::fmt::Result {
     writeln!(out, "{} against {}, {pods} pods", figures.berth.runtime, figures.peer.runtime)?;
-    writeln!(out, "Medians of {pods}; all pods at once and the daemons' memory: one sample.")
+    writeln!(
+        out,
+        "Medians of {pods}, log lines: of 5; all pods at once and the daemons' memory: one sample."
+    )
 }
 
 fn heading(out: &mut String, unit: &str) -> std::fmt::Result {
