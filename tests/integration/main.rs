@@ -27,6 +27,7 @@ mod odd_signals;
 mod overload;
 mod pod_resources;
 mod propagation;
+mod random;
 mod reboot;
 mod recovery;
 mod registry;
@@ -66,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("overload", overload::tests()),
             ("pod_resources", pod_resources::tests()),
             ("propagation", propagation::tests()),
+            ("random", random::tests()),
             ("reboot", reboot::tests()),
             ("recovery", recovery::tests()),
             ("registry", registry::tests()),

@@ -55,6 +55,27 @@ impl Cri {
         ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
+    /// The connection itself.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Starts work that makes calls of its own.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.tokio.spawn(work)
+    }
+
+    /// Waits for such work.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub(crate) fn join<T>(&self, work: tokio::task::JoinHandle<T>) -> Result<T> {
+        Ok(self.tokio.block_on(work)?)
+    }
+
     /// Waits for a call.
     ///
     /// # Errors
