@@ -16,6 +16,10 @@ CMD ?= bash
 # What the tests run is built with the kill points of the recovery tests in it.
 TEST_FEATURES := failpoints
 
+# A C program that stands on nothing: no library, so that none is needed for 32 bits.
+BARE := -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie -fno-stack-protector \
+	-fcf-protection=none -fno-asynchronous-unwind-tables -Wl,-z,noexecstack -Wl,--build-id=none
+
 export CARGO_TERM_COLOR ?= never
 export CARGO_NET_RETRY ?= 10
 
@@ -72,6 +76,8 @@ build-tests: small
 	mkdir -p $(LOGS)
 	cargo build --locked --features $(TEST_FEATURES) --bin berth
 	$(call stage,$(TARGET)/debug/berth)
+	gcc $(BARE) -o $(STAGE)/test-syscall tests/integration/syscall.c
+	gcc $(BARE) -m32 -o $(STAGE)/test-syscall32 tests/integration/syscall.c
 	cargo test --locked --features $(TEST_FEATURES) --lib --test shim --test integration --no-run 2>&1 | tee $(LOGS)/build
 	sed -n 's/^ *Executable unittests src.lib.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/unit
 	sed -n 's/^ *Executable tests.shim.main.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/shim

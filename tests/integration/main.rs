@@ -35,6 +35,8 @@ mod sandbox;
 mod sandbox_files;
 mod sandbox_namespaces;
 mod sandbox_requests;
+mod seccomp;
+mod seccomp_profiles;
 mod stop;
 mod streams;
 mod tty;
@@ -75,6 +77,8 @@ fn main() -> anyhow::Result<ExitCode> {
             ("sandbox_files", sandbox_files::tests()),
             ("sandbox_namespaces", sandbox_namespaces::tests()),
             ("sandbox_requests", sandbox_requests::tests()),
+            ("seccomp", seccomp::tests()),
+            ("seccomp_profiles", seccomp_profiles::tests()),
             ("stop", stop::tests()),
             ("streams", streams::tests()),
             ("tty", tty::tests()),

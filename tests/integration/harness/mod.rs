@@ -11,6 +11,7 @@
 //! * `kernel`: the kernel's view, read from /proc and /sys
 //! * `logs`: container logs in CRI format
 //! * `netns`: network namespaces to look from, and a neighbour of the node's
+//! * `syscalls`: single system calls in a container, and seccomp profiles
 //! * `leaks`: nothing is left after a test
 //! * `poll`: waiting with a deadline
 
@@ -29,6 +30,7 @@ pub(crate) mod pod;
 pub(crate) mod poll;
 pub(crate) mod scene;
 pub(crate) mod suite;
+pub(crate) mod syscalls;
 
 pub(crate) use node::{Node, Options};
 pub(crate) use poll::eventually;
