@@ -46,6 +46,7 @@ crate::error::kinded!(
     crate::blocking::BlockingError,
     crate::cgroups::CgroupError,
     crate::cni::NetworkError,
+    crate::cni::RangeError,
     crate::container::spec::SpecError,
     crate::container::user::UserError,
     crate::image::ImageError,

@@ -114,13 +114,18 @@ fn first_file(dir: &Path) -> Result<Option<PathBuf>, NotReady> {
     let mut first: Option<PathBuf> = None;
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let known = path.extension().is_some_and(|x| x == "conflist" || x == "conf" || x == "json");
-        // A folder, and a link that leads nowhere, is no file.
-        if known && path.is_file() && first.as_ref().is_none_or(|best| path < *best) {
+        if is_configuration(&path) && first.as_ref().is_none_or(|best| path < *best) {
             first = Some(path);
         }
     }
     Ok(first)
+}
+
+/// Whether a path is a file with one of the extensions. A folder, and a link that leads nowhere, is no
+/// file.
+pub(super) fn is_configuration(path: &Path) -> bool {
+    let known = path.extension().is_some_and(|x| x == "conflist" || x == "conf" || x == "json");
+    known && path.is_file()
 }
 
 /// Parses the text of a `*.conflist`.

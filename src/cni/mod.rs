@@ -22,9 +22,11 @@ mod network;
 #[cfg(test)]
 mod plugin_tests;
 mod plugins;
+mod range;
 mod request;
 mod result;
 mod stats;
+mod template;
 mod watch;
 
 pub use capability::{EGRESS_BANDWIDTH, INGRESS_BANDWIDTH, InvalidBandwidth};
@@ -33,5 +35,6 @@ pub use error::NetworkError;
 pub use helper::HelperError;
 pub use invoke::PluginError;
 pub use network::Network;
+pub use range::{PodRanges, RangeError};
 pub use request::{AttachRequest, Attachment, NotReady, POD_INTERFACE};
 pub use stats::{InterfaceStats, parse_net_dev, read_interface_stats};

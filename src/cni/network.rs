@@ -10,7 +10,9 @@ use super::helper;
 use super::invoke::Invoker;
 use super::journal::{self, Journal, Work};
 use super::plugins;
+use super::range::{PodRanges, RangeError};
 use super::request::{AttachRequest, Attachment, NotReady};
+use super::template;
 use super::watch::ConfWatch;
 use crate::blocking;
 use crate::cgroups::{Cgroups, Leaf};
@@ -19,6 +21,7 @@ use crate::error::chain as explain;
 use crate::ids::{InvalidId, SandboxId};
 use crate::store::{self, Layout, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +38,9 @@ pub(super) struct Inner {
     invoker: Invoker,
     /// Watches in the mode `cni` alone.
     watch: Option<ConfWatch>,
+    /// Where CNI configurations are, and what one is made of in the mode `cni`.
+    conf_dir: PathBuf,
+    template: Option<PathBuf>,
     builtin: Builtin,
     attached: Mutex<BTreeMap<SandboxId, Attachment>>,
     /// The sandbox id that stands for the node: for helpers that belong to no pod.
@@ -114,6 +120,17 @@ impl Network {
         self.inner.attached().get(id).cloned()
     }
 
+    /// Takes over the range of pod addresses that the cluster gives to this node, for pods that are
+    /// attached from now on and also after a restart: the built-in network gets it; in the mode `cni`
+    /// a configuration is made of the template, if there is one and no other configuration.
+    ///
+    /// # Errors
+    /// [`RangeError`]: nothing changed.
+    pub async fn set_ranges(&self, ranges: PodRanges) -> Result<(), RangeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking::run("take over the pod range", move || inner.set_ranges(&ranges)).await?
+    }
+
     /// Removes the bridge and the rules of the built-in network if no pod is on them. For the end of
     /// the process.
     ///
@@ -151,9 +168,15 @@ impl Inner {
                 Some(watch.map_err(|e| NetworkError::kernel("watch", subject, e))?)
             }
         };
+        let builtin = Builtin::new(config, &layout);
+        if config.mode == NetworkMode::Builtin {
+            take_up_ranges(&builtin, &layout);
+        }
         Ok(Self {
             mode: config.mode,
-            builtin: Builtin::new(config, &layout),
+            conf_dir: config.cni_conf_dir.clone(),
+            template: config.cni_conf_template.clone(),
+            builtin,
             layout,
             cgroups,
             invoker,
@@ -299,6 +322,28 @@ impl Inner {
         notes
     }
 
+    pub(super) fn set_ranges(&self, ranges: &PodRanges) -> Result<(), RangeError> {
+        match (self.mode, &self.template) {
+            (NetworkMode::Builtin, _) => {
+                self.builtin.check_ranges(ranges)?;
+                store::save(&self.layout.pod_ranges(), ranges)?;
+                self.builtin.set_ranges(ranges)?;
+                self.builtin.drop_idle_bridge();
+                tracing::info!(?ranges, "pods get addresses of this range");
+            }
+            (NetworkMode::Cni, Some(template)) => {
+                match template::install(template, &self.conf_dir, ranges)? {
+                    Some(path) => tracing::info!(path = %path.display(), "CNI configuration made"),
+                    None => tracing::info!("CNI configuration is there; the template is not used"),
+                }
+            }
+            (NetworkMode::Cni, None) => {
+                tracing::debug!("the pod range is for the CNI configuration to know");
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn close(&self) -> Result<(), NetworkError> {
         let group = self.cgroups.helpers(&self.node);
         let closed = self.builtin.close(&group);
@@ -308,6 +353,18 @@ impl Inner {
 
     fn attached(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Attachment>> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Goes on with the range that an earlier process was told: a kubelet tells it once. One that cannot be
+/// read, or that does not fit any more, is reported, and the configured range counts.
+fn take_up_ranges(builtin: &Builtin, layout: &Layout) {
+    let kept = match store::load::<PodRanges>(&layout.pod_ranges()) {
+        Ok(kept) => kept.map(|kept| builtin.set_ranges(&kept.value)),
+        Err(error) => Some(Err(error.into())),
+    };
+    if let Some(Err(error)) = kept {
+        tracing::error!(error = explain(&error), "the node's pod range is not known any more");
     }
 }
 

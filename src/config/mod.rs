@@ -13,3 +13,4 @@ pub use schema::{
     CgroupDriver, Cgroups, Config, Enforce, ImageConfig, Logging, Network, NetworkMode, Paths,
     Process, Server,
 };
+pub use validate::{MAX_PREFIX4, MAX_PREFIX6};

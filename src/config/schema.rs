@@ -142,6 +142,8 @@ pub struct Network {
     pub mode: NetworkMode,
     /// The folder of conflists; the first in lexical order is used.
     pub cni_conf_dir: PathBuf,
+    /// From what a conflist is made when a kubelet tells the node's pod range; none: from nothing.
+    pub cni_conf_template: Option<PathBuf>,
     /// Folders of plugin binaries, in order.
     pub cni_bin_dirs: Vec<PathBuf>,
     /// How long one plugin may take, seconds.
@@ -161,6 +163,7 @@ impl Default for Network {
         Self {
             mode: NetworkMode::Cni,
             cni_conf_dir: "/etc/cni/net.d".into(),
+            cni_conf_template: None,
             cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             cni_timeout_seconds: 60,
             bridge: "berth0".into(),

@@ -11,6 +11,10 @@ const MAX_INTERFACE: usize = 15;
 /// The smallest MTU that IPv6 allows; IPv4 alone would allow less, and nobody means it.
 const MIN_MTU: u32 = 1280;
 const MAX_MTU: u32 = 65_535;
+/// The longest prefix of an IPv4 range for pods: six addresses.
+pub const MAX_PREFIX4: u8 = 29;
+/// The longest prefix of an IPv6 range for pods: sixteen addresses.
+pub const MAX_PREFIX6: u8 = 124;
 /// The kernel's ceiling of RLIMIT_NOFILE (fs.nr_open) when nobody raised it.
 const MAX_NOFILE: u64 = 1_048_576;
 
@@ -60,10 +64,20 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
     let mtu = c.network.mtu;
     check.that((MIN_MTU..=MAX_MTU).contains(&mtu), "network.mtu", mtu, "not 1280 to 65535")?;
     let subnet = c.network.subnet;
-    check.that(subnet.prefix_len() <= 29, "network.subnet", subnet, "fewer than six addresses")?;
+    check.that(
+        subnet.prefix_len() <= MAX_PREFIX4,
+        "network.subnet",
+        subnet,
+        "fewer than six addresses",
+    )?;
     if let Some(subnet) = c.network.subnet6 {
         let prefix = subnet.prefix_len();
-        check.that(prefix <= 124, "network.subnet6", subnet, "fewer than sixteen addresses")?;
+        check.that(
+            prefix <= MAX_PREFIX6,
+            "network.subnet6",
+            subnet,
+            "fewer than sixteen addresses",
+        )?;
     }
     let layers = c.image.parallel_layers;
     check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
@@ -87,6 +101,7 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
         ("cgroups.root", &c.cgroups.root),
         ("network.cni_conf_dir", &c.network.cni_conf_dir),
     ];
+    paths.extend(c.network.cni_conf_template.as_ref().map(|p| ("network.cni_conf_template", p)));
     paths.extend(c.paths.libexec.as_ref().map(|p| ("paths.libexec", p)));
     paths.extend(c.network.cni_bin_dirs.iter().map(|p| ("network.cni_bin_dirs", p)));
     for (key, path) in paths {
@@ -135,6 +150,7 @@ mod tests {
             ("[process]\nnofile_hard = 9999999", "process.nofile_hard"),
             ("[network]\ncni_timeout_seconds = 0", "network.cni_timeout_seconds"),
             ("[network]\ncni_bin_dirs = [\"/a\", \"b\"]", "network.cni_bin_dirs"),
+            ("[network]\ncni_conf_template = \"a\"", "network.cni_conf_template"),
             ("[network]\nbridge = \"a-very-long-name\"", "network.bridge"),
             ("[network]\nbridge = \"a/b\"", "network.bridge"),
             ("[network]\nmtu = 100", "network.mtu"),

@@ -234,9 +234,11 @@ impl RuntimeService for Runtime {
 
     async fn update_runtime_config(
         &self,
-        _: Request<proto::UpdateRuntimeConfigRequest>,
+        request: Request<proto::UpdateRuntimeConfigRequest>,
     ) -> Answer<proto::UpdateRuntimeConfigResponse> {
-        Err(unimplemented("UpdateRuntimeConfig"))
+        node::update_runtime_config(self.gate.engine()?, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn checkpoint_container(

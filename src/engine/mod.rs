@@ -10,6 +10,7 @@ mod error;
 mod exec_session;
 mod lists;
 mod metrics;
+mod network;
 mod open;
 mod recover;
 mod registry;

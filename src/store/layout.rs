@@ -116,6 +116,11 @@ impl Layout {
         self.durable_containers().join(format!("{id}.json"))
     }
 
+    /// The range of pod addresses that the cluster gave to the node.
+    pub fn pod_ranges(&self) -> PathBuf {
+        self.state.join("pod-ranges.json")
+    }
+
     /// The image store: content, layers, index.
     pub fn images(&self) -> PathBuf {
         self.state.join("images")

@@ -25,6 +25,7 @@ mod network_cni;
 mod network_cni_failures;
 mod odd_signals;
 mod overload;
+mod pod_ranges;
 mod pod_resources;
 mod propagation;
 mod random;
@@ -67,6 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("network_cni_failures", network_cni_failures::tests()),
             ("odd_signals", odd_signals::tests()),
             ("overload", overload::tests()),
+            ("pod_ranges", pod_ranges::tests()),
             ("pod_resources", pod_resources::tests()),
             ("propagation", propagation::tests()),
             ("random", random::tests()),

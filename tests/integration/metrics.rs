@@ -209,13 +209,13 @@ fn streamed(node: &Node) -> Result<()> {
         let scene = Scene::new(node, name)?;
         scene.start("main", pod::PATIENT, as_is)?;
     }
-    let names = |pods: &[proto::PodSandboxMetrics]| -> Vec<(String, Vec<(String, Vec<String>)>)> {
+    let names = |pods: &[proto::PodSandboxMetrics]| -> Vec<String> {
         let of = |p: &proto::PodSandboxMetrics| {
             let containers = p.container_metrics.iter().flat_map(|c| c.metrics.clone());
             let all = p.metrics.iter().cloned().chain(containers);
-            (p.pod_sandbox_id.clone(), all.map(|m| (m.name, m.label_values)).collect())
+            all.map(|m| format!("{} {:?}", m.name, m.label_values)).collect::<Vec<_>>()
         };
-        pods.iter().map(of).collect()
+        pods.iter().flat_map(of).collect()
     };
     let listed = node.cri.list_pod_sandbox_metrics(Default::default())?.pod_metrics;
     let messages = node.cri.stream_pod_sandbox_metrics(Default::default())?;

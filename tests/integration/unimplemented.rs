@@ -26,7 +26,6 @@ fn runtime_rpcs(node: &Node) -> Result<()> {
         "Exec" exec(ExecRequest);
         "Attach" attach(AttachRequest);
         "PortForward" port_forward(PortForwardRequest);
-        "UpdateRuntimeConfig" update_runtime_config(UpdateRuntimeConfigRequest);
         "CheckpointContainer" checkpoint_container(CheckpointContainerRequest);
         "CheckpointPod" checkpoint_pod(CheckpointPodRequest);
         "RestorePod" restore_pod(RestorePodRequest);

@@ -27,15 +27,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The built-in network. In the mode `cni` it only undoes what was attached in the other mode.
 pub(in crate::cni) struct Builtin {
-    /// The network that pods get; `None` in the mode `cni`.
-    own: Option<Bridged>,
-    /// What the configuration says, in both modes.
-    configured: Bridged,
+    /// The network that pods get from now on; `None` in the mode `cni`.
+    pub(super) own: Mutex<Option<Bridged>>,
+    /// What the configuration says, in both modes. The bridge keeps its name and hardware address
+    /// whichever network it has.
+    pub(super) configured: Bridged,
     mtu: u32,
     layout: Layout,
     leases: Arc<Leases>,
-    reaper: Reaper,
-    nat: Mutex<Nat>,
+    pub(super) reaper: Reaper,
+    pub(super) nat: Mutex<Nat>,
     nft: Nft,
     host: Mutex<Host>,
 }
@@ -45,8 +46,8 @@ pub(in crate::cni) struct Builtin {
 struct Host {
     /// A socket in the host's network namespace.
     netlink: Option<Netlink>,
-    /// The bridge's interface index, once it was made or found.
-    bridge: Option<u32>,
+    /// The bridge's interface index, once it was made or found, and the network it was set up for.
+    bridge: Option<(u32, Bridged)>,
     /// Whether packets from 127.0.0.0/8 pass the bridge.
     localnet: bool,
 }
@@ -62,7 +63,7 @@ impl Builtin {
         let own = (config.mode == config::NetworkMode::Builtin).then(|| configured.clone());
         Self {
             nat: Mutex::new(Nat::new(own.clone())),
-            own,
+            own: Mutex::new(own),
             configured,
             mtu: config.mtu,
             layout: layout.clone(),
@@ -85,7 +86,7 @@ impl Builtin {
         group: &Leaf,
     ) -> Result<Attachment, NetworkError> {
         self.ready().map_err(NetworkError::NotReady)?;
-        let network = self.own.as_ref().unwrap_or(&self.configured);
+        let network = &self.own().clone().unwrap_or_else(|| self.configured.clone());
         let id = &request.sandbox;
         let mut work = BuiltinWork {
             bridge: network.bridge.clone(),
@@ -136,7 +137,8 @@ impl Builtin {
         self.nat().leave(id);
         // Without host ports the table stays as it is, unless this was the last pod of a mode that
         // is not configured any more.
-        if !work.ports.is_empty() || self.own.is_none() {
+        let own = self.own().clone();
+        if !work.ports.is_empty() || own.is_none() {
             errors.extend(self.nft.apply(&self.nat, group).err());
             forget_connections(work);
         }
@@ -150,7 +152,7 @@ impl Builtin {
             errors.push(NetworkError::kernel("remove interface", work.veth.clone(), e));
             return errors;
         }
-        let other = self.own.as_ref().is_none_or(|own| own.bridge != work.bridge);
+        let other = own.is_none_or(|own| own.bridge != work.bridge);
         if other && self.nat().is_unused(&work.bridge) {
             self.reaper.settle();
             let removed = self.with_host(|host, _| bridge::remove_link(host, &work.bridge));
@@ -240,11 +242,11 @@ impl Builtin {
         let failed = |operation, e| NetworkError::kernel(operation, format!("veth {veth}"), e);
         let cable = |bridge| Cable { veth, bridge, mtu: self.mtu, netns, addresses };
         let index = self.with_host(|host, known| {
-            let index = match *known {
-                Some(index) => index,
-                None => self.make_bridge(host, network)?,
+            let index = match known {
+                Some((index, set_up)) if set_up == network => *index,
+                _ => self.make_bridge(host, network)?,
             };
-            *known = Some(index);
+            *known = Some((index, network.clone()));
             let error = match bridge::plug(host, &cable(index)) {
                 Ok(()) => return Ok(index),
                 Err(e) => e,
@@ -254,7 +256,7 @@ impl Builtin {
             if again == index {
                 return Err(failed("create", error));
             }
-            *known = Some(again);
+            *known = Some((again, network.clone()));
             bridge::plug(host, &cable(again)).map_err(|e| failed("create", e))?;
             Ok(again)
         })?;
@@ -262,7 +264,8 @@ impl Builtin {
     }
 
     fn make_bridge(&self, host: &mut Netlink, network: &Bridged) -> Result<u32, NetworkError> {
-        let index = bridge::ensure_bridge(host, network, self.mtu)?;
+        let mac = bridge::mac(&self.configured);
+        let index = bridge::ensure_bridge(host, network, self.mtu, mac)?;
         sysctl::enable_forwarding(network)?;
         Ok(index)
     }
@@ -294,12 +297,13 @@ impl Builtin {
     }
 
     /// Runs `work` with the host's socket and the bridge's index.
-    fn with_host<T>(
+    pub(super) fn with_host<T>(
         &self,
-        work: impl FnOnce(&mut Netlink, &mut Option<u32>) -> Result<T, NetworkError>,
+        work: impl FnOnce(&mut Netlink, &mut Option<(u32, Bridged)>) -> Result<T, NetworkError>,
     ) -> Result<T, NetworkError> {
         let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = host.bridge;
+        let index = |host: &Host| host.bridge.as_ref().map(|(index, _)| *index);
+        let before = index(&host);
         let mut netlink = match host.netlink.take() {
             Some(netlink) => netlink,
             None => {
@@ -308,14 +312,18 @@ impl Builtin {
         };
         let result = work(&mut netlink, &mut host.bridge);
         host.netlink = Some(netlink);
-        if host.bridge != before {
+        if index(&host) != before {
             // Another bridge, or none: its parameters are the kernel's defaults.
             host.localnet = false;
         }
         result
     }
 
-    fn nat(&self) -> MutexGuard<'_, Nat> {
+    pub(super) fn own(&self) -> MutexGuard<'_, Option<Bridged>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn nat(&self) -> MutexGuard<'_, Nat> {
         self.nat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -43,7 +43,8 @@ pub(super) fn veth_name(id: &SandboxId) -> String {
     format!("{PREFIX}{}", id.as_str().get(..DIGITS).unwrap_or_default())
 }
 
-/// Makes the bridge, or takes the one that is there; its interface index.
+/// Makes the bridge with this hardware address, or takes the one that is there, and gives it the
+/// gateways of the network; its interface index.
 ///
 /// # Errors
 /// [`NetworkError::Kernel`]; EEXIST when an interface of another kind has its name.
@@ -51,6 +52,7 @@ pub(super) fn ensure_bridge(
     netlink: &mut Netlink,
     network: &Bridged,
     mtu: u32,
+    mac: Vec<u8>,
 ) -> Result<u32, NetworkError> {
     let name = network.bridge.as_str();
     let failed = |operation, e| NetworkError::kernel(operation, format!("bridge {name}"), e);
@@ -58,7 +60,7 @@ pub(super) fn ensure_bridge(
     if link.is_none() {
         let mut message = netlink::link_message(name);
         message.attributes.push(LinkAttribute::Mtu(mtu));
-        message.attributes.push(LinkAttribute::Address(bridge_mac(network)));
+        message.attributes.push(LinkAttribute::Address(mac));
         message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
         accept(netlink.one(netlink::create(message)), libc::EEXIST)
             .map_err(|e| failed("create", e))?;
@@ -92,7 +94,7 @@ pub(super) fn is_ours(netlink: &mut Netlink, network: &Bridged) -> Result<bool, 
     let link = netlink
         .link(&network.bridge)
         .map_err(|e| NetworkError::kernel("look up", network.bridge.clone(), e))?;
-    let mac = LinkAttribute::Address(bridge_mac(network));
+    let mac = LinkAttribute::Address(mac(network));
     Ok(link.is_some_and(|link| is_bridge(&link) && link.attributes.contains(&mac)))
 }
 
@@ -186,7 +188,8 @@ pub(super) fn pools(network: &Bridged) -> Vec<Pool> {
     std::iter::once(Pool::V4(network.subnet)).chain(network.subnet6.map(Pool::V6)).collect()
 }
 
-fn bridge_mac(network: &Bridged) -> Vec<u8> {
+/// The hardware address of a network's bridge.
+pub(super) fn mac(network: &Bridged) -> Vec<u8> {
     mac_of(Pool::V4(network.subnet).gateway()).unwrap_or_default()
 }
 

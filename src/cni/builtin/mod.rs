@@ -13,6 +13,7 @@ mod conntrack;
 mod lease;
 mod nat;
 mod nft;
+mod ranges;
 mod reaper;
 mod sysctl;
 

@@ -45,6 +45,11 @@ impl Nat {
         Self { own, pods: BTreeMap::new() }
     }
 
+    /// Replaces the network that new pods get.
+    pub(super) fn set_own(&mut self, own: Bridged) {
+        self.own = Some(own);
+    }
+
     /// Enters a pod, or what is known of it now, unless a host port of it is taken.
     ///
     /// # Errors

@@ -31,4 +31,4 @@ pub(crate) use image::{image_name, pull_credentials};
 pub(crate) use resources::{pod_resources, update_resources};
 pub(crate) use sandbox::sandbox_config;
 pub(crate) use signal::signal_number;
-pub(crate) use text::{command, grace, handler, id, timeout};
+pub(crate) use text::{command, grace, handler, id, pod_ranges, timeout};

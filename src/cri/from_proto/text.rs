@@ -1,6 +1,7 @@
 //! Checks that many fields share: names, paths, strings, times.
 
 use super::RequestError;
+use crate::cni::PodRanges;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ pub(crate) fn command(field: &str, words: Vec<String>) -> Result<Vec<String>, Re
         return Err(RequestError::missing(field));
     }
     strings(field, words)
+}
+
+/// A node's ranges of pod addresses; nothing: `None`.
+pub(crate) fn pod_ranges(field: &str, text: &str) -> Result<Option<PodRanges>, RequestError> {
+    PodRanges::parse(text).map_err(|why| RequestError::invalid(field, why))
 }
 
 /// Seconds that must be positive to count; 0 is none.

@@ -135,6 +135,7 @@ verbs! { runtime:
     version(VersionRequest) -> VersionResponse;
     status(StatusRequest) -> StatusResponse;
     runtime_config(RuntimeConfigRequest) -> RuntimeConfigResponse;
+    update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse;
     run_pod_sandbox(RunPodSandboxRequest) -> RunPodSandboxResponse;
     stop_pod_sandbox(StopPodSandboxRequest) -> StopPodSandboxResponse;
     remove_pod_sandbox(RemovePodSandboxRequest) -> RemovePodSandboxResponse;
