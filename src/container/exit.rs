@@ -38,7 +38,7 @@ pub async fn record(
         .at("end the container's processes")?;
     let verdict = verdict(exit, state.started_at_nanos(), stuck);
     if verdict.reason == Reason::OomKilled {
-        node.bus.tell(EventKind::Oom, &container.sandbox.id, Some(&container.id));
+        container.tell(node, EventKind::Oom);
     }
     tracing::info!(
         sandbox_id = %container.sandbox.id, container_id = %container.id, code = verdict.code,

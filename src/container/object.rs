@@ -119,7 +119,7 @@ impl Container {
     ) -> Result<(), StoreError> {
         self.replace(node, |record| {
             change(record);
-            Ok(())
+            Ok(None)
         })
         .map(drop)
     }
@@ -129,42 +129,53 @@ impl Container {
     /// # Errors
     /// [`StoreError`]: nothing changed.
     pub fn step(&self, node: &Node, event: Event) -> Result<Result<(), Refused>, StoreError> {
-        let mut kind = None;
-        let moved = self.replace(node, |record| {
+        self.replace(node, |record| {
             record.state = state::next(&record.state, event)?;
-            kind = match &record.state {
+            if matches!(record.state, State::Exited(_)) {
+                record.kill_at_nanos = None;
+            }
+            Ok(match &record.state {
                 State::Created => Some(EventKind::Created),
                 State::Running { .. } => Some(EventKind::Started),
                 State::Exited(_) => Some(EventKind::Stopped),
                 _ => None,
-            };
-            if matches!(record.state, State::Exited(_)) {
-                record.kill_at_nanos = None;
-            }
-            Ok(())
-        })?;
-        if let (Ok(()), Some(kind)) = (moved, kind) {
-            node.bus.tell(kind, &self.sandbox.id, Some(&self.id));
-        }
-        Ok(moved)
+            })
+        })
     }
 
-    /// Reads, decides and writes under one lock: two changes never start from the same record.
+    /// Tells everyone who listens what happened to it.
+    pub fn tell(&self, node: &Node, kind: EventKind) {
+        self.tell_of(node, &lock(&self.record), kind);
+    }
+
+    fn tell_of(&self, node: &Node, record: &ContainerRecord, kind: EventKind) {
+        if node.bus.is_heard() {
+            let sandbox = Arc::new(self.sandbox.view(node));
+            node.bus.tell(kind, sandbox, Some(Arc::new(view_of(node, record))));
+        }
+    }
+
+    /// Reads, decides, writes and tells under one lock: two changes never start from the same record,
+    /// and whoever sees a change, or waits for it, comes after its event.
     fn replace(
         &self,
         node: &Node,
-        change: impl FnOnce(&mut ContainerRecord) -> Result<(), Refused>,
+        change: impl FnOnce(&mut ContainerRecord) -> Result<Option<EventKind>, Refused>,
     ) -> Result<Result<(), Refused>, StoreError> {
         let mut record = lock(&self.record);
         let mut next = record.clone();
-        if let Err(refused) = change(&mut next) {
-            return Ok(Err(refused));
-        }
+        let kind = match change(&mut next) {
+            Ok(kind) => kind,
+            Err(refused) => return Ok(Err(refused)),
+        };
         store::save(&node.layout.container_record(&self.id), &next)?;
         if !matches!(next.state, State::Creating | State::Starting { .. }) {
             node.durable.save(node.layout.durable_container(&self.id), &next)?;
         }
         *record = next;
+        if let Some(kind) = kind {
+            self.tell_of(node, &record, kind);
+        }
         drop(record);
         self.changed.send_replace(());
         Ok(Ok(()))
@@ -182,39 +193,40 @@ impl Container {
 
     /// What the engine tells of it.
     pub fn view(&self, node: &Node) -> ContainerView {
-        let record = lock(&self.record);
-        let exit = match &record.state {
-            State::Exited(exit) | State::Removing(Some(exit)) => Some(exit),
+        view_of(node, &lock(&self.record))
+    }
+}
+
+fn view_of(node: &Node, record: &ContainerRecord) -> ContainerView {
+    let exit = match &record.state {
+        State::Exited(exit) | State::Removing(Some(exit)) => Some(exit),
+        _ => None,
+    };
+    ContainerView {
+        id: record.id.clone(),
+        sandbox: record.sandbox.clone(),
+        config: Arc::clone(&record.config),
+        image_id: record.image_id.clone(),
+        image_ref: record.image_ref.clone(),
+        state: match &record.state {
+            State::Creating | State::Created | State::Starting { .. } => ContainerState::Created,
+            State::Running { .. } => ContainerState::Running,
+            State::Exited(_) | State::Removing(_) => ContainerState::Exited,
+        },
+        pid: match &record.state {
+            State::Running { init, .. } => Some(init.pid),
             _ => None,
-        };
-        ContainerView {
-            id: record.id.clone(),
-            sandbox: record.sandbox.clone(),
-            config: Arc::clone(&record.config),
-            image_id: record.image_id.clone(),
-            image_ref: record.image_ref.clone(),
-            state: match &record.state {
-                State::Creating | State::Created | State::Starting { .. } => {
-                    ContainerState::Created
-                }
-                State::Running { .. } => ContainerState::Running,
-                State::Exited(_) | State::Removing(_) => ContainerState::Exited,
-            },
-            pid: match &record.state {
-                State::Running { init, .. } => Some(init.pid),
-                _ => None,
-            },
-            created_at_nanos: record.created_at_nanos,
-            started_at_nanos: record.state.started_at_nanos(),
-            finished_at_nanos: exit.map_or(0, |e| e.finished_at_nanos),
-            exit_code: exit.map_or(0, |e| e.code),
-            reason: exit.map_or_else(String::new, |e| e.reason.as_str().to_owned()),
-            message: exit.map_or_else(String::new, |e| e.message.clone()),
-            log_path: record.log_path.clone(),
-            user: record.user.clone(),
-            resources: record.resources.clone(),
-            stop_signal: record.stop_signal.clone(),
-            bundle: node.layout.container(&record.id),
-        }
+        },
+        created_at_nanos: record.created_at_nanos,
+        started_at_nanos: record.state.started_at_nanos(),
+        finished_at_nanos: exit.map_or(0, |e| e.finished_at_nanos),
+        exit_code: exit.map_or(0, |e| e.code),
+        reason: exit.map_or_else(String::new, |e| e.reason.as_str().to_owned()),
+        message: exit.map_or_else(String::new, |e| e.message.clone()),
+        log_path: record.log_path.clone(),
+        user: record.user.clone(),
+        resources: record.resources.clone(),
+        stop_signal: record.stop_signal.clone(),
+        bundle: node.layout.container(&record.id),
     }
 }

@@ -30,7 +30,7 @@ pub async fn remove(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), 
         });
     }
     forget(node, container).await?;
-    node.bus.tell(EventKind::Deleted, &container.sandbox.id, Some(&container.id));
+    container.tell(node, EventKind::Deleted);
     Ok(())
 }
 

@@ -23,6 +23,8 @@ mod to_proto;
 #[cfg(test)]
 mod descriptor_tests;
 #[cfg(test)]
+mod view_fixture;
+#[cfg(test)]
 mod wire_tests;
 
 pub use gate::EngineGate;

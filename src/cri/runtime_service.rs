@@ -8,6 +8,7 @@ use super::proto;
 use super::proto::runtime_service_server::RuntimeService;
 use super::runtime::{containers, lists, metrics, node, sandboxes, stats};
 use super::status::unimplemented;
+use crate::ids::SandboxId;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
@@ -52,7 +53,10 @@ impl RuntimeService for Runtime {
         &self,
         _: Request<proto::GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        Ok(Response::new(changes(self.gate.engine()?.clone(), self.stop.clone())))
+        let engine = self.gate.engine()?.clone();
+        let events = engine.subscribe();
+        let containers = move |sandbox: &SandboxId| engine.containers_of(sandbox);
+        Ok(Response::new(changes(events, containers, self.stop.clone())))
     }
 
     async fn run_pod_sandbox(

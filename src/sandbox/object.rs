@@ -109,7 +109,7 @@ impl Sandbox {
     ) -> Result<(), StoreError> {
         self.replace(node, |record| {
             change(record);
-            Ok(())
+            Ok(&[])
         })
         .map(drop)
     }
@@ -119,38 +119,41 @@ impl Sandbox {
     /// # Errors
     /// [`StoreError`]: nothing changed.
     pub fn step(&self, node: &Node, event: Event) -> Result<Result<(), Refused>, StoreError> {
-        let (mut was_ready, mut is_ready) = (false, false);
-        let moved = self.replace(node, |record| {
-            was_ready = record.phase == Phase::Ready;
+        self.replace(node, |record| {
+            let was_ready = record.phase == Phase::Ready;
             record.phase = state::next(&record.phase, event)?;
-            is_ready = record.phase == Phase::Ready;
-            Ok(())
-        })?;
-        if moved.is_ok() && is_ready {
-            node.bus.tell(EventKind::Created, &self.id, None);
-            node.bus.tell(EventKind::Started, &self.id, None);
-        } else if moved.is_ok() && was_ready {
-            node.bus.tell(EventKind::Stopped, &self.id, None);
-        }
-        Ok(moved)
+            Ok(match &record.phase {
+                Phase::Ready => &[EventKind::Created, EventKind::Started],
+                _ if was_ready => &[EventKind::Stopped],
+                _ => &[],
+            })
+        })
     }
 
-    /// Reads, decides and writes under one lock: two changes never start from the same record.
+    /// Tells everyone who listens what happened to it.
+    pub fn tell(&self, node: &Node, kind: EventKind) {
+        tell_of(node, &lock(&self.record), &[kind]);
+    }
+
+    /// Reads, decides, writes and tells under one lock: two changes never start from the same record,
+    /// and whoever sees a change comes after its event.
     fn replace(
         &self,
         node: &Node,
-        change: impl FnOnce(&mut SandboxRecord) -> Result<(), Refused>,
+        change: impl FnOnce(&mut SandboxRecord) -> Result<&'static [EventKind], Refused>,
     ) -> Result<Result<(), Refused>, StoreError> {
         let mut record = lock(&self.record);
         let mut next = record.clone();
-        if let Err(refused) = change(&mut next) {
-            return Ok(Err(refused));
-        }
+        let kinds = match change(&mut next) {
+            Ok(kinds) => kinds,
+            Err(refused) => return Ok(Err(refused)),
+        };
         store::save(&node.layout.sandbox_record(&self.id), &next)?;
         if next.phase != Phase::Creating {
             node.durable.save(node.layout.durable_sandbox(&self.id), &next)?;
         }
         *record = next;
+        tell_of(node, &record, kinds);
         Ok(Ok(()))
     }
 
@@ -205,27 +208,39 @@ impl Sandbox {
 
     /// What the engine tells of it.
     pub fn view(&self, node: &Node) -> SandboxView {
-        let record = lock(&self.record);
-        let ready = record.phase == Phase::Ready;
-        SandboxView {
-            id: record.id.clone(),
-            config: Arc::clone(&record.config),
-            handler: record.handler.clone(),
-            ready,
-            created_at_nanos: record.created_at_nanos,
-            ips: record.ips.clone(),
-            netns: record.pinned.then(|| node.layout.netns(&record.id)).or_else(|| {
-                let own = record.config.namespaces.network == PodNamespace::Pod;
-                let pause = record.pause.as_ref().filter(|_| ready && own)?;
-                Some(format!("/proc/{}/ns/net", pause.pid).into())
-            }),
-            pause_pid: record.pause.as_ref().filter(|_| ready).map(|p| p.pid),
-            shim_pid: record.shim.as_ref().filter(|_| ready).map(|p| p.pid),
-            cgroup: record.cgroup.to_string(),
-            message: match &record.phase {
-                Phase::NotReady(why) => why.clone(),
-                _ => String::new(),
-            },
+        view_of(node, &lock(&self.record))
+    }
+}
+
+fn tell_of(node: &Node, record: &SandboxRecord, kinds: &[EventKind]) {
+    if !kinds.is_empty() && node.bus.is_heard() {
+        let view = Arc::new(view_of(node, record));
+        for kind in kinds {
+            node.bus.tell(*kind, Arc::clone(&view), None);
         }
+    }
+}
+
+fn view_of(node: &Node, record: &SandboxRecord) -> SandboxView {
+    let ready = record.phase == Phase::Ready;
+    SandboxView {
+        id: record.id.clone(),
+        config: Arc::clone(&record.config),
+        handler: record.handler.clone(),
+        ready,
+        created_at_nanos: record.created_at_nanos,
+        ips: record.ips.clone(),
+        netns: record.pinned.then(|| node.layout.netns(&record.id)).or_else(|| {
+            let own = record.config.namespaces.network == PodNamespace::Pod;
+            let pause = record.pause.as_ref().filter(|_| ready && own)?;
+            Some(format!("/proc/{}/ns/net", pause.pid).into())
+        }),
+        pause_pid: record.pause.as_ref().filter(|_| ready).map(|p| p.pid),
+        shim_pid: record.shim.as_ref().filter(|_| ready).map(|p| p.pid),
+        cgroup: record.cgroup.to_string(),
+        message: match &record.phase {
+            Phase::NotReady(why) => why.clone(),
+            _ => String::new(),
+        },
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub async fn remove(node: &Arc<Node>, sandbox: &Sandbox) -> Result<(), StepFailed> {
     sandbox.step(node, Event::Remove).at("record the removal")?.ok();
     forget(node, sandbox).await?;
-    node.bus.tell(EventKind::Deleted, &sandbox.id, None);
+    sandbox.tell(node, EventKind::Deleted);
     Ok(())
 }
 

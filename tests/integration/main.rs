@@ -12,11 +12,13 @@ mod command_line;
 mod container_lifecycle;
 mod daemon;
 mod devices;
+mod events;
 mod exec;
 mod harness;
 mod images;
 mod inherited;
 mod limits;
+mod load;
 mod logs;
 mod metrics;
 mod mounts;
@@ -56,10 +58,12 @@ fn main() -> anyhow::Result<ExitCode> {
             ("container_lifecycle", container_lifecycle::tests()),
             ("daemon", daemon::tests()),
             ("devices", devices::tests()),
+            ("events", events::tests()),
             ("exec", exec::tests()),
             ("images", images::tests()),
             ("inherited", inherited::tests()),
             ("limits", limits::tests()),
+            ("load", load::tests()),
             ("logs", logs::tests()),
             ("metrics", metrics::tests()),
             ("mounts", mounts::tests()),

@@ -184,8 +184,8 @@ fn told(event: &EngineEvent) -> proto::Event {
     proto::Event {
         at: event.at_nanos,
         kind: kind.into(),
-        sandbox_id: event.sandbox.to_string(),
-        container_id: event.container.as_ref().map(ToString::to_string).unwrap_or_default(),
+        sandbox_id: event.sandbox_id().to_string(),
+        container_id: event.container_id().map(ToString::to_string).unwrap_or_default(),
         count: 0,
     }
 }

@@ -18,6 +18,22 @@ const MAX_ANSWER_BYTES: usize = 256 << 20;
 /// A call whose answer is awaited later; aborting it is what a client does that goes away.
 pub(crate) type Begun<T> = tokio::task::JoinHandle<Result<tonic::Response<T>, Status>>;
 
+/// Events as they come.
+pub(crate) struct Events<'a> {
+    cri: &'a Cri,
+    stream: tonic::Streaming<proto::ContainerEventResponse>,
+}
+
+impl Events<'_> {
+    /// The next one; `None` at the end.
+    ///
+    /// # Errors
+    /// What the runtime says, or that nothing comes.
+    pub(crate) fn next(&mut self) -> Result<Option<proto::ContainerEventResponse>, Status> {
+        self.cri.wait(async { self.stream.message().await.map(tonic::Response::new) })
+    }
+}
+
 /// A connection to a runtime.
 pub(crate) struct Cri {
     tokio: tokio::runtime::Runtime,
@@ -92,6 +108,17 @@ impl Cri {
                 ))),
             }
         })
+    }
+
+    /// GetContainerEvents: everything from now on.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub(crate) fn events(&self) -> Result<Events<'_>, Status> {
+        let mut client = self.runtime();
+        let request = proto::GetEventsRequest {};
+        let stream = self.wait(async move { client.get_container_events(request).await })?;
+        Ok(Events { cri: self, stream })
     }
 
     /// Starts a call and does not wait for it.

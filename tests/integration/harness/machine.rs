@@ -14,6 +14,8 @@ pub(crate) enum Need {
     Resources,
     /// The reference CNI plugins.
     Plugins,
+    /// FUSE.
+    Fuse,
     /// Python with grpcio.
     Grpcio,
 }
@@ -65,6 +67,7 @@ impl Machine {
             Need::PodNetwork => self.pod_network,
             Need::Resources => self.resources,
             Need::Plugins => self.plugins,
+            Need::Fuse => Path::new("/sys/module/fuse").exists() && Path::new("/dev/fuse").exists(),
             Need::Grpcio => self.python.is_some(),
         }
     }
