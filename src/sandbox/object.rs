@@ -122,9 +122,11 @@ impl Sandbox {
         self.replace(node, |record| {
             let was_ready = record.phase == Phase::Ready;
             record.phase = state::next(&record.phase, event)?;
+            // A stop in progress is not told, its end is: by then the containers' ends are, too.
             Ok(match &record.phase {
                 Phase::Ready => &[EventKind::Created, EventKind::Started],
-                _ if was_ready => &[EventKind::Stopped],
+                Phase::Stopped => &[EventKind::Stopped],
+                Phase::NotReady(_) if was_ready => &[EventKind::Stopped],
                 _ => &[],
             })
         })
