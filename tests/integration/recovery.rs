@@ -313,6 +313,7 @@ fn prepare(node: &Node, stage: Stage) -> Result<Scene> {
     }
     if stage >= Stage::Running {
         node.start_container(&scene.container)?;
+        node.wait_patient(&scene.pod, &scene.container)?;
         scene.init = node.init_pid(&scene.pod, &scene.container)?;
     }
     if stage >= Stage::Exited {

@@ -34,11 +34,24 @@ case $what in
         ;;
     native)
         export BERTH_TEST_ROOT=${BERTH_TEST_ROOT:-$(mktemp -d "${TMPDIR:-/tmp}/berth-tests.XXXXXX")}
-        trap 'rm -rf "$BERTH_TEST_ROOT"' EXIT
+        # A root of the cgroup hierarchy of its own: a starting daemon ends what it finds of no sandbox
+        # that it knows, and with it the pods of a suite that runs beside this one.
+        v2=/sys/fs/cgroup
+        [ ! -e $v2/unified/cgroup.procs ] || v2=$v2/unified
+        group=$v2/berth-tests.$$
+        mkdir -p "$group"
+        trap 'rm -rf "$BERTH_TEST_ROOT"; find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true' EXIT
         status=0
-        unshare --mount --propagation private bash -c '
-            mount --make-rshared / && mount -t tmpfs -o mode=0755 tmpfs "$BERTH_TEST_ROOT" && exec "$@"' \
-            native "$(cat "$logs/integration")" "$@" 2>&1 | tee "$logs/native.log" || status=$?
+        (
+            echo "$BASHPID" >"$group/cgroup.procs"
+            exec unshare --mount --cgroup --propagation private bash -c '
+                mount -t tmpfs -o mode=0755 tmpfs "$BERTH_TEST_ROOT" &&
+                own=$BERTH_TEST_ROOT/cgroup && mkdir "$own" && mount -t cgroup2 none "$own" &&
+                mkdir "$own/runner" && echo $$ >"$own/runner/cgroup.procs" &&
+                # A mount of the same file system is not taken over itself, a bind mount is.
+                mount --bind "$own" "$0" && umount "$own" && rmdir "$own" &&
+                mount --make-rshared / && exec "$@"' "$v2" "$(cat "$logs/integration")" "$@"
+        ) 2>&1 | tee "$logs/native.log" || status=$?
         exit $status
         ;;
     vm)

@@ -155,7 +155,23 @@ impl Node {
     ) -> Result<String> {
         let id = self.create(pod, pod_config, config).context("CreateContainer")?;
         self.start_container(&id).context("StartContainer")?;
+        if config.command == PATIENT && self.container_cgroup(pod, &id).exists() {
+            self.wait_patient(pod, &id)?;
+        }
         Ok(id)
+    }
+
+    /// Waits until a container of [`PATIENT`] heeds SIGTERM: one that comes before is lost, because a
+    /// namespace's first process gets no signal that it does not handle.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn wait_patient(&self, pod: &str, id: &str) -> Result<()> {
+        let init = self.init_pid(pod, id)?;
+        eventually("the container heeds SIGTERM", || {
+            let caught = u64::from_str_radix(&kernel::status_field(init, "SigCgt")?, 16)?;
+            Ok((caught & (1 << 14) != 0).then_some(()))
+        })
     }
 
     /// A pod with one container that runs until it is told to end: pod id, container id.
