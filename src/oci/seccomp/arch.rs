@@ -36,6 +36,15 @@ impl Arch {
         }
     }
 
+    /// Whether larger numbers are newer calls. x32 and Arm have ranges of their own above the rest.
+    pub(super) fn in_order_of_age(self, number: u32) -> bool {
+        match self {
+            Self::X32 => number & !X32_BIT < 512,
+            Self::Arm => number < 0x000f_0000,
+            Self::X86_64 | Self::X86 | Self::Aarch64 => true,
+        }
+    }
+
     /// How much of an argument there is. The registers of x32 have 64 bits.
     pub(super) fn width(self) -> Width {
         match self {

@@ -347,8 +347,12 @@ mod x86 {
     fn the_default_profile_filters_all_three_architectures() {
         let profile = runtime_default(&HashSet::new()).unwrap();
         for arch in [Arch::X86_64, Arch::X86, Arch::X32] {
-            let asked = ["keyctl", "clone3", "unshare"].map(|name| call(arch, name, [0; 3]));
-            assert_eq!(run(&profile, &asked), results(&[-1, -38, -1]), "{arch:?}");
+            let mut asked =
+                ["keyctl", "clone3", "unshare"].map(|name| call(arch, name, [0; 3])).to_vec();
+            let mut newer = call(arch, "file_setattr", [0; 3]);
+            newer.number += 20;
+            asked.push(newer);
+            assert_eq!(run(&profile, &asked), results(&[-1, -38, -1, -38]), "{arch:?}");
         }
     }
 }

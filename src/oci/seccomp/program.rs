@@ -78,14 +78,28 @@ fn by_number(decisions: &Decisions) -> Result<BpfProgram, SeccompError> {
     };
     let mut next = 0;
     for (number, rules) in &decisions.calls {
-        if *number > next {
-            push(next, What::Return(decisions.otherwise));
+        for (first, action) in gap(decisions, next, *number) {
+            push(first, What::Return(action));
         }
         push(*number, what(rules));
         next = number.saturating_add(1);
     }
-    push(next, What::Return(decisions.newer));
+    for (first, action) in gap(decisions, next, u32::MAX) {
+        push(first, What::Return(action));
+    }
     tree(&ranges, decisions)
+}
+
+/// The ranges from `next` to below `until`, where nothing is mentioned.
+fn gap(
+    decisions: &Decisions,
+    next: u32,
+    until: u32,
+) -> impl Iterator<Item = (u32, Action)> + use<> {
+    let fresh = decisions.newest.saturating_add(1).max(next);
+    let old = (next < fresh.min(until)).then_some((next, decisions.otherwise));
+    let new = (fresh < until).then_some((fresh, decisions.newer));
+    old.into_iter().chain(new)
 }
 
 fn what(rules: &[Rule]) -> What<'_> {
@@ -148,3 +162,7 @@ fn when(code: u16, k: u32, holds: BpfProgram, otherwise: BpfProgram) -> BpfProgr
     };
     [head, holds, otherwise].concat()
 }
+
+#[cfg(test)]
+#[path = "program_tests.rs"]
+mod tests;

@@ -115,7 +115,9 @@ pub(super) struct Decisions {
     pub(super) width: Width,
     /// Everything else.
     pub(super) otherwise: Action,
-    /// Calls above every one that is mentioned. A profile that refuses what it does not know with
+    /// Calls that are newer than every one that is mentioned: those above this number.
+    pub(super) newest: u32,
+    /// What becomes of those. A profile that refuses what it does not know with
     /// EPERM was written before there were such calls, and programs ask by ENOSYS whether there are.
     pub(super) newer: Action,
 }
@@ -148,7 +150,9 @@ pub(super) fn decide(profile: &LinuxSeccomp, arch: Arch) -> Result<Decisions, Se
     }
     let newer =
         if otherwise == Action::EPERM && !calls.is_empty() { Action::ENOSYS } else { otherwise };
-    Ok(Decisions { calls, width: arch.width(), otherwise, newer })
+    let newest =
+        calls.keys().copied().filter(|n| arch.in_order_of_age(*n)).max().unwrap_or(u32::MAX);
+    Ok(Decisions { calls, width: arch.width(), otherwise, newest, newer })
 }
 
 fn default_action(profile: &LinuxSeccomp) -> Result<Action, SeccompError> {
