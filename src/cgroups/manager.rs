@@ -11,6 +11,7 @@
 
 use super::group::Group;
 use super::leaf::{Above, Leaf};
+use super::limits::{Setting, plan_limits};
 use super::path::{HELPERS, SHIMS};
 use super::tree::Tree;
 use super::{CgroupError, CgroupPath, Resources};
@@ -37,6 +38,17 @@ impl Cgroups {
             return Err(CgroupError::Unsupported { what: "the systemd cgroup driver" });
         }
         Ok(Self { tree: Arc::new(Tree::open(&config.root, config.enforce)?) })
+    }
+
+    /// What of these resources best effort leaves out, a line each: settings of missing controllers.
+    pub fn left_out(&self, resources: &Resources) -> Vec<String> {
+        // What cannot be planned was refused when it was asked for.
+        let plan = plan_limits(resources).unwrap_or_default();
+        let missing = |setting: &&Setting| self.tree.missing().contains(&setting.controller());
+        let words = |s: &Setting| {
+            format!("{} {}: no {} controller", s.file, s.value.trim(), s.controller())
+        };
+        plan.iter().filter(missing).map(words).collect()
     }
 
     /// What best effort leaves out, a sentence each; empty when nothing is.

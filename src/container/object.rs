@@ -45,6 +45,9 @@ pub struct ContainerRecord {
     pub state: State,
     /// When a stop in progress turns to SIGKILL, Unix nanoseconds.
     pub kill_at_nanos: Option<i64>,
+    /// What the best-effort switch for privileges passed over when it started, in words.
+    #[serde(default)]
+    pub left_out: Vec<String>,
 }
 
 /// CPU time at one moment, and the rate up to it.
@@ -227,6 +230,7 @@ fn view_of(node: &Node, record: &ContainerRecord) -> ContainerView {
         user: record.user.clone(),
         resources: record.resources.clone(),
         stop_signal: record.stop_signal.clone(),
+        left_out: [node.cgroups.left_out(&record.resources), record.left_out.clone()].concat(),
         bundle: node.layout.container(&record.id),
     }
 }

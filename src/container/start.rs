@@ -9,7 +9,8 @@ use crate::clock;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::node::{Node, kill_and_wait};
 use crate::oci::{self, PodContext, Prepared};
-use crate::shim::client::{ContainerIo, ShimError};
+use crate::shim::client::{Begun, ContainerIo, ShimError};
+use crate::store::StoreError;
 use crate::sys::process::InitPid;
 use oci_spec::runtime::Spec;
 use std::os::fd::OwnedFd;
@@ -46,11 +47,8 @@ pub async fn start(
         }));
     }
     match begin(node, container, target).await {
-        Ok(init) => {
-            let since_nanos = clock::now_nanos();
-            let recorded = container
-                .step(node, Event::Began { init, since_nanos })
-                .at("record that the container runs");
+        Ok(begun) => {
+            let recorded = record_begun(node, container, begun).at("record that it runs");
             if let Err(failed) = recorded {
                 // What is not in the books must not run.
                 give_up(node, container, &failed).await;
@@ -66,6 +64,20 @@ pub async fn start(
     }
 }
 
+/// Records that the container runs, with what was left out of what was asked for.
+///
+/// # Errors
+/// When the record cannot be written.
+pub fn record_begun(node: &Node, container: &Container, begun: Begun) -> Result<(), StoreError> {
+    let Begun { process: init, left_out } = begun;
+    if !left_out.is_empty() {
+        tracing::warn!(container_id = %container.id, ?left_out, "left out, as configured");
+        container.change(node, |record| record.left_out = left_out)?;
+    }
+    let since_nanos = clock::now_nanos();
+    container.step(node, Event::Began { init, since_nanos }).map(drop)
+}
+
 fn refused(why: &'static str) -> StepFailed {
     StepFailed { step: "start", kind: ErrorKind::FailedPrecondition, source: why.into() }
 }
@@ -74,7 +86,7 @@ async fn begin(
     node: &Arc<Node>,
     container: &Arc<Container>,
     target: Option<InitPid>,
-) -> Result<InitPid, StepFailed> {
+) -> Result<Begun, StepFailed> {
     let shim = container.sandbox.shim().ok_or_else(|| refused("the pod's shim is gone"))?;
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
     let (prepared, cgroup, io) =

@@ -34,6 +34,7 @@ pub(in crate::cri) fn sandbox() -> SandboxView {
         shim_pid: None,
         cgroup: String::new(),
         message: String::new(),
+        left_out: Vec::new(),
     }
 }
 
@@ -58,6 +59,7 @@ pub(in crate::cri) fn container() -> ContainerView {
         exit_code: 0,
         reason: String::new(),
         message: String::new(),
+        left_out: Vec::new(),
         log_path: None,
         user: None,
         resources: Default::default(),

@@ -176,6 +176,7 @@ impl Engine {
             created_at_nanos: clock::now_nanos(),
             state: State::Creating,
             kill_at_nanos: None,
+            left_out: Vec::new(),
             config: Arc::new(config.clone()),
         };
         std::fs::create_dir_all(self.node.layout.container(&id))

@@ -146,6 +146,7 @@ impl Engine {
             pause: None,
             ips: Vec::new(),
             pinned: false,
+            left_out: Vec::new(),
         };
         std::fs::create_dir_all(self.node.layout.exits(&id))
             .map_err(|e| failed("create the sandbox's folder", e.into()))?;

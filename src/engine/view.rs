@@ -35,6 +35,8 @@ pub struct SandboxView {
     pub cgroup: String,
     /// Why it is not ready, or what was left undone; empty when there is nothing to say.
     pub message: String,
+    /// What the best-effort switches leave out of what was asked for, in words.
+    pub left_out: Vec<String>,
 }
 
 /// The state of a container, as CRI names it.
@@ -87,6 +89,8 @@ pub struct ContainerView {
     pub resources: Resources,
     /// The signal that asks it to end.
     pub stop_signal: String,
+    /// What the best-effort switches leave out of what was asked for, in words.
+    pub left_out: Vec<String>,
     /// The folder with its OCI configuration.
     pub bundle: PathBuf,
 }

@@ -63,7 +63,7 @@ fn join_and_clone(exec: &Exec<'_>, pid_pipe: BorrowedFd<'_>) -> Result<i32, Step
     let procs = open_procs(exec.pod.cgroup)?;
     let host_proc = process::open_proc()?;
     // Copied by the clone.
-    process::oom_score(host_proc.as_fd(), &exec.plan.process)?;
+    process::oom_score(host_proc.as_fd(), &exec.plan.process, exec.report.as_fd())?;
     ns::join(exec.t, exec.init_pidfd, JOINED.cast_unsigned())
         .on(Step::Namespaces, || "the container's")?;
     match fork_into(exec.t, Kinship::Sibling, 0, exec.pod).at(Step::Clone)? {

@@ -63,7 +63,7 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     let host_proc = process::open_proc()?;
     join_namespaces(init)?;
     set_names(plan)?;
-    process::oom_score(host_proc.as_fd(), &plan.process)?;
+    process::oom_score(host_proc.as_fd(), &plan.process, init.report.as_fd())?;
     process::early(host_proc.as_fd(), &plan.process)?;
 
     let terminal = rootfs::build(init, host_proc.as_fd())?;

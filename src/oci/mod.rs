@@ -20,7 +20,9 @@ mod terminal;
 pub use create::{Held, LEVEL, PodHandles, Spawned, Stdio, spawn, spawn_init};
 pub use exec::spawn_exec;
 pub use hold::Hold;
-pub use report::{Report, Stage, parse_report, parse_stage, tell_built, tell_waiting};
+pub use report::{
+    Report, Stage, parse_left_out, parse_report, parse_stage, tell_built, tell_waiting,
+};
 pub use step::{Step, StepError};
 pub use terminal::take_terminal;
 

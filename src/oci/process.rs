@@ -48,10 +48,17 @@ fn write_proc(host_proc: BorrowedFd<'_>, file: &str, value: &str) -> io::Result<
 }
 
 /// Sets oom_score_adj of the caller; children inherit it.
-pub(super) fn oom_score(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+pub(super) fn oom_score(
+    host_proc: BorrowedFd<'_>,
+    plan: &ProcessPlan,
+    report: BorrowedFd<'_>,
+) -> Result<(), StepError> {
     let value = plan.oom_score_adj.to_string();
     match write_proc(host_proc, "self/oom_score_adj", &value) {
-        Err(e) if refused(&e) && plan.best_effort_privileges => Ok(()),
+        Err(e) if refused(&e) && plan.best_effort_privileges => {
+            report::tell_left_out(report, &format!("oom_score_adj {value}"));
+            Ok(())
+        }
         other => other.on(Step::OomScore, || value),
     }
 }
@@ -144,7 +151,7 @@ pub(super) fn finish(plan: &ProcessPlan, io: &Io<'_>) -> Result<Infallible, Step
         look_for_program(plan)?;
         hold.ready(io.report)?;
     }
-    set_limits(plan)?;
+    set_limits(plan, io.report)?;
     stat::umask(Mode::from_bits_truncate(plan.umask));
 
     set_credentials(plan)?;
@@ -275,7 +282,7 @@ fn set_terminal(plan: &ProcessPlan) -> Result<(), StepError> {
     Ok(())
 }
 
-fn set_limits(plan: &ProcessPlan) -> Result<(), StepError> {
+fn set_limits(plan: &ProcessPlan, report: BorrowedFd<'_>) -> Result<(), StepError> {
     for limit in &plan.limits {
         let wanted = prctl::Limit { soft: limit.soft, hard: limit.hard };
         let detail = || format!("{} to {}:{}", limit.resource, limit.soft, limit.hard);
@@ -285,6 +292,14 @@ fn set_limits(plan: &ProcessPlan) -> Result<(), StepError> {
                 let hard = wanted.hard.min(have.hard);
                 let lower = prctl::Limit { soft: wanted.soft.min(hard), hard };
                 prctl::set_limit(limit.resource, lower).on(Step::Limit, detail)?;
+                let name = prctl::limit_name(limit.resource);
+                let words = |n: u64| match n {
+                    libc::RLIM_INFINITY => "unlimited".to_owned(),
+                    n => n.to_string(),
+                };
+                let (asked, has) = (words(limit.hard), words(hard));
+                let what = format!("{name}: a hard limit of {asked}, not {has}");
+                report::tell_left_out(report, &what);
             }
             other => other.on(Step::Limit, detail)?,
         }

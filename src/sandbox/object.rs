@@ -1,6 +1,7 @@
 //! A sandbox in memory: its record, its shim, and the order of its verbs.
 
 use super::config::{PodNamespace, SandboxConfig};
+use super::resources::pod_limits;
 use super::state::{self, Event, Phase, Refused};
 use crate::bus::EventKind;
 use crate::cgroups::CgroupPath;
@@ -42,6 +43,9 @@ pub struct SandboxRecord {
     pub ips: Vec<IpAddr>,
     /// Whether its network namespace is pinned below `run/netns`.
     pub pinned: bool,
+    /// What the best-effort switch for privileges passed over for its shim and pause, in words.
+    #[serde(default)]
+    pub left_out: Vec<String>,
 }
 
 /// A sandbox.
@@ -243,6 +247,11 @@ fn view_of(node: &Node, record: &SandboxRecord) -> SandboxView {
         message: match &record.phase {
             Phase::NotReady(why) => why.clone(),
             _ => String::new(),
+        },
+        left_out: {
+            let config = &record.config;
+            let asked = pod_limits(config.resources.as_ref(), config.overhead.as_ref());
+            [node.cgroups.left_out(&asked), record.left_out.clone()].concat()
         },
     }
 }

@@ -88,9 +88,15 @@ async fn spawn_shim(node: &Node, sandbox: &Sandbox, cgroup: OwnedFd) -> Result<S
         oom_score_adj: SHIM_OOM_SCORE_ADJ,
         best_effort_privileges: node.config.process.privileges == Enforce::BestEffort,
     };
-    let (shim, pid) = Shim::spawn(request, node.shim_events.clone()).await.at("start the shim")?;
+    let (shim, begun) =
+        Shim::spawn(request, node.shim_events.clone()).await.at("start the shim")?;
     sandbox.set_shim(Some(shim.clone()));
-    sandbox.change(node, |record| record.shim = Some(pid)).at("record the shim")?;
+    sandbox
+        .change(node, |record| {
+            record.left_out.extend(begun.left_out.iter().map(|what| format!("shim: {what}")));
+            record.shim = Some(begun.process);
+        })
+        .at("record the shim")?;
     Ok(shim)
 }
 
@@ -123,8 +129,14 @@ async fn start_pause(
         oom_score_adj: PAUSE_OOM_SCORE_ADJ,
         filters,
     };
-    let pause = shim.start_pause(plan, cgroup).await.at("start pause")?;
-    sandbox.change(node, |record| record.pause = Some(pause.clone())).at("record pause")?;
+    let begun = shim.start_pause(plan, cgroup).await.at("start pause")?;
+    let pause = begun.process;
+    sandbox
+        .change(node, |record| {
+            record.left_out.extend(begun.left_out.iter().map(|what| format!("pause: {what}")));
+            record.pause = Some(pause.clone());
+        })
+        .at("record pause")?;
     Ok(pause)
 }
 

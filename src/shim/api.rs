@@ -191,6 +191,28 @@ pub enum ExecIo {
     Tty,
 }
 
+/// A process that was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The process.
+    pub process: InitPid,
+    /// What the best-effort switch for privileges passed over, in words.
+    pub left_out: Vec<String>,
+}
+
+/// A container that a shim holds.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its process while it runs.
+    pub process: Option<InitPid>,
+    /// Its record when it ended.
+    pub exit: Option<ExitRecord>,
+    /// As in [`Begun`].
+    pub left_out: Vec<String>,
+}
+
 /// What a shim that was found running holds.
 #[derive(Debug)]
 pub struct Adopted {
@@ -198,8 +220,8 @@ pub struct Adopted {
     pub shim: InitPid,
     /// The pod's pause process while it runs.
     pub pause: Option<InitPid>,
-    /// Every container not yet forgotten: its process while it runs, its record when it ended.
-    pub containers: Vec<(ContainerId, Option<InitPid>, Option<ExitRecord>)>,
+    /// Every container not yet forgotten.
+    pub containers: Vec<Held>,
 }
 
 /// What a shim tells unasked. Events with a number are told again until they are acknowledged.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::api::{Adopted, ContainerIo, ExecIo, PausePlan, ShimBinaries, ShimError, ShimEvent};
+pub use super::api::{
+    Adopted, Begun, ContainerIo, ExecIo, Held, PausePlan, ShimBinaries, ShimError, ShimEvent,
+};
 use super::connection::Connection;
 pub use super::connection::Events;
 pub use super::launch::SpawnShim;
@@ -46,16 +48,13 @@ impl Shim {
     ///
     /// # Errors
     /// What failed; no shim is left then.
-    pub async fn spawn(
-        request: SpawnShim<'_>,
-        events: Events,
-    ) -> Result<(Self, InitPid), ShimError> {
+    pub async fn spawn(request: SpawnShim<'_>, events: Events) -> Result<(Self, Begun), ShimError> {
         let (sandbox, layout) = (request.sandbox, request.layout);
         let started = super::launch::start(&request).await?;
         match Self::adopt(sandbox, layout, events).await {
             Ok((shim, adopted)) => {
-                started.keep();
-                Ok((shim, adopted.shim))
+                let left_out = started.keep();
+                Ok((shim, Begun { process: adopted.shim, left_out }))
             }
             Err(error) => {
                 started.undo().await;
@@ -88,11 +87,7 @@ impl Shim {
     ///
     /// # Errors
     /// [`ShimError::Step`] with what failed; the connection's errors.
-    pub async fn start_pause(
-        &self,
-        plan: PausePlan,
-        cgroup: OwnedFd,
-    ) -> Result<InitPid, ShimError> {
+    pub async fn start_pause(&self, plan: PausePlan, cgroup: OwnedFd) -> Result<Begun, ShimError> {
         let verb = Verb::StartPause(wire::StartPause { plan: plan.into() });
         Ok(self.started("start_pause", verb, vec![cgroup], PAUSE).await?.0)
     }
@@ -111,7 +106,7 @@ impl Shim {
         io: ContainerIo,
         cgroup: OwnedFd,
         deadline: Duration,
-    ) -> Result<InitPid, ShimError> {
+    ) -> Result<Begun, ShimError> {
         let verb = Verb::StartContainer(wire::StartContainer {
             container: id.to_string(),
             plan: prepared.plan,
@@ -153,8 +148,9 @@ impl Shim {
             deadline_millis: millis(EXEC),
         });
         let fds = std::iter::once(cgroup).chain(stdin).chain(stdout).chain(stderr).collect();
-        let (init, mut fds) = self.started("exec", verb, fds, EXEC + SLACK).await?;
-        Ok((init, fds.pop()))
+        // What is left out here was left out of the container's first process, too.
+        let (begun, mut fds) = self.started("exec", verb, fds, EXEC + SLACK).await?;
+        Ok((begun.process, fds.pop()))
     }
 
     /// Has the container's output go to `file` from now on.
@@ -229,9 +225,11 @@ impl Shim {
         verb: Verb,
         fds: Vec<OwnedFd>,
         limit: Duration,
-    ) -> Result<(InitPid, Vec<OwnedFd>), ShimError> {
+    ) -> Result<(Begun, Vec<OwnedFd>), ShimError> {
         match self.connection.ask(name, verb, fds, limit).await? {
-            (reply::Result::Started(started), fds) => Ok((process(&started.process), fds)),
+            (reply::Result::Started(wire::Started { process: of, left_out }), fds) => {
+                Ok((Begun { process: process(&of), left_out }, fds))
+            }
             (other, _) => Err(unexpected(name, &other)),
         }
     }
@@ -266,7 +264,8 @@ fn adopted(state: wire::State) -> Result<Adopted, ShimError> {
     let container = |c: wire::ContainerState| {
         let id = ContainerId::parse(&c.container)
             .map_err(|e| ShimError::Answer(format!("to hello with a bad id: {e}")))?;
-        Ok((id, c.process.as_ref().map(process), c.exit.map(Into::into)))
+        let (process, exit) = (c.process.as_ref().map(process), c.exit.map(Into::into));
+        Ok(Held { id, process, exit, left_out: c.left_out })
     };
     Ok(Adopted {
         shim: process(&state.shim),

@@ -96,6 +96,8 @@ pub(super) struct Container {
     pub(super) stdin: Option<OwnedFd>,
     pub(super) cgroup: OwnedFd,
     pub(super) oom_before: OomCounts,
+    /// What best effort passed over.
+    pub(super) left_out: Vec<String>,
 }
 
 impl Container {
@@ -142,7 +144,8 @@ impl Container {
             Phase::Exited(record) => (None, Some(record.clone().into())),
             Phase::Starting(_) | Phase::Gone => return None,
         };
-        Some(wire::ContainerState { container: self.id.clone(), process, exit })
+        let (container, left_out) = (self.id.clone(), self.left_out.clone());
+        Some(wire::ContainerState { container, process, exit, left_out })
     }
 }
 

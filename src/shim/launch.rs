@@ -48,10 +48,13 @@ pub struct SpawnShim<'a> {
 pub(super) struct Started(Child);
 
 impl Started {
-    /// It stays. Somebody must reap it when it ends while this daemon is its parent.
-    pub(super) fn keep(self) {
+    /// It stays; what best effort passed over. Somebody must reap it when it ends while this daemon
+    /// is its parent.
+    pub(super) fn keep(mut self) -> Vec<String> {
+        let left_out = std::mem::take(&mut self.0.skipped);
         #[expect(clippy::disallowed_methods, reason = "ends with the shim or the daemon")]
         tokio::spawn(reap(self.0));
+        left_out
     }
 
     /// It is ended.

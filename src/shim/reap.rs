@@ -77,6 +77,9 @@ impl Server {
         for n in 0..self.containers.len() {
             let Some(c) = self.containers.get_mut(n) else { continue };
             let Some(decided) = advance(&mut c.phase, now) else { continue };
+            if let reply::Result::Started(started) = &decided.result {
+                c.left_out.clone_from(&started.left_out);
+            }
             if let Some([master, copy]) = decided.terminal {
                 c.streams = [Some(Stream::new(master, Name::Stdout)), None];
                 c.terminal = Some(copy);
@@ -129,8 +132,9 @@ fn advance(phase: &mut Phase, now: Instant) -> Option<Decided> {
                 let Phase::Starting(starting) = std::mem::replace(phase, Phase::Gone) else {
                     return None;
                 };
+                let left_out = starting.left_out();
                 let process = starting.into_process();
-                let started = wire::Started { process: process.to_wire() };
+                let started = wire::Started { process: process.to_wire(), left_out };
                 *phase = Phase::Running(process);
                 let result = reply::Result::Started(started);
                 return Some(Decided { asker, result, ended, terminal });

@@ -126,7 +126,7 @@ impl Server {
         let child = spawn_pause(&self.threads, plan, &parts)
             .map_err(|e| refused(&format!("{}{}", e.step, e.subject), &e.source))?;
         let pause = Process::new(child.pid, start_time(child.pid), child.pidfd);
-        let started = wire::Started { process: pause.to_wire() };
+        let started = wire::Started { process: pause.to_wire(), left_out: child.skipped };
         self.pause = Pause::Running(pause);
         Ok(Some(Answer::Started(started)))
     }
@@ -160,6 +160,7 @@ impl Server {
             stdin,
             cgroup,
             oom_before,
+            left_out: Vec::new(),
         });
         Ok(None)
     }

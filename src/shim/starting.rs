@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::container::{Process, start_time};
 use super::wire;
-use crate::oci::{Report, Spawned, StepError, parse_report, take_terminal};
+use crate::oci::{Report, Spawned, StepError, parse_left_out, parse_report, take_terminal};
 use crate::sys::process::{self, Ended};
 
 /// More than any report is long; a child that writes more is not ours any more.
@@ -112,6 +112,11 @@ impl Starting {
             errno: None,
             message: Some(format!("{how} before its program ran")),
         }
+    }
+
+    /// What best effort passed over so far.
+    pub(super) fn left_out(&self) -> Vec<String> {
+        parse_left_out(&self.bytes)
     }
 
     /// The master of its terminal, twice, once it runs; `None` when it was not to have one.

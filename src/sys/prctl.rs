@@ -154,6 +154,29 @@ pub fn get_limit(resource: u32) -> io::Result<Limit> {
     Ok(Limit { soft: old.rlim_cur, hard: old.rlim_max })
 }
 
+/// The name of a resource, as getrlimit(2) writes it.
+pub fn limit_name(resource: u32) -> &'static str {
+    match resource {
+        libc::RLIMIT_CPU => "RLIMIT_CPU",
+        libc::RLIMIT_FSIZE => "RLIMIT_FSIZE",
+        libc::RLIMIT_DATA => "RLIMIT_DATA",
+        libc::RLIMIT_STACK => "RLIMIT_STACK",
+        libc::RLIMIT_CORE => "RLIMIT_CORE",
+        libc::RLIMIT_RSS => "RLIMIT_RSS",
+        libc::RLIMIT_NPROC => "RLIMIT_NPROC",
+        libc::RLIMIT_NOFILE => "RLIMIT_NOFILE",
+        libc::RLIMIT_MEMLOCK => "RLIMIT_MEMLOCK",
+        libc::RLIMIT_AS => "RLIMIT_AS",
+        libc::RLIMIT_LOCKS => "RLIMIT_LOCKS",
+        libc::RLIMIT_SIGPENDING => "RLIMIT_SIGPENDING",
+        libc::RLIMIT_MSGQUEUE => "RLIMIT_MSGQUEUE",
+        libc::RLIMIT_NICE => "RLIMIT_NICE",
+        libc::RLIMIT_RTPRIO => "RLIMIT_RTPRIO",
+        libc::RLIMIT_RTTIME => "RLIMIT_RTTIME",
+        _ => "a resource of no name",
+    }
+}
+
 /// A seccomp program and how it is loaded.
 pub struct Filter {
     program: Vec<libc::sock_filter>,

@@ -8,6 +8,7 @@
 
 mod bad_files;
 mod bad_input;
+mod best_effort;
 mod command_line;
 mod container_lifecycle;
 mod daemon;
@@ -54,6 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
         vec![
             ("bad_files", bad_files::tests()),
             ("bad_input", bad_input::tests()),
+            ("best_effort", best_effort::tests()),
             ("command_line", command_line::tests()),
             ("container_lifecycle", container_lifecycle::tests()),
             ("daemon", daemon::tests()),

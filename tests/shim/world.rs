@@ -81,7 +81,7 @@ impl Pod {
             shm_bytes: Some(1 << 20),
             ..PausePlan::default()
         };
-        self.shim.start_pause(plan, self.cgroup("pause")).await.unwrap()
+        self.shim.start_pause(plan, self.cgroup("pause")).await.unwrap().process
     }
 
     pub(crate) async fn event(&mut self) -> ShimEvent {
@@ -155,7 +155,8 @@ pub(crate) async fn spawn(
         oom_score_adj: 0,
         best_effort_privileges: true,
     };
-    Shim::spawn(request, events).await
+    let (shim, begun) = Shim::spawn(request, events).await?;
+    Ok((shim, begun.process))
 }
 
 pub(crate) async fn gone(process: &InitPid) {

@@ -62,6 +62,7 @@ pub(crate) fn container_info(view: &ContainerView) -> BTreeMap<String, String> {
         "imageID": view.image_id,
         "config": *view.config,
         "resources": view.resources,
+        "leftOut": view.left_out,
     }))
 }
 

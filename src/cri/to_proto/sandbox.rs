@@ -52,6 +52,7 @@ pub(crate) fn sandbox_info(view: &SandboxView) -> BTreeMap<String, String> {
         "netns": view.netns.as_deref().map(path),
         "cgroup": view.cgroup,
         "message": view.message,
+        "leftOut": view.left_out,
         "config": *view.config,
     }))
 }

@@ -3,7 +3,7 @@
 use crate::blocking;
 use crate::container::object::Container;
 use crate::container::state::{Event, State};
-use crate::container::{exit, remove, stop};
+use crate::container::{exit, remove, start, stop};
 use crate::engine::open::Engine;
 use crate::engine::shim_events;
 use crate::error::{AtStep, StepFailed, chain};
@@ -11,7 +11,7 @@ use crate::node::kill_and_wait;
 use crate::sandbox::object::Sandbox;
 use crate::sandbox::state::Phase;
 use crate::sandbox::{self, teardown};
-use crate::shim::client::Adopted;
+use crate::shim::client::{Adopted, Begun, Held};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn undo(engine: &Engine, found: &Arc<Sandbox>) {
 async fn take_over(engine: &Engine, found: &Arc<Sandbox>, adopted: &Adopted) {
     half_made(engine, found).await;
     for container in engine.registry.containers_of(&found.id) {
-        let told = adopted.containers.iter().find(|c| c.0 == container.id);
+        let told = adopted.containers.iter().find(|held| held.id == container.id);
         match container.state() {
             State::Starting { .. } => started_or_undone(engine, &container, told).await,
             State::Running { .. } if told.is_none() => {
@@ -91,24 +91,15 @@ async fn take_over(engine: &Engine, found: &Arc<Sandbox>, adopted: &Adopted) {
     }
 }
 
-type Told = (
-    crate::ids::ContainerId,
-    Option<crate::sys::process::InitPid>,
-    Option<crate::shim::ExitRecord>,
-);
-
 /// A StartContainer that was cut off: the shim knows how far it came.
-async fn started_or_undone(engine: &Engine, container: &Arc<Container>, told: Option<&Told>) {
+async fn started_or_undone(engine: &Engine, container: &Arc<Container>, told: Option<&Held>) {
     let node = &engine.node;
     let outcome = match told {
-        Some((_, Some(init), _)) => {
-            let since_nanos = crate::clock::now_nanos();
-            container
-                .step(node, Event::Began { init: init.clone(), since_nanos })
-                .map(drop)
-                .at("record that it runs")
+        Some(Held { process: Some(process), left_out, .. }) => {
+            let begun = Begun { process: process.clone(), left_out: left_out.clone() };
+            start::record_begun(node, container, begun).at("record that it runs")
         }
-        Some((_, None, Some(ended))) => exit::record(node, container, ended).await,
+        Some(Held { exit: Some(ended), .. }) => exit::record(node, container, ended).await,
         _ => undo_start(engine, container).await,
     };
     if let Err(error) = outcome {
