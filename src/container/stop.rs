@@ -2,7 +2,8 @@
 //!
 //! One stopper a container owns the kill, whatever becomes of the RPC that asked for it. A later
 //! stop with less time left moves its deadline forward, never back. The deadline is in the record,
-//! so that a restarted daemon goes on.
+//! so that a restarted daemon goes on. The shim sends the stop signal, and only once: it outlives a
+//! daemon that was killed before it could note that it had asked.
 
 use super::object::Container;
 use super::state::{Event, Exit, State};
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::error::{AtStep, StepFailed, chain};
 use crate::lock::lock;
 use crate::node::{Node, kill_and_wait};
+use crate::shim::client::ShimError;
 use crate::sys::process;
 use crate::sys::process::InitPid;
 use std::os::fd::AsFd as _;
@@ -127,15 +129,13 @@ async fn run_stopper(
     init: &InitPid,
     mut deadline: watch::Receiver<Instant>,
 ) {
-    if *deadline.borrow() > Instant::now() {
-        let name = container.record().stop_signal;
-        if let Err(error) = send(init, stop_signal::number(&name).unwrap_or(libc::SIGTERM)) {
-            tracing::warn!(container_id = %container.id, %error, "stop signal not sent");
-        }
-    }
+    let mut asked = *deadline.borrow() <= Instant::now();
+    let asking = ask_to_end(container, init);
+    tokio::pin!(asking);
     loop {
         let at = *deadline.borrow_and_update();
         tokio::select! {
+            () = &mut asking, if !asked => asked = true,
             () = container.ended() => return,
             () = container.sandbox.shim_gone() => return,
             () = tokio::time::sleep_until(at) => break,
@@ -156,6 +156,29 @@ async fn run_stopper(
         {
             tracing::warn!(container_id = %container.id, error = chain(&error), "cgroup.kill failed");
         }
+    }
+}
+
+/// Has the shim send the stop signal.
+async fn ask_to_end(container: &Container, init: &InitPid) {
+    let number = stop_signal::number(&container.record().stop_signal).unwrap_or(libc::SIGTERM);
+    loop {
+        let Some(shim) = container.sandbox.shim() else { return };
+        let failed = match shim.stop_signal(&container.id, number).await {
+            Ok(()) => return,
+            // A shim of an earlier version.
+            Err(ShimError::Step { errno: libc::EINVAL, .. }) => {
+                let Err(error) = send(init, number) else { return };
+                ShimError::Connect(error)
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(container_id = %container.id, error = chain(&failed), "stop signal not sent");
+        if matches!(failed, ShimError::Step { .. } | ShimError::Connect(_)) {
+            return;
+        }
+        // Whether it was sent is not known here, but there.
+        tokio::time::sleep(KILL_EVERY).await;
     }
 }
 

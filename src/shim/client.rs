@@ -182,6 +182,17 @@ impl Shim {
         self.done("resize", verb, Vec::new()).await
     }
 
+    /// Asks a container to end. Its first process gets one signal, however often this is asked for,
+    /// also by daemons after this one. A container that has ended is success.
+    ///
+    /// # Errors
+    /// ENOENT by [`ShimError::Step`] for a container that the shim does not know; EINVAL for a
+    /// signal that is none, and from a shim that is too old to know the request.
+    pub async fn stop_signal(&self, id: &ContainerId, signal: i32) -> Result<(), ShimError> {
+        let verb = Verb::StopSignal(wire::StopSignal { container: id.to_string(), signal });
+        self.done("stop_signal", verb, Vec::new()).await
+    }
+
     /// Drops an ended container: its log, its exit record. One that is not known is success.
     ///
     /// # Errors

@@ -40,6 +40,14 @@ impl Process {
         wire::Process { pid: self.pid, start_time: self.start_time }
     }
 
+    /// Sends a signal; one that has ended has got what was asked for.
+    pub(super) fn signal(&self, number: i32) -> std::io::Result<()> {
+        match process::signal(self.pidfd.as_fd(), number) {
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
     pub(super) fn kill(&self) {
         // It may be gone already; a failure otherwise shows as a process that stays.
         process::kill(self.pidfd.as_fd()).ok();
@@ -98,6 +106,8 @@ pub(super) struct Container {
     pub(super) oom_before: OomCounts,
     /// What best effort passed over.
     pub(super) left_out: Vec<String>,
+    /// Its first process has got the signal that asks it to end.
+    pub(super) asked_to_end: bool,
 }
 
 impl Container {

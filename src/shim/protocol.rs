@@ -15,6 +15,7 @@
 //! | `Resize`         | –                                        | `Done`            | –        |
 //! | `Forget`         | –                                        | `Done`            | –        |
 //! | `Ack`            | –                                        | `Done`            | –        |
+//! | `StopSignal`     | –                                        | `Done`            | –        |
 //! | `Shutdown`       | –                                        | `Done`, then the end of the stream | – |
 //!
 //! Every request has one answer, `Failed` if not the one above; answers come in any order, by id.

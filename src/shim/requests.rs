@@ -91,6 +91,7 @@ impl Server {
                 self.ledger.acknowledge(m.seq);
                 DONE
             }
+            Some(Verb::StopSignal(m)) => self.stop_signal(&m),
             Some(Verb::Shutdown(_)) => {
                 self.begin_shutdown(asker);
                 Ok(None)
@@ -161,6 +162,7 @@ impl Server {
             cgroup,
             oom_before,
             left_out: Vec::new(),
+            asked_to_end: false,
         });
         Ok(None)
     }
@@ -245,6 +247,18 @@ impl Server {
         let size = |n| u16::try_from(n).map_err(|_| errno(STEP, libc::EINVAL));
         terminal::resize(terminal.as_fd(), size(m.width)?, size(m.height)?)
             .map_err(|e| refused(STEP, &e))?;
+        DONE
+    }
+
+    /// A daemon that was killed does not know whether it was done; this process does.
+    fn stop_signal(&mut self, m: &wire::StopSignal) -> Outcome {
+        const STEP: &str = "send the stop signal";
+        let container = self.container(STEP, &m.container)?;
+        let Phase::Running(process) = &container.phase else { return DONE };
+        if !container.asked_to_end {
+            process.signal(m.signal).map_err(|e| refused(STEP, &e))?;
+            container.asked_to_end = true;
+        }
         DONE
     }
 

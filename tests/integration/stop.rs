@@ -3,10 +3,10 @@
 use crate::harness::cri::Begun;
 use crate::harness::machine::Machine;
 use crate::harness::scene::{Made, Scene, as_is, in_shared_pids, shared_pids};
-use crate::harness::{Node, Options, Test, eventually, image, kernel, own, pod, shared};
+use crate::harness::{Node, Options, Test, eventually, image, kernel, logs, own, pod, poll, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("a_stop_goes_on_without_its_client", &[], client_gone),
         shared("what_does_not_run_is_stopped_already", &[], not_running),
         own("a_stop_goes_on_after_kill_9_of_the_daemon", &[], options, daemon_killed),
+        own("a_stop_asks_once_wherever_the_daemon_is_killed", &[], options, asks_once),
     ]
 }
 
@@ -203,4 +204,45 @@ fn daemon_killed(node: &mut Node) -> Result<()> {
     let status = node.wait_exited(&id)?;
     ensure!(status.exit_code == 137, "{status:?}");
     eventually("its process is gone", || Ok((!kernel::alive(init)).then_some(())))
+}
+
+/// How often the container was asked to end.
+fn times_told(node: &Node, pod: &str) -> Result<usize> {
+    let lines = logs::read(&node.log_of(pod, "main"))?;
+    Ok(lines.iter().filter(|line| line.text == "told").count())
+}
+
+fn asks_once(node: &mut Node) -> Result<()> {
+    let grace = Duration::from_secs(4);
+    let plan = node.path("fail-plan");
+    let mut asked_before_the_restart = 0;
+    // The record with the deadline, the request to the shim: before and after each.
+    for number in 1..=4 {
+        let name = format!("once-{number}");
+        let id = ignoring(&Scene::new(node, &name)?, "main")?.id;
+        std::fs::remove_file(node.path("fail-plan.log")).ok();
+        std::fs::write(&plan, number.to_string())?;
+        let asked = SystemTime::now();
+        ensure!(node.stop_container(&id, grace).is_err(), "{name}: it was stopped");
+        node.wait_killed().with_context(|| name.clone())?;
+        std::fs::remove_file(&plan)?;
+        let points = std::fs::read_to_string(node.path("fail-plan.log"))?;
+        // The grace goes on meanwhile, and so does the shim.
+        poll::pause(Duration::from_secs(1));
+        asked_before_the_restart += times_told(node, &name)?;
+        node.launch()?;
+        // As a client repeats it. A deadline that is recorded comes first.
+        node.stop_container(&id, grace)?;
+        let status = node.container(&id)?;
+        ensure!(status.exit_code == 137, "{name}: {status:?}\n{points}");
+        let told = times_told(node, &name)?;
+        ensure!(told == 1, "{name}: asked {told} times\n{points}");
+        let ended = UNIX_EPOCH + Duration::from_nanos(u64::try_from(status.finished_at)?);
+        let took = ended.duration_since(asked)?;
+        // Killed before the deadline was recorded, the repeat is the first.
+        let latest = if number == 1 { grace * 2 } else { grace + Duration::from_millis(900) };
+        ensure!(took >= grace && took < latest, "{name}: it had {took:?}\n{points}");
+    }
+    ensure!(asked_before_the_restart > 0, "no point lay behind the signal");
+    Ok(())
 }
