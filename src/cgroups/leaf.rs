@@ -109,6 +109,24 @@ impl Leaf {
         Err(CgroupError::access("find a free exec slot in", self.folder(), source))
     }
 
+    /// The exec slot that holds process `pid`, if one does.
+    ///
+    /// # Errors
+    /// [`CgroupError::Access`].
+    pub fn slot_of(&self, pid: i32) -> Result<Option<Group>, CgroupError> {
+        for number in 0..SLOTS {
+            let slot = Group::new(&self.tree, self.path.child(&format!("x{number}")));
+            // They are made one after the other, and go with the container.
+            if !slot.exists() {
+                break;
+            }
+            if slot.pids()?.contains(&pid) {
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
+    }
+
     /// Replaces an empty cgroup by a new one of its name.
     fn renew(&self) -> Result<(), CgroupError> {
         let folder = self.folder();

@@ -222,6 +222,8 @@ pub struct Adopted {
     pub pause: Option<InitPid>,
     /// Every container not yet forgotten.
     pub containers: Vec<Held>,
+    /// Every command that runs: its container and its process.
+    pub execs: Vec<(ContainerId, InitPid)>,
 }
 
 /// What a shim tells unasked. Events with a number are told again until they are acknowledged.

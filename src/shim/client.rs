@@ -272,15 +272,19 @@ fn unexpected(name: &str, answer: &reply::Result) -> ShimError {
 }
 
 fn adopted(state: wire::State) -> Result<Adopted, ShimError> {
-    let container = |c: wire::ContainerState| {
-        let id = ContainerId::parse(&c.container)
-            .map_err(|e| ShimError::Answer(format!("to hello with a bad id: {e}")))?;
-        let (process, exit) = (c.process.as_ref().map(process), c.exit.map(Into::into));
-        Ok(Held { id, process, exit, left_out: c.left_out })
+    let parse = |id: &str| {
+        ContainerId::parse(id)
+            .map_err(|e| ShimError::Answer(format!("to hello with a bad id: {e}")))
     };
+    let container = |c: wire::ContainerState| {
+        let (process, exit) = (c.process.as_ref().map(process), c.exit.map(Into::into));
+        Ok(Held { id: parse(&c.container)?, process, exit, left_out: c.left_out })
+    };
+    let exec = |e: wire::ExecState| Ok((parse(&e.container)?, process(&e.process)));
     Ok(Adopted {
         shim: process(&state.shim),
         pause: state.pause.as_ref().map(process),
         containers: state.containers.into_iter().map(container).collect::<Result<_, _>>()?,
+        execs: state.execs.into_iter().map(exec).collect::<Result<_, _>>()?,
     })
 }

@@ -168,3 +168,11 @@ pub(super) struct Exec {
     /// connection, since whoever used it was there.
     pub(super) terminal: Option<OwnedFd>,
 }
+
+impl Exec {
+    pub(super) fn to_wire(&self) -> Option<wire::ExecState> {
+        let Phase::Running(process) = &self.phase else { return None };
+        let container = self.container.clone();
+        Some(wire::ExecState { container, process: process.to_wire() })
+    }
+}

@@ -306,6 +306,7 @@ impl Server {
             shim: wire::Process { pid: own, start_time },
             pause,
             containers: self.containers.iter().filter_map(Container::to_wire).collect(),
+            execs: self.execs.iter().filter_map(Exec::to_wire).collect(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::harness::cri::Begun;
 use crate::harness::scene::{Made, Scene, as_is};
-use crate::harness::{Node, Test, eventually, kernel, pod, poll, shared};
+use crate::harness::{Node, Options, Test, eventually, kernel, own, pod, poll, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("fifty_commands_at_once_each_get_their_own_answer", &[], fifty),
         shared("a_command_dies_with_its_client", &[], lost_client),
         shared("a_command_ends_with_its_container", &[], container_ends),
+        own("a_command_does_not_outlive_the_daemon_that_waits_for_it", &[], options, daemon_killed),
     ]
 }
 
@@ -223,5 +224,48 @@ fn container_ends(node: &Node) -> Result<()> {
         Ok(answer) => ensure!(answer.exit_code == 137, "{answer:?}"),
         Err(error) => ensure!(error.code() != Code::DeadlineExceeded, "nobody answered: {error}"),
     }
+    Ok(())
+}
+
+fn options(_: &crate::harness::machine::Machine) -> Options {
+    Options::default()
+}
+
+fn daemon_killed(node: &mut Node) -> Result<()> {
+    let (pod, id, init);
+    {
+        let made = runs(node, "exec-daemon")?;
+        (pod, id, init) = (made.pod.clone(), made.id.clone(), made.init()?);
+    }
+    // Control: what a command that has ended left behind is no one's to kill.
+    node.exec_ok(&id, &["sh", "-c", "sleep 2001 >/dev/null 2>&1 &"])?;
+    let pid_of = |node: &Node, word: &str| -> Result<Option<i32>> {
+        let slots = kernel::cgroups_below(&node.container_cgroup(&pod, &id));
+        let mut all = slots.iter().filter_map(|slot| kernel::pids_in(slot).ok()).flatten();
+        let wanted = format!("sleep\0{word}");
+        Ok(all.find(|pid| {
+            kernel::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(&wanted))
+        }))
+    };
+    let mut client = node.cri.runtime();
+    let request = proto::ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: ["sh", "-c", "sleep 2002 & sleep 2003"].map(String::from).to_vec(),
+        timeout: 1000,
+    };
+    let call = node.cri.begin(async move { client.exec_sync(request).await });
+    let running =
+        eventually("the command runs", || Ok(pid_of(node, "2002")?.zip(pid_of(node, "2003")?)))?;
+    let left = pid_of(node, "2001")?.context("nothing was left in the background")?;
+    node.kill()?;
+    drop(node.cri.finish(call));
+    ensure!(kernel::alive(running.0) && kernel::alive(running.1), "it died with the daemon");
+    node.launch()?;
+    for pid in [running.0, running.1] {
+        ensure!(!kernel::alive(pid), "process {pid} of the command is there after the restart");
+    }
+    ensure!(kernel::alive(left), "what an earlier command left behind was killed");
+    ensure!(node.init_pid(&pod, &id)? == init && kernel::alive(init), "the container was touched");
+    ensure!(node.exec_ok(&id, &["echo", "again"])? == "again");
     Ok(())
 }

@@ -3,7 +3,9 @@
 use crate::harness::cri::Begun;
 use crate::harness::machine::Machine;
 use crate::harness::scene::{Made, Scene, as_is, in_shared_pids, shared_pids};
-use crate::harness::{Node, Options, Test, eventually, image, kernel, logs, own, pod, poll, shared};
+use crate::harness::{
+    Node, Options, Test, eventually, image, kernel, logs, own, pod, poll, shared,
+};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

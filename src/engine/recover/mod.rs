@@ -13,6 +13,7 @@
 //! | sandbox `Stopping`, `Removing` | finished |
 //! | container `Creating`, `Removing` | forgotten |
 //! | container `Starting` | as the shim knows it: running, ended, or undone to CREATED |
+//! | command in a container | killed with its slot: its caller is gone |
 //! | container `Running` with a stop | the stop goes on with what is left of its grace |
 
 mod load;

@@ -72,8 +72,31 @@ async fn undo(engine: &Engine, found: &Arc<Sandbox>) {
     }
 }
 
+/// Commands whose callers died with the daemon: nobody would end them, or hear of their end. What a
+/// command that has ended left in the background stays.
+async fn end_execs(engine: &Engine, found: &Sandbox, adopted: &Adopted) {
+    for (id, process) in &adopted.execs {
+        let Some(container) = engine.registry.container(id) else { continue };
+        let (leaf, process) = (container.leaf(&engine.node), process.clone());
+        let pid = process.pid;
+        let ended = blocking::run("end an orphaned command", move || {
+            let slot = leaf.slot_of(process.pid).at("find the command's cgroup")?;
+            match slot.filter(|_| process.alive()) {
+                Some(slot) => kill_and_wait(&slot, Duration::from_secs(10)),
+                None => Ok(()),
+            }
+        })
+        .await
+        .at("end an orphaned command")
+        .and_then(|ended| ended);
+        tracing::info!(container_id = %id, pid, "command without a caller ended");
+        note(found, ended);
+    }
+}
+
 /// A running pod.
 async fn take_over(engine: &Engine, found: &Arc<Sandbox>, adopted: &Adopted) {
+    end_execs(engine, found, adopted).await;
     half_made(engine, found).await;
     for container in engine.registry.containers_of(&found.id) {
         let told = adopted.containers.iter().find(|held| held.id == container.id);
