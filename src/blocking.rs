@@ -1,11 +1,24 @@
 //! The one gate from async code to blocking work: mounts, cgroupfs, tar, passwd files.
+//!
+//! A thread cannot be taken back. Work that is past its deadline goes on in its own, and may come to
+//! life when what it waited for (NFS, FUSE) answers, after its verb was undone. So it asks before
+//! each effect whether it is still [`Wanted`], and an undo begins only when no effect is under way.
 
+use crate::failpoint;
+use crate::lock::lock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// How long an effect that is under way at the deadline may take before the verb goes on without
+/// it. Effects are on berth's own files, which do not hang.
+const EFFECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why blocking work gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockingError {
-    /// The work did not end in time. Its thread goes on, and its result is dropped.
+    /// The work did not end in time. Its thread goes on without further effects, and its result is
+    /// dropped.
     #[error("{what} did not end within {limit:?}")]
     Deadline {
         /// What was attempted.
@@ -19,15 +32,59 @@ pub enum BlockingError {
         /// What was attempted.
         what: &'static str,
     },
+    /// Within the work itself: its deadline has passed.
+    #[error("nobody waits for it any more")]
+    Unwanted,
 }
 
 impl BlockingError {
     /// What the caller can do about it.
     pub fn kind(&self) -> crate::error::ErrorKind {
         match self {
-            Self::Deadline { .. } => crate::error::ErrorKind::DeadlineExceeded,
+            Self::Deadline { .. } | Self::Unwanted => crate::error::ErrorKind::DeadlineExceeded,
             Self::Gone { .. } => crate::error::ErrorKind::Internal,
         }
+    }
+}
+
+/// Whether somebody still waits for a piece of work. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    withdrawn: AtomicBool,
+    /// Held during an effect.
+    effect: Mutex<()>,
+}
+
+impl Wanted {
+    /// Carries out an effect that an undo would have to find: on berth's own files and cgroups, and
+    /// quick. The deadline waits until it is over.
+    ///
+    /// # Errors
+    /// [`BlockingError::Unwanted`], and then nothing was done.
+    pub fn effect<T>(&self, effect: impl FnOnce() -> T) -> Result<T, BlockingError> {
+        let _under_way = lock(&self.0.effect);
+        self.still()?;
+        Ok(effect())
+    }
+
+    /// For effects on paths that may hang, and that no undo takes back.
+    ///
+    /// # Errors
+    /// [`BlockingError::Unwanted`].
+    pub fn still(&self) -> Result<(), BlockingError> {
+        match self.0.withdrawn.load(Ordering::SeqCst) {
+            true => Err(BlockingError::Unwanted),
+            false => Ok(()),
+        }
+    }
+
+    /// From now on no effect begins; returns when the one under way is over.
+    fn withdraw(&self) {
+        self.0.withdrawn.store(true, Ordering::SeqCst);
+        drop(lock(&self.0.effect));
     }
 }
 
@@ -43,17 +100,77 @@ pub async fn run<T: Send + 'static>(
 }
 
 /// Runs `work` on a blocking thread and waits for it no longer than `limit`: for anything that may
-/// touch a hung host path (NFS, FUSE).
+/// touch a hung host path (NFS, FUSE). What it is given says whether it is still wanted.
 ///
 /// # Errors
-/// [`BlockingError::Deadline`], or [`BlockingError::Gone`] when it panicked.
+/// [`BlockingError::Deadline`], and then no effect of it begins any more; [`BlockingError::Gone`]
+/// when it panicked.
 pub async fn run_within<T: Send + 'static>(
     what: &'static str,
     limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
+    work: impl FnOnce(&Wanted) -> T + Send + 'static,
 ) -> Result<T, BlockingError> {
-    match tokio::time::timeout(limit, run(what, work)).await {
-        Ok(result) => result,
-        Err(_) => Err(BlockingError::Deadline { what, limit }),
+    let limit = failpoint::within(limit);
+    let wanted = Wanted::default();
+    let given = wanted.clone();
+    let work = run(what, move || {
+        let result = work(&given);
+        if given.still().is_err() {
+            tracing::info!(what, "work past its deadline has ended");
+        }
+        result
+    });
+    if let Ok(result) = tokio::time::timeout(limit, work).await {
+        return result;
+    }
+    tracing::warn!(what, ?limit, "work past its deadline goes on in its thread");
+    let withdrawn = run(what, move || wanted.withdraw());
+    if tokio::time::timeout(EFFECT_WITHIN, withdrawn).await.is_err() {
+        tracing::error!(what, "an effect past its deadline is not over");
+    }
+    Err(BlockingError::Deadline { what, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const SOON: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn an_effect_after_the_deadline_does_not_happen() {
+        let (go, went) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let late = run_within("late", SOON, move |wanted| {
+            went.recv().unwrap();
+            tell.send((wanted.effect(|| ()).is_ok(), wanted.still().is_ok())).unwrap();
+        });
+        assert!(matches!(late.await, Err(BlockingError::Deadline { .. })));
+        go.send(()).unwrap();
+        assert_eq!(told.recv_timeout(LONG), Ok((false, false)));
+        // The control: in time it does.
+        let in_time = run_within("in time", LONG, |wanted| wanted.effect(|| 7).ok());
+        assert!(matches!(in_time.await, Ok(Some(7))));
+    }
+
+    #[tokio::test]
+    async fn the_deadline_waits_for_the_effect_under_way() {
+        let done = Arc::new(AtomicBool::new(false));
+        let (begun, begins) = mpsc::channel();
+        let effect = Arc::clone(&done);
+        let slow = run_within("slow", SOON, move |wanted| {
+            wanted.effect(|| {
+                begun.send(()).unwrap();
+                // Longer than the deadline.
+                begun.send(()).unwrap();
+                std::thread::park_timeout(SOON * 6);
+                effect.store(true, Ordering::SeqCst);
+            })
+        });
+        assert!(matches!(slow.await, Err(BlockingError::Deadline { .. })));
+        assert!(begins.try_recv().is_ok(), "it began before the deadline");
+        assert!(done.load(Ordering::SeqCst), "the caller would undo beside it");
     }
 }

@@ -4,13 +4,15 @@
 //! configuration. Mount sources are only made if missing; they are resolved at the start, so that
 //! what is mounted on the host until then is seen.
 
+use super::config::ContainerConfig;
 use super::log;
 use super::object::Container;
 use super::spec::{self, SpecInputs};
 use super::state::Event;
 use super::user;
-use crate::blocking;
+use crate::blocking::{self, Wanted};
 use crate::error::{AtStep, StepFailed};
+use crate::failpoint;
 use crate::image::ImageInfo;
 use crate::node::Node;
 use crate::oci::OciError;
@@ -34,8 +36,8 @@ pub async fn create(
     target: Option<i32>,
 ) -> Result<(), StepFailed> {
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
-    blocking::run_within("prepare the container", HOST_PATH_WITHIN, move || {
-        prepare(&work_node, &work, &image, target)
+    blocking::run_within("prepare the container", HOST_PATH_WITHIN, move |wanted| {
+        prepare(&work_node, &work, &image, target, wanted)
     })
     .await
     .at("prepare the container")??;
@@ -48,18 +50,22 @@ fn prepare(
     container: &Container,
     image: &ImageInfo,
     target: Option<i32>,
+    wanted: &Wanted,
 ) -> Result<(), StepFailed> {
+    const PREPARE: &str = "prepare the container";
     let config = container.config();
     let sandbox = container.sandbox.record();
-    node.images
-        .prepare_snapshot(&image.id, &container.id)
+    failpoint::hold("create");
+    wanted
+        .effect(|| node.images.prepare_snapshot(&image.id, &container.id))
+        .at(PREPARE)?
         .at("prepare the container's writable layer")?;
     let rootfs =
         node.images.mount_snapshot(&container.id).at("mount the container's root file system")?;
     let user = user::resolve_user(rootfs.as_fd(), &config.security, &image.config.user)
         .at("resolve the container's user")?;
     drop(rootfs);
-    make_missing_sources(&config).at("find the sources of mounts")?;
+    make_missing_sources(&config, wanted)?;
     let leaf = sandbox.cgroup.child(container.id.as_str());
     let spec = spec::build(&SpecInputs {
         sandbox: &sandbox.config,
@@ -77,18 +83,24 @@ fn prepare(
     })
     .at("build the OCI configuration")?;
     let json = serde_json::to_vec(&spec).map_err(std::io::Error::other).at("encode config.json")?;
-    crate::store::replace(&node.layout.bundle_config(&container.id), &json)
+    wanted
+        .effect(|| crate::store::replace(&node.layout.bundle_config(&container.id), &json))
+        .at(PREPARE)?
         .at("write config.json")?;
     if let Some(path) = &container.record().log_path {
+        wanted.still().at(PREPARE)?;
         log::open(path).at("open the container's log")?;
     }
-    container
-        .change(node, |r| r.user = Some((user.uid, user.gid, user.additional_gids.clone())))
+    let user = (user.uid, user.gid, user.additional_gids);
+    wanted
+        .effect(|| container.change(node, |record| record.user = Some(user)))
+        .at(PREPARE)?
         .at("record the container's user")
 }
 
 /// A missing source becomes a directory, as other runtimes do.
-fn make_missing_sources(config: &super::config::ContainerConfig) -> Result<(), OciError> {
+fn make_missing_sources(config: &ContainerConfig, wanted: &Wanted) -> Result<(), StepFailed> {
+    const STEP: &str = "find the sources of mounts";
     for mount in &config.mounts {
         let failed = |operation| {
             move |source| OciError::Source {
@@ -102,9 +114,10 @@ fn make_missing_sources(config: &super::config::ContainerConfig) -> Result<(), O
         match std::fs::metadata(&mount.host_path) {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(&mount.host_path).map_err(failed("create"))?;
+                wanted.still().at(STEP)?;
+                std::fs::create_dir_all(&mount.host_path).map_err(failed("create")).at(STEP)?;
             }
-            Err(e) => return Err(failed("open")(e)),
+            Err(e) => return Err(failed("open")(e)).at(STEP),
         }
     }
     Ok(())

@@ -44,7 +44,7 @@ pub async fn reopen(container: &Container) -> Result<(), StepFailed> {
     let shim = container.sandbox.shim().ok_or_else(not_running)?;
     // Not in the container's lane: a log path that hangs must not hold up a stop.
     let file =
-        blocking::run_within("open the log", super::create::HOST_PATH_WITHIN, move || open(&path))
+        blocking::run_within("open the log", super::create::HOST_PATH_WITHIN, move |_| open(&path))
             .await
             .at("open the log")?
             .at("open the log")?;

@@ -3,10 +3,11 @@
 use super::object::Container;
 use super::state::{Event, Exit, Reason, State};
 use super::{create, log};
-use crate::blocking;
+use crate::blocking::{self, Wanted};
 use crate::cgroups::DeviceRule;
 use crate::clock;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
+use crate::failpoint;
 use crate::node::{Node, kill_and_wait};
 use crate::oci::{self, PodContext, Prepared};
 use crate::shim::client::{Begun, ContainerIo, ShimError};
@@ -90,8 +91,8 @@ async fn begin(
     let shim = container.sandbox.shim().ok_or_else(|| refused("the pod's shim is gone"))?;
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
     let (prepared, cgroup, io) =
-        blocking::run_within("prepare the start", create::HOST_PATH_WITHIN, move || {
-            prepare(&work_node, &work, target)
+        blocking::run_within("prepare the start", create::HOST_PATH_WITHIN, move |wanted| {
+            prepare(&work_node, &work, target, wanted)
         })
         .await
         .at("prepare the start")??;
@@ -109,13 +110,20 @@ fn prepare(
     node: &Node,
     container: &Container,
     target: Option<InitPid>,
+    wanted: &Wanted,
 ) -> Result<(Prepared, OwnedFd, ContainerIo), StepFailed> {
+    const PREPARE: &str = "prepare the start";
     let record = container.record();
     let spec = load_spec(node, container)?;
+    failpoint::hold("start");
     let leaf = container.leaf(node);
-    leaf.create().at("create the container's cgroup")?;
-    leaf.apply(&record.resources).at("set the container's limits")?;
-    leaf.set_devices(&device_rules(&spec)?).at("set the container's device rules")?;
+    wanted
+        .effect(|| {
+            leaf.create().at("create the container's cgroup")?;
+            leaf.apply(&record.resources).at("set the container's limits")?;
+            leaf.set_devices(&device_rules(&spec)?).at("set the container's device rules")
+        })
+        .at(PREPARE)??;
     let rootfs =
         node.images.mount_snapshot(&container.id).at("mount the container's root file system")?;
     let pod = PodContext {
@@ -123,7 +131,9 @@ fn prepare(
         privileges: node.config.process.privileges,
         target,
     };
+    wanted.still().at(PREPARE)?;
     let prepared = oci::prepare(&spec, rootfs, &pod).at("prepare the container's mounts")?;
+    wanted.still().at(PREPARE)?;
     let log = match &record.log_path {
         Some(path) => Some(log::open(path).at("open the container's log")?.into()),
         None => None,

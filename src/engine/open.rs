@@ -118,7 +118,7 @@ impl Engine {
             tracing::warn!(error = chain(&error), "network not closed");
         }
         let durable = self.node.durable.clone();
-        crate::blocking::run_within("write back the records", END_WITHIN, move || durable.flush())
+        crate::blocking::run_within("write back the records", END_WITHIN, move |_| durable.flush())
             .await
             .ok();
     }

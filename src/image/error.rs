@@ -120,8 +120,7 @@ impl ImageError {
             Self::Io { source, .. } | Self::Overlay { source, .. } => io_kind(source),
             Self::Record { source, .. } => source.kind(),
             Self::Joined(inner) => inner.kind(),
-            Self::Cut(BlockingError::Deadline { .. }) => ErrorKind::DeadlineExceeded,
-            Self::Cut(BlockingError::Gone { .. }) => ErrorKind::Internal,
+            Self::Cut(cut) => cut.kind(),
         }
     }
 

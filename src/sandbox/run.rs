@@ -109,7 +109,7 @@ async fn start_pause(
     let config = sandbox.config();
     let profile = config.clone();
     let filters =
-        blocking::run_within("read the pod's seccomp profile", HOST_PATH_WITHIN, move || {
+        blocking::run_within("read the pod's seccomp profile", HOST_PATH_WITHIN, move |_| {
             seccomp::of_pause(&profile)
         })
         .await

@@ -428,7 +428,10 @@ impl<'a> Spawn<'a> {
 
     fn skipped(&self, bits: u64) -> Vec<String> {
         let settings = self.settings.iter().map(|s| s.path.to_string_lossy().into_owned());
-        let limits = self.limits.iter().map(|(which, ..)| format!("hard limit {which}"));
+        let limit = |(which, _, hard): &(u32, u64, u64)| {
+            format!("{}: a hard limit of {hard}", super::prctl::limit_name(*which))
+        };
+        let limits = self.limits.iter().map(limit);
         settings
             .chain(limits)
             .enumerate()

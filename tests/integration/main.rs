@@ -18,6 +18,7 @@ mod exec;
 mod harness;
 mod images;
 mod inherited;
+mod late_work;
 mod limits;
 mod load;
 mod logs;
@@ -64,6 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("exec", exec::tests()),
             ("images", images::tests()),
             ("inherited", inherited::tests()),
+            ("late_work", late_work::tests()),
             ("limits", limits::tests()),
             ("load", load::tests()),
             ("logs", logs::tests()),
