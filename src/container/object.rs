@@ -5,6 +5,7 @@ use super::state::{self, Event, Refused, State};
 use crate::bus::EventKind;
 use crate::cgroups::{Leaf, Resources};
 use crate::engine::view::{ContainerState, ContainerView};
+use crate::error::chain;
 use crate::ids::{ContainerId, ImageId, SandboxId};
 use crate::lock::lock;
 use crate::node::Node;
@@ -155,6 +156,21 @@ impl Container {
         if node.bus.is_heard() {
             let sandbox = Arc::new(self.sandbox.view(node));
             node.bus.tell(kind, sandbox, Some(Arc::new(view_of(node, record))));
+        }
+    }
+
+    /// Keeps a container that could not be undone, so that it is listed and its removal, or its
+    /// pod's, tries again. When the disk refuses this, too, it is so in memory alone: there it stays
+    /// `Creating`, which the next start of the daemon forgets.
+    pub fn keep_failed(&self, node: &Node) {
+        if let Err(error) = self.step(node, Event::Remove) {
+            tracing::error!(container_id = %self.id, error = chain(&error), "failure not recorded");
+            let mut record = lock(&self.record);
+            if let Ok(state) = state::next(&record.state, Event::Remove) {
+                record.state = state;
+            }
+            drop(record);
+            self.changed.send_replace(());
         }
     }
 

@@ -6,6 +6,7 @@ use super::stop;
 use crate::blocking;
 use crate::bus::EventKind;
 use crate::error::{AtStep, ErrorKind, StepFailed};
+use crate::failpoint;
 use crate::node::Node;
 use std::io;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub async fn forget(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), 
     let (node, container) = (Arc::clone(node), Arc::clone(container));
     blocking::run("remove the container's files", move || {
         let id = &container.id;
+        failpoint::refused("forget").at("forget the container")?;
         container.leaf(&node).remove().at("remove the container's cgroup")?;
         node.images.remove_snapshot(id).at("remove the container's writable layer")?;
         node.durable.remove(node.layout.durable_container(id));

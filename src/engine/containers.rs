@@ -10,7 +10,7 @@ use crate::cgroups::Resources;
 use crate::clock;
 use crate::container::config::ContainerConfig;
 use crate::container::object::{Container, ContainerRecord};
-use crate::container::state::{Event, State};
+use crate::container::state::State;
 use crate::container::{create, exec_sync, log, remove, start, stop, update};
 use crate::error::{ErrorKind, StepFailed, chain};
 use crate::ids::{ContainerId, random_hex};
@@ -220,7 +220,7 @@ impl Engine {
                                 error,
                                 "failed container not undone"
                             );
-                            container.step(&engine.node, Event::Remove).ok();
+                            container.keep_failed(&engine.node);
                             engine.registry.landed(&id);
                         }
                     }

@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, StepFailed, chain};
 use crate::ids::{SandboxId, random_hex};
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
 use crate::sandbox::object::{Sandbox, SandboxRecord};
-use crate::sandbox::state::{Event, Phase};
+use crate::sandbox::state::Phase;
 use crate::sandbox::update::{self, PodResources};
 use crate::sandbox::{files, remove, run, stop, sysctl, teardown};
 use crate::{container, store};
@@ -184,8 +184,7 @@ impl Engine {
             self.registry.drop_sandbox(&sandbox.id);
         } else {
             let why = format!("{}; not undone: {}", chain(&failed), left.text());
-            tracing::error!(sandbox_id = %sandbox.id, why, "failed sandbox kept");
-            sandbox.step(&self.node, Event::Failed(why)).ok();
+            sandbox.keep_failed(&self.node, why);
             self.registry.landed(sandbox.id.as_str());
         }
         EngineError::step("RunPodSandbox", &subject(&config), failed)

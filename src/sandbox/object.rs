@@ -6,6 +6,7 @@ use super::state::{self, Event, Phase, Refused};
 use crate::bus::EventKind;
 use crate::cgroups::CgroupPath;
 use crate::engine::view::SandboxView;
+use crate::error::chain;
 use crate::ids::SandboxId;
 use crate::lock::lock;
 use crate::node::Node;
@@ -139,6 +140,21 @@ impl Sandbox {
     /// Tells everyone who listens what happened to it.
     pub fn tell(&self, node: &Node, kind: EventKind) {
         tell_of(node, &lock(&self.record), &[kind]);
+    }
+
+    /// Keeps a sandbox that could not be undone, NotReady with the reason, so that it is listed and
+    /// its removal can try again. When the disk refuses this, too, it is so in memory alone: there
+    /// it stays `Creating`, which the next start of the daemon undoes.
+    pub fn keep_failed(&self, node: &Node, why: String) {
+        tracing::error!(sandbox_id = %self.id, why, "failed sandbox kept");
+        let event = Event::Failed(why);
+        if let Err(error) = self.step(node, event.clone()) {
+            tracing::error!(sandbox_id = %self.id, error = chain(&error), "failure not recorded");
+            let mut record = lock(&self.record);
+            if let Ok(phase) = state::next(&record.phase, event) {
+                record.phase = phase;
+            }
+        }
     }
 
     /// Reads, decides, writes and tells under one lock: two changes never start from the same record,

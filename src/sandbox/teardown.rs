@@ -7,6 +7,7 @@ use super::netns;
 use super::object::Sandbox;
 use crate::blocking;
 use crate::error::{AtStep, StepFailed, chain};
+use crate::failpoint;
 use crate::node::{Node, kill_and_wait};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ impl Leftovers {
 /// pause, shim, pin, cgroups.
 pub async fn tear_down(node: &Arc<Node>, sandbox: &Sandbox) -> Leftovers {
     let mut left = Leftovers::default();
+    left.note(failpoint::refused("teardown").at("take the pod down"));
     // First the orphaned plugins of an earlier daemon: an ADD must not race the DEL.
     left.note(end_helpers(node, sandbox).await);
     left.note(node.network.detach(&sandbox.id).await.at("detach the pod from its network"));

@@ -40,6 +40,7 @@ impl StoreError {
 /// [`StoreError`] with the step that failed; the old file stands then.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let site = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    failpoint::refused(&site).map_err(|e| StoreError::new("write", path, e))?;
     failpoint::point(&site, "before");
     replace_unseen(path, bytes)?;
     failpoint::point(&site, "after");

@@ -45,6 +45,7 @@ mod seccomp_profiles;
 mod stop;
 mod streams;
 mod tty;
+mod undo;
 mod unimplemented;
 mod user;
 mod wire;
@@ -92,6 +93,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("stop", stop::tests()),
             ("streams", streams::tests()),
             ("tty", tty::tests()),
+            ("undo", undo::tests()),
             ("unimplemented", unimplemented::tests()),
             ("user", user::tests()),
             ("wire", wire::tests()),

@@ -67,8 +67,7 @@ async fn undo(engine: &Engine, found: &Arc<Sandbox>) {
         engine.registry.drop_sandbox(&found.id);
     } else {
         let why = format!("it was half-made when berth ended; not undone: {}", left.text());
-        tracing::error!(sandbox_id = %found.id, why, "sandbox kept");
-        found.step(&engine.node, sandbox::state::Event::Failed(why)).ok();
+        found.keep_failed(&engine.node, why);
     }
 }
 
