@@ -23,26 +23,26 @@ const STDERR_LIMIT: usize = 8 << 10;
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// A program to run.
-pub(super) struct Helper<'a> {
+pub(crate) struct Helper<'a> {
     /// Its file.
-    pub(super) program: &'a Path,
+    pub(crate) program: &'a Path,
     /// Its arguments after the name.
-    pub(super) args: &'a [&'a str],
+    pub(crate) args: &'a [&'a str],
     /// Its whole environment.
-    pub(super) env: &'a [(&'a str, String)],
+    pub(crate) env: &'a [(&'a str, String)],
     /// What it reads.
-    pub(super) stdin: &'a [u8],
+    pub(crate) stdin: &'a [u8],
     /// How long it may take.
-    pub(super) limit: Duration,
+    pub(crate) limit: Duration,
 }
 
 /// What a program that ended left behind.
 #[derive(Debug)]
-pub(super) struct Output {
-    pub(super) ended: Ended,
-    pub(super) stdout: Vec<u8>,
+pub(crate) struct Output {
+    pub(crate) ended: Ended,
+    pub(crate) stdout: Vec<u8>,
     /// The end of what it said.
-    pub(super) stderr: String,
+    pub(crate) stderr: String,
 }
 
 /// A program that gave no answer.
@@ -113,7 +113,7 @@ impl HelperError {
 ///
 /// # Errors
 /// [`HelperError`]; nothing of the program runs any more then.
-pub(super) fn run(helper: &Helper<'_>, group: &Leaf) -> Result<Output, HelperError> {
+pub(crate) fn run(helper: &Helper<'_>, group: &Leaf) -> Result<Output, HelperError> {
     let name = helper.program.display().to_string();
     let failed = |operation, source: nix::Error| HelperError::Pipe {
         operation,
@@ -199,7 +199,7 @@ pub(super) fn kill_group(group: &Leaf) -> Result<(), HelperError> {
 }
 
 /// Removes a helpers cgroup unless something still runs in it, which is not waited for.
-pub(super) fn tidy_group(group: &Leaf) {
+pub(crate) fn tidy_group(group: &Leaf) {
     if group.exists() && group.populated().is_ok_and(|populated| !populated) {
         // What stays is removed at the pod's detach.
         group.remove().ok();

@@ -11,7 +11,7 @@ mod conf;
 mod error;
 #[cfg(test)]
 mod fixture;
-mod helper;
+pub(crate) mod helper;
 mod invoke;
 mod journal;
 #[cfg(test)]

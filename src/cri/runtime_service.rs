@@ -6,7 +6,7 @@ use super::events::{Changes, changes};
 use super::gate::EngineGate;
 use super::proto;
 use super::proto::runtime_service_server::RuntimeService;
-use super::runtime::{containers, lists, metrics, node, sandboxes, stats};
+use super::runtime::{checkpoints, containers, lists, metrics, node, sandboxes, stats};
 use super::status::unimplemented;
 use crate::ids::SandboxId;
 use tokio_util::sync::CancellationToken;
@@ -247,23 +247,23 @@ impl RuntimeService for Runtime {
 
     async fn checkpoint_container(
         &self,
-        _: Request<proto::CheckpointContainerRequest>,
+        request: Request<proto::CheckpointContainerRequest>,
     ) -> Answer<proto::CheckpointContainerResponse> {
-        Err(unimplemented("CheckpointContainer"))
+        checkpoints::container(self.gate.engine()?, request.into_inner()).await.map(Response::new)
     }
 
     async fn checkpoint_pod(
         &self,
-        _: Request<proto::CheckpointPodRequest>,
+        request: Request<proto::CheckpointPodRequest>,
     ) -> Answer<proto::CheckpointPodResponse> {
-        Err(unimplemented("CheckpointPod"))
+        checkpoints::pod(self.gate.engine()?, request).await.map(Response::new)
     }
 
     async fn restore_pod(
         &self,
-        _: Request<proto::RestorePodRequest>,
+        request: Request<proto::RestorePodRequest>,
     ) -> Answer<proto::RestorePodResponse> {
-        Err(unimplemented("RestorePod"))
+        checkpoints::restore(self.gate.engine()?, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_metric_descriptors(

@@ -5,6 +5,7 @@
 //! orders its mutations; nothing holds two sandboxes' lanes. Reads copy plain values out and never
 //! wait for a verb.
 
+mod checkpoint;
 mod containers;
 mod error;
 mod exec_session;
@@ -21,6 +22,7 @@ mod stats;
 mod status;
 pub mod view;
 
+pub use checkpoint::{PodCheckpoint, PodRestore};
 pub use error::EngineError;
 pub use exec_session::ExecSession;
 pub use metrics::{ContainerMetricsView, GroupFigures, SandboxMetricsView};

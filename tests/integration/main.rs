@@ -9,6 +9,7 @@
 mod bad_files;
 mod bad_input;
 mod best_effort;
+mod checkpoint;
 mod command_line;
 mod container_lifecycle;
 mod daemon;
@@ -58,6 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("bad_files", bad_files::tests()),
             ("bad_input", bad_input::tests()),
             ("best_effort", best_effort::tests()),
+            ("checkpoint", checkpoint::tests()),
             ("command_line", command_line::tests()),
             ("container_lifecycle", container_lifecycle::tests()),
             ("daemon", daemon::tests()),

@@ -26,9 +26,6 @@ fn runtime_rpcs(node: &Node) -> Result<()> {
         "Exec" exec(ExecRequest);
         "Attach" attach(AttachRequest);
         "PortForward" port_forward(PortForwardRequest);
-        "CheckpointContainer" checkpoint_container(CheckpointContainerRequest);
-        "CheckpointPod" checkpoint_pod(CheckpointPodRequest);
-        "RestorePod" restore_pod(RestorePodRequest);
     }
     // The control: one that is there.
     node.cri.version(proto::VersionRequest::default())?;

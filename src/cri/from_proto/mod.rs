@@ -6,8 +6,10 @@
 //! * [`error`]: what a refusal says; [`text`]: names, paths, strings;
 //! * [`sandbox`], [`container`], [`mounts`], [`security`], [`resources`], [`signal`], [`image`]: the
 //!   requests;
+//! * [`checkpoint`]: what is to be written to or made from a folder;
 //! * [`fits`]: what a container may ask for in its sandbox.
 
+mod checkpoint;
 mod container;
 mod error;
 mod fits;
@@ -24,6 +26,7 @@ mod container_tests;
 #[cfg(test)]
 mod sandbox_tests;
 
+pub(crate) use checkpoint::{checkpoint_container, checkpoint_pod, restore_pod};
 pub(crate) use container::container_config;
 pub(crate) use error::RequestError;
 pub(crate) use fits::fit;

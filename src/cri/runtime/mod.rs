@@ -2,6 +2,7 @@
 //!
 //! `runtime_service` names the methods; what each of them does is here, a file a group.
 
+pub(super) mod checkpoints;
 pub(super) mod containers;
 mod info;
 pub(super) mod lists;
