@@ -146,7 +146,7 @@ async fn host_path(
     what: &'static str,
     look: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<(), EngineError> {
-    blocking::run_within(what, HOST_PATH_WITHIN, look)
+    blocking::run_within(what, HOST_PATH_WITHIN, |_| look())
         .await
         .at(what)
         .map_err(|f| EngineError::step("checkpoint", "the node", f))?
