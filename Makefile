@@ -126,6 +126,7 @@ quote = '$(subst ','\'',$(1))'
 .PHONY: install
 install: release ## Install into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(STAGE)/berth $(DESTDIR)$(PREFIX)/bin/berth
+	ln -sf berth $(DESTDIR)$(PREFIX)/bin/berth-oci
 	install -D -m 0755 $(STAGE)/berth-shim $(DESTDIR)$(PREFIX)/libexec/berth/berth-shim
 	install -D -m 0755 $(STAGE)/berth-pause $(DESTDIR)$(PREFIX)/libexec/berth/berth-pause
 	install -D -m 0644 packaging/berth.service $(DESTDIR)$(PREFIX)/lib/systemd/system/berth.service

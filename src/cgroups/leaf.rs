@@ -58,7 +58,7 @@ impl Leaf {
             Above::Made => self.tree.make_plain(&self.path),
             Above::Domain => {
                 if let Some(above) = self.path.parent() {
-                    self.tree.make_domain(&above)?;
+                    self.tree.make_passing_domain(&above)?;
                 }
                 self.tree.make(&self.path)
             }

@@ -34,6 +34,15 @@ const ATTEMPTS: u32 = 16;
 /// A loaded device program and what it was made of.
 pub(super) type LoadedProgram = (Vec<Instruction>, Arc<OwnedFd>);
 
+/// Whose the last cgroup of a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// Who makes it removes it.
+    Callers,
+    /// It goes with the last cgroup below it, as those above it do.
+    Passing,
+}
+
 /// The hierarchy and what all handles share.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -109,12 +118,17 @@ impl Tree {
 
     /// Makes the cgroup and those above it, leaving controllers as they are.
     pub(super) fn make_plain(&self, path: &CgroupPath) -> Result<(), CgroupError> {
-        self.make_path(path, |_| Ok(()))
+        self.make_path(path, Last::Callers, |_| Ok(()))
     }
 
     /// Makes the cgroup and those above it, and hands the controllers down through all of them.
     pub(super) fn make_domain(&self, path: &CgroupPath) -> Result<(), CgroupError> {
-        self.make_path(path, |dir| enable(dir, &self.controllers))
+        self.make_path(path, Last::Callers, |dir| enable(dir, &self.controllers))
+    }
+
+    /// As [`Tree::make_domain`], of a cgroup that goes with the last one below it.
+    pub(super) fn make_passing_domain(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        self.make_path(path, Last::Passing, |dir| enable(dir, &self.controllers))
     }
 
     /// A concurrent removal of the last pod may take a folder away between two steps, and a third
@@ -122,12 +136,13 @@ impl Tree {
     fn make_path(
         &self,
         path: &CgroupPath,
+        last: Last,
         each: impl Fn(&Dir) -> Result<(), CgroupError>,
     ) -> Result<(), CgroupError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.try_make_path(path, &each) {
+            match self.try_make_path(path, last, &each) {
                 Err(error) if attempt < ATTEMPTS && vanished(&error) => {}
                 result => return result,
             }
@@ -137,13 +152,16 @@ impl Tree {
     fn try_make_path(
         &self,
         path: &CgroupPath,
+        last: Last,
         each: &impl Fn(&Dir) -> Result<(), CgroupError>,
     ) -> Result<(), CgroupError> {
         for step in path.ancestry() {
             let folder = step.below(&self.root);
             match std::fs::create_dir(&folder) {
                 // Without the mark a folder of berth's is left behind, which hurts nobody.
-                Ok(()) if step != *path => drop(xattr::set(&folder, MARK, b"1").ok()),
+                Ok(()) if last == Last::Passing || step != *path => {
+                    xattr::set(&folder, MARK, b"1").ok();
+                }
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(CgroupError::access("create cgroup", folder, source)),

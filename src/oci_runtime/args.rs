@@ -13,7 +13,7 @@ use std::path::PathBuf;
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// The configuration file, of which [cgroups] and [process] count [default:
+    /// The configuration file, of which `cgroups` and `process` count [default:
     /// /etc/berth/config.toml].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -22,6 +22,8 @@ pub fn main() -> ExitCode {
 
 /// Runs one verb to its end. An error is a line on standard error and in the log.
 pub fn execute(args: &OciArgs, config: Option<&Path>) -> ExitCode {
+    // Before anything is opened: what is opened takes the lowest free number.
+    let handed_on = check_handed_on(&args.verb);
     let log = match Log::open(args) {
         Ok(log) => log,
         Err(error) => {
@@ -31,12 +33,28 @@ pub fn execute(args: &OciArgs, config: Option<&Path>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run_verb(args, config, &log) {
+    match handed_on.and_then(|()| run_verb(args, config, &log)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             log.error(&chain(&error));
             ExitCode::from(if matches!(args.verb, Verb::Exec(_)) { 255 } else { 1 })
         }
+    }
+}
+
+/// Descriptors that are to be handed on must be open: they would be some of our own otherwise.
+fn check_handed_on(verb: &Verb) -> Result<(), RuntimeError> {
+    let count = match verb {
+        Verb::Create(args) => args.preserve_fds,
+        Verb::Run(args) => args.create.preserve_fds,
+        Verb::Exec(args) => args.preserve_fds,
+        _ => 0,
+    };
+    match (3..count.saturating_add(3)).find(|number| !fds::is_open(*number)) {
+        None => Ok(()),
+        Some(number) => Err(RuntimeError::refused(format!(
+            "--preserve-fds {count}: descriptor {number} is not open"
+        ))),
     }
 }
 

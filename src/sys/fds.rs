@@ -57,6 +57,12 @@ pub fn survive_exec(number: u32) -> io::Result<()> {
     super::check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_SETFD, 0) })).map(drop)
 }
 
+/// Whether descriptor `number` is open.
+pub fn is_open(number: u32) -> bool {
+    // SAFETY: F_GETFD takes no argument.
+    i32::try_from(number).is_ok_and(|n| unsafe { libc::fcntl(n, libc::F_GETFD) } >= 0)
+}
+
 /// Marks every descriptor of at least `from` close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11).
 ///
 /// # Errors

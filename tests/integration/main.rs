@@ -28,6 +28,7 @@ mod mounts;
 mod network_builtin;
 mod network_cni;
 mod network_cni_failures;
+mod oci_command;
 mod odd_signals;
 mod overload;
 mod pod_ranges;
@@ -77,6 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("network_builtin", network_builtin::tests()),
             ("network_cni", network_cni::tests()),
             ("network_cni_failures", network_cni_failures::tests()),
+            ("oci_command", oci_command::tests()),
             ("odd_signals", odd_signals::tests()),
             ("overload", overload::tests()),
             ("pod_ranges", pod_ranges::tests()),

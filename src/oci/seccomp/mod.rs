@@ -28,3 +28,8 @@ pub use rules::unknown_names;
 
 #[cfg(test)]
 mod kernel_tests;
+
+/// The names of the architectures whose calls are filtered on this machine.
+pub fn architectures() -> &'static [oci_spec::runtime::Arch] {
+    arch::names()
+}

@@ -13,8 +13,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(10);
 /// Connections of the harness come and go.
 const DESCRIPTOR_SLACK: usize = 6;
-/// Where the daemon's own cgroups are, below the root of the hierarchy.
-const GROUPS: [&str; 3] = ["berth", "berth-shims", "berth-helpers"];
+/// Where cgroups of berth's are, below the root of the hierarchy.
+const GROUPS: [&str; 4] = ["berth", "berth-shims", "berth-helpers", "berth-oci"];
 
 /// The node before a test.
 pub(crate) struct Baseline {

@@ -13,6 +13,7 @@
 //! * `netns`: network namespaces to look from, and a neighbour of the node's
 //! * `syscalls`: single system calls in a container, and seccomp profiles
 //! * `leaks`: nothing is left after a test
+//! * `oci`: `berth-oci` as a caller uses it
 //! * `poll`: waiting with a deadline
 
 #![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
@@ -26,6 +27,7 @@ pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod netns;
 pub(crate) mod node;
+pub(crate) mod oci;
 pub(crate) mod pod;
 pub(crate) mod poll;
 pub(crate) mod scene;
