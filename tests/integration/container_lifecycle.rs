@@ -41,6 +41,7 @@ fn states(node: &Node) -> Result<()> {
     let init = node.init_pid(&scene.pod, &id)?;
     ensure!(kernel::alive(init), "RUNNING without a process");
 
+    node.wait_patient(&scene.pod, &id)?;
     node.stop_container(&id, Duration::from_secs(50))?;
     let exited = node.container(&id)?;
     ensure!(exited.state() == ContainerState::ContainerExited, "{exited:?}");

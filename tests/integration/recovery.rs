@@ -315,7 +315,6 @@ fn prepare(node: &Node, stage: Stage) -> Result<Scene> {
         node.start_container(&scene.container)?;
         node.wait_patient(&scene.pod, &scene.container)?;
         scene.init = node.init_pid(&scene.pod, &scene.container)?;
-        heeds_sigterm(scene.init)?;
     }
     if stage >= Stage::Exited {
         node.stop_container(&scene.container, Duration::from_secs(50))?;
@@ -324,15 +323,6 @@ fn prepare(node: &Node, stage: Stage) -> Result<Scene> {
         node.stop_pod(&scene.pod)?;
     }
     Ok(scene)
-}
-
-/// A signal that comes before the shell has set its trap is lost on the first process of a pid
-/// namespace.
-fn heeds_sigterm(init: i32) -> Result<()> {
-    eventually("the container heeds SIGTERM", || {
-        let caught = u64::from_str_radix(&kernel::status_field(init, "SigCgt")?, 16)?;
-        Ok((caught & 1 << (libc::SIGTERM - 1) != 0).then_some(()))
-    })
 }
 
 fn plan_file(node: &Node) -> PathBuf {
