@@ -33,10 +33,13 @@ fn tell(node: &Node, pod_cidr: &str) -> Result<(), tonic::Status> {
     node.cri.update_runtime_config(request).map(drop)
 }
 
-/// The addresses and routes of a pod, as the kernel has them.
+/// The addresses and routes of a pod, as the kernel has them once it has looked for duplicates.
 fn inside(node: &Node, id: &str) -> Result<String> {
     let netns = Netns::of(node.pause_pid(id)?)?;
-    netns.inside(|| sh("ip -o addr show dev eth0; ip route; ip -6 route"))?
+    eventually("no address is tentative", || {
+        let found = netns.inside(|| sh("ip -o addr show dev eth0; ip route; ip -6 route"))??;
+        Ok((!found.contains("tentative")).then_some(found))
+    })
 }
 
 fn bridge(node: &Node) -> Result<String> {
@@ -69,7 +72,8 @@ fn builtin(node: &mut Node) -> Result<()> {
     ] {
         ensure!(found.contains(&part), "{part:?} is not in {found}");
     }
-    ensure!(inside(node, &old)? == before, "the old pod was changed");
+    let after = inside(node, &old)?;
+    ensure!(after == before, "the old pod was changed from {before} to {after}");
     let addresses = bridge(node)?;
     let (subnet, _) = old_ip.rsplit_once('.').context("no IPv4")?;
     for gateway in [format!(" {subnet}.1/24 "), " 10.77.5.1/24 ".into()] {
