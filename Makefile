@@ -100,8 +100,9 @@ test-vm: build-tests ## Integration tests in a virtual machine (KERNEL=6.12 or 6
 test: deps ## Everything a change must pass: check, unit, native and virtual machine tests
 	rm -f $(LOGS)/*.log
 	$(MAKE) --no-print-directory check
-	$(MAKE) --no-print-directory test-unit test-native test-vm
-	@tests/vm/suite.sh summary
+	@# A failing run does not keep the others from telling what they find.
+	status=0; $(MAKE) --no-print-directory --keep-going test-unit test-native test-vm || status=$$?; \
+		tests/vm/suite.sh summary; exit $$status
 
 .PHONY: test-all
 test-all: test ## test, and the suite on the oldest supported kernel

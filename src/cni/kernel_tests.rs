@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Listens on a port of a pod, every address, both families, and answers each connection with its
 /// peer's address, for as long as the process lives.

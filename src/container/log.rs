@@ -2,19 +2,45 @@
 
 use super::object::Container;
 use crate::blocking;
-use crate::error::{AtStep, ErrorKind, StepFailed};
+use crate::error::{AtStep, ErrorKind, Kinded, StepFailed};
+use crate::shim::client::ShimError;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// A log that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", path.display())]
+pub struct LogError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Kinded for LogError {
+    /// What is there and no log, or cannot be a path, is the request's fault.
+    fn kind(&self) -> ErrorKind {
+        match self.source.raw_os_error() {
+            Some(
+                libc::EEXIST
+                | libc::ENOTDIR
+                | libc::EISDIR
+                | libc::ELOOP
+                | libc::ENAMETOOLONG
+                | libc::ENXIO,
+            ) => ErrorKind::InvalidArgument,
+            _ => Kinded::kind(&self.source),
+        }
+    }
+}
 
 /// Opens a log for appending; it and its folder are made when missing. Mode 0640: logs are read by
 /// root and by log agents in root's group.
 ///
 /// # Errors
 /// The errno, with the path.
-pub fn open(path: &Path) -> io::Result<File> {
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+pub fn open(path: &Path) -> Result<File, LogError> {
+    let named = |source| LogError { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(named)?;
     }
@@ -48,5 +74,9 @@ pub async fn reopen(container: &Container) -> Result<(), StepFailed> {
             .await
             .at("open the log")?
             .at("open the log")?;
-    shim.reopen_log(&container.id, file.into()).await.at("hand the log to the shim")
+    match shim.reopen_log(&container.id, file.into()).await {
+        // It has ended and was removed while the file was opened.
+        Err(ShimError::Step { errno: libc::ENOENT, .. }) => Err(not_running()),
+        answer => answer.at("hand the log to the shim"),
+    }
 }

@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("an_unknown_image_is_not_found", &[], unknown_image),
         shared("pods_are_refused_by_the_field_at_fault", &[], bad_pods),
         shared("containers_are_refused_by_the_field_at_fault", &[], bad_containers),
+        shared("a_log_that_cannot_be_one_is_refused_by_its_path", &[], bad_logs),
         shared("commands_that_cannot_begin_are_start_errors", &[], bad_commands),
         shared("a_pod_s_name_with_another_config_is_taken", &[], taken_pod),
         shared("a_container_s_name_with_another_config_is_taken", &[], taken_container),
@@ -213,6 +214,28 @@ fn bad_containers(node: &Node) -> Result<()> {
     refused("update", updated, Code::InvalidArgument, &["memory_limit_in_bytes"])?;
     ensure!(node.exec_ok(&id, &["echo", "here"])? == "here");
     Ok(())
+}
+
+/// What is in the way of a log is seen when the container is made: its path is well formed.
+fn bad_logs(node: &Node) -> Result<()> {
+    let mut config = pod(node, "logless");
+    let id = node.run_pod(&config)?;
+    let folder = node.path("logs/logless/taken.log");
+    std::fs::create_dir_all(&folder)?;
+    std::os::unix::fs::symlink("/dev/null", folder.join("link.log"))?;
+    for log in ["taken.log", "taken.log/link.log"] {
+        let mut c = container("main", PATIENT);
+        c.log_path = log.into();
+        refused(log, node.create(&id, &config, &c), Code::InvalidArgument, &[log])?;
+        no_containers(node)?;
+    }
+    node.remove_pod(&id)?;
+    // Each part of the folder's path but the last is there, and no folder.
+    config.log_directory = "/dev/null/logs".into();
+    let answer =
+        node.run_pod(&config).and_then(|id| node.create(&id, &config, &container("main", PATIENT)));
+    refused("a device as folder", answer, Code::InvalidArgument, &["/dev/null"])?;
+    no_containers(node)
 }
 
 /// Refused at CreateContainer or at StartContainer; there, the container tells it, too.

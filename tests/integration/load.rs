@@ -43,9 +43,7 @@ fn usual(_: &Machine) -> Options {
 }
 
 /// How long a question may take while others wait: far less than what they wait for.
-fn patience(node: &Node) -> Duration {
-    Duration::from_secs(if node.machine.virtual_machine { 10 } else { 3 })
-}
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Ask<'a> = &'a dyn Fn() -> Result<(), tonic::Status>;
 
@@ -69,7 +67,7 @@ fn questions(node: &Node) -> Result<Duration> {
         let begun = Instant::now();
         ask().with_context(|| format!("{name} failed"))?;
         let took = begun.elapsed();
-        ensure!(took < patience(node), "{name} took {took:?}");
+        ensure!(took < PATIENCE, "{name} took {took:?}");
         slowest = slowest.max(took);
     }
     Ok(slowest)
@@ -147,7 +145,7 @@ fn slow_stop(node: &mut Node) -> Result<()> {
     let other = scene.start("other", PATIENT, as_is)?;
     ensure!(node.exec_ok(&made.id, &["echo", "alive"])? == "alive");
     node.stop_container(&other.id, Duration::from_secs(10))?;
-    ensure!(begun.elapsed() < patience(node) * 3, "it took {:?}", begun.elapsed());
+    ensure!(begun.elapsed() < PATIENCE * 3, "it took {:?}", begun.elapsed());
     ensure!(!stopping.is_finished(), "the stop was not slow");
     // A later, shorter timeout wins, and both have their answer.
     node.stop_container(&made.id, Duration::ZERO)?;

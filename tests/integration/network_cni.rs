@@ -60,8 +60,9 @@ fn appears(node: &mut Node) -> Result<()> {
     }
     cni::write(node, &cni::real_plugins(node))?;
     let written = Instant::now();
-    let limit = cni::change_limit(&node.machine);
-    poll::within(limit, "the network is used", || Ok(cni::ready(node)?.0.then_some(())))?;
+    poll::within(cni::CHANGE_LIMIT, "the network is used", || {
+        Ok(cni::ready(node)?.0.then_some(()))
+    })?;
     let id = eventually("a pod runs", || {
         refused += 1;
         Ok(Some(attempt(refused)?))
@@ -70,7 +71,9 @@ fn appears(node: &mut Node) -> Result<()> {
     ensure!(address.starts_with(SUBNET), "{address} after {:?}", written.elapsed());
     cni::no_builtin_network(node)?;
     std::fs::remove_file(node.conflist_file())?;
-    poll::within(limit, "the network is gone", || Ok((!cni::ready(node)?.0).then_some(())))?;
+    poll::within(cni::CHANGE_LIMIT, "the network is gone", || {
+        Ok((!cni::ready(node)?.0).then_some(()))
+    })?;
     ensure!(attempt(refused + 1).is_err(), "a pod after the network was removed");
     Ok(())
 }
@@ -174,7 +177,7 @@ fn freed(node: &Node) -> Result<()> {
     if let Some(lease) = leased.iter().find(|name| name.starts_with(SUBNET)) {
         bail!("{lease} is still leased");
     }
-    poll::within(Duration::from_secs(5), "the cables are gone", || {
+    poll::within(Duration::from_secs(60), "the cables are gone", || {
         let cables: Vec<String> =
             kernel::links().into_iter().filter(|name| name.starts_with("veth")).collect();
         ensure!(cables.is_empty(), "left: {cables:?}");

@@ -120,8 +120,6 @@ pub(crate) fn no_builtin_network(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// How long a change of the folder may take to be in force.
-pub(crate) fn change_limit(machine: &Machine) -> Duration {
-    // A virtual machine without KVM is ten times slower.
-    Duration::from_secs(if machine.virtual_machine { 4 } else { 1 })
-}
+/// How long to wait for a change of the folder to be in force: a bound for a busy machine, far below
+/// the time after which a kubelet asks for pods in vain. Unhindered it takes milliseconds.
+pub(crate) const CHANGE_LIMIT: Duration = Duration::from_secs(10);
