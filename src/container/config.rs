@@ -62,13 +62,16 @@ pub enum MountPropagation {
     Bidirectional,
 }
 
-/// A bind mount of a host path.
+/// A bind mount of a host path, or of the content of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where in the container; absolute.
     pub container_path: PathBuf,
-    /// What on the host; absolute. A missing one is created as a directory.
+    /// What on the host; absolute. A missing one is created as a directory. Empty for an image.
     pub host_path: PathBuf,
+    /// The image whose content is mounted, read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageVolume>,
     /// Whether the mount is read-only.
     pub readonly: bool,
     /// Whether the mounts below it are read-only, too.
@@ -77,6 +80,17 @@ pub struct Mount {
     pub propagation: MountPropagation,
     /// Whether the source gets the pod's SELinux label.
     pub selinux_relabel: bool,
+}
+
+/// An image as a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageVolume {
+    /// The image as given in the request.
+    pub image: String,
+    /// The image as the user wrote it, when the request says so.
+    pub user_specified_image: String,
+    /// What in the image, relative; empty: all of it.
+    pub sub_path: PathBuf,
 }
 
 /// A host device, or a directory of devices.

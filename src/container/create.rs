@@ -6,6 +6,7 @@
 
 use super::config::ContainerConfig;
 use super::log;
+use super::mounts::image_source;
 use super::object::Container;
 use super::spec::{self, SpecInputs};
 use super::state::Event;
@@ -15,14 +16,18 @@ use crate::error::{AtStep, StepFailed};
 use crate::failpoint;
 use crate::image::ImageInfo;
 use crate::node::Node;
-use crate::oci::OciError;
+use crate::oci::{OciError, Volumes};
 use crate::sandbox::pod_files;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a host path (a hung NFS or FUSE mount) may keep a verb waiting.
 pub const HOST_PATH_WITHIN: Duration = Duration::from_secs(60);
+
+/// The step of image volumes, by which a caller knows it.
+pub const IMAGE_VOLUME: &str = "mount an image volume";
 
 /// Makes the container and moves it to `Created`. The caller holds its sandbox's lane and has
 /// written the record.
@@ -56,8 +61,10 @@ fn prepare(
     let config = container.config();
     let sandbox = container.sandbox.record();
     failpoint::hold("create");
+    let volumes: Vec<_> =
+        container.record().volumes.into_iter().map(|volume| volume.image_id).collect();
     wanted
-        .effect(|| node.images.prepare_snapshot(&image.id, &container.id))
+        .effect(|| node.images.prepare_snapshot(&image.id, &container.id, &volumes))
         .at(PREPARE)?
         .at("prepare the container's writable layer")?;
     let rootfs =
@@ -66,6 +73,8 @@ fn prepare(
         .at("resolve the container's user")?;
     drop(rootfs);
     make_missing_sources(&config, wanted)?;
+    // What cannot be mounted is told now, and not by a container that does not start.
+    mount_volumes(node, container)?;
     let leaf = sandbox.cgroup.child(container.id.as_str());
     let spec = spec::build(&SpecInputs {
         sandbox: &sandbox.config,
@@ -98,10 +107,26 @@ fn prepare(
         .at("record the container's user")
 }
 
+/// The container's image volumes, detached, by the source that stands for each.
+///
+/// # Errors
+/// The image, and what in it, that cannot be mounted.
+pub fn mount_volumes(node: &Node, container: &Container) -> Result<Volumes, StepFailed> {
+    let record = container.record();
+    let mut mounted = BTreeMap::new();
+    for volume in record.volumes {
+        let asked = record.config.mounts.get(volume.mount).and_then(|mount| mount.image.as_ref());
+        let Some(asked) = asked else { continue };
+        let mount = node.images.mount_volume(&container.id, &volume.image_id, &asked.sub_path);
+        mounted.insert(image_source(volume.mount), mount.at(IMAGE_VOLUME)?);
+    }
+    Ok(Arc::new(mounted))
+}
+
 /// A missing source becomes a directory, as other runtimes do.
 fn make_missing_sources(config: &ContainerConfig, wanted: &Wanted) -> Result<(), StepFailed> {
     const STEP: &str = "find the sources of mounts";
-    for mount in &config.mounts {
+    for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
         let failed = |operation| {
             move |source| OciError::Source {
                 operation,

@@ -11,7 +11,7 @@ use crate::blocking;
 use crate::cgroups::Leaf;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::node::Node;
-use crate::oci::{self, ExecPlan, PodContext};
+use crate::oci::{self, ExecPlan, PodContext, Volumes};
 use crate::shim::client::{ExecIo, ShimError};
 use crate::sys::process::InitPid;
 use std::os::fd::OwnedFd;
@@ -153,6 +153,7 @@ fn plan(
         pause: container.sandbox.record().pause,
         privileges: node.config.process.privileges,
         target: Some(init),
+        volumes: Volumes::default(),
     };
     oci::prepare_exec(&spec, &process, &pod).at("prepare the command")
 }

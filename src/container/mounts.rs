@@ -12,6 +12,13 @@ use std::path::{Component, Path, PathBuf};
 
 /// A bind source that stands for the pod's own /dev/shm, in the namespace of its shim.
 pub const POD_SHM: &str = "berth:shm";
+/// A bind source that stands for an image: the number of the request's mount follows.
+const IMAGE: &str = "berth:image:";
+
+/// The bind source of the image volume that is the request's mount of this number.
+pub fn image_source(mount: usize) -> PathBuf {
+    PathBuf::from(format!("{IMAGE}{mount}"))
+}
 
 /// The files that every container of a pod shares, on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +40,8 @@ pub fn plan_mounts(
     config: &ContainerConfig,
     files: &PodFiles,
 ) -> Result<Vec<oci::Mount>, SpecError> {
-    let asked = config.mounts.iter().map(request_mount).collect::<Result<Vec<_>, _>>()?;
+    let asked = config.mounts.iter().enumerate().map(|(index, mount)| request_mount(index, mount));
+    let asked = asked.collect::<Result<Vec<_>, _>>()?;
     let mut mounts = default_mounts(sandbox, config, files);
     let below_dev = asked.iter().any(|mount| mount.destination() == Path::new("/dev"));
     mounts.retain(|default| {
@@ -99,8 +107,12 @@ fn default_mounts(
     ]
 }
 
-fn request_mount(asked: &Mount) -> Result<oci::Mount, SpecError> {
+fn request_mount(index: usize, asked: &Mount) -> Result<oci::Mount, SpecError> {
     let destination = plan_destination(&asked.container_path)?;
+    if asked.image.is_some() {
+        let source = image_source(index);
+        return Ok(mount_at(destination, "bind", &source, &["rbind", "rprivate", "rro"]));
+    }
     if !asked.host_path.is_absolute() {
         return Err(refuse("mounts.host_path", &asked.host_path, "is not absolute"));
     }
@@ -188,6 +200,7 @@ mod tests {
         Mount {
             container_path: container_path.into(),
             host_path: host_path.into(),
+            image: None,
             readonly: false,
             recursive_read_only: false,
             propagation: MountPropagation::Private,
@@ -307,6 +320,17 @@ mod tests {
             let got = planned(vec![asked]).ok().map(|mounts| options(&mounts, "/data"));
             assert_eq!(got.as_deref(), expected, "{row}");
         }
+    }
+
+    #[test]
+    fn an_image_is_mounted_read_only_by_the_number_of_its_mount() {
+        use crate::container::config::ImageVolume;
+        let (image, sub_path) = ("i".to_owned(), PathBuf::from("x"));
+        let volume = ImageVolume { image, user_specified_image: String::new(), sub_path };
+        let image = Mount { image: Some(volume), readonly: true, ..bind("/image", "") };
+        let mounts = planned(vec![bind("/data", "/src"), image]).unwrap();
+        assert_eq!(options(&mounts, "/image"), "rbind,rprivate,rro");
+        assert_eq!(at(&mounts, "/image")[0].source(), &Some("berth:image:1".into()));
     }
 
     #[test]

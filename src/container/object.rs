@@ -17,6 +17,17 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// An image volume of a container, settled when it was made: a tag may move later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Which of the request's mounts it is.
+    pub mount: usize,
+    /// The image.
+    pub image_id: ImageId,
+    /// The image as a digest reference, else its id.
+    pub image_ref: String,
+}
+
 /// What is known of a container, as it is written to disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContainerRecord {
@@ -32,6 +43,9 @@ pub struct ContainerRecord {
     pub image_id: ImageId,
     /// The image as a digest reference, else its id.
     pub image_ref: String,
+    /// Its image volumes.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
     /// uid, gid and supplementary groups of its first process, once resolved.
     pub user: Option<(u32, u32, Vec<u32>)>,
     /// The signal that asks it to end.
@@ -227,6 +241,7 @@ fn view_of(node: &Node, record: &ContainerRecord) -> ContainerView {
         config: Arc::clone(&record.config),
         image_id: record.image_id.clone(),
         image_ref: record.image_ref.clone(),
+        volumes: record.volumes.clone(),
         state: match &record.state {
             State::Creating | State::Created | State::Starting { .. } => ContainerState::Created,
             State::Running { .. } => ContainerState::Running,

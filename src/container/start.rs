@@ -130,6 +130,7 @@ fn prepare(
         pause: container.sandbox.record().pause,
         privileges: node.config.process.privileges,
         target,
+        volumes: create::mount_volumes(node, container)?,
     };
     wanted.still().at(PREPARE)?;
     let prepared = oci::prepare(&spec, rootfs, &pod).at("prepare the container's mounts")?;

@@ -51,6 +51,7 @@ pub(in crate::cri) fn container() -> ContainerView {
         config: Arc::new(container_config("config", Some(config)).unwrap().0),
         image_id: ImageId::parse(&"0".repeat(64)).unwrap(),
         image_ref: String::new(),
+        volumes: Vec::new(),
         state: ContainerState::Exited,
         pid: None,
         created_at_nanos: 1,

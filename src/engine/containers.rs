@@ -9,12 +9,12 @@ use super::view::ExecOutput;
 use crate::cgroups::Resources;
 use crate::clock;
 use crate::container::config::ContainerConfig;
-use crate::container::object::{Container, ContainerRecord};
+use crate::container::object::{Container, ContainerRecord, Volume};
 use crate::container::state::State;
 use crate::container::{create, exec_sync, log, remove, start, stop, update};
-use crate::error::{ErrorKind, StepFailed, chain};
+use crate::error::{AtStep as _, ErrorKind, StepFailed, chain};
 use crate::ids::{ContainerId, random_hex};
-use crate::image::ImageInfo;
+use crate::image::{ImageError, ImageInfo};
 use crate::sandbox::config::PidNamespace;
 use crate::sandbox::object::Sandbox;
 use crate::store;
@@ -27,6 +27,7 @@ use std::time::Duration;
 struct Admitted {
     sandbox: Arc<Sandbox>,
     image: ImageInfo,
+    volumes: Vec<Volume>,
     target: Option<InitPid>,
 }
 
@@ -115,8 +116,28 @@ impl Engine {
             .find(&config.image)
             .map_err(|e| EngineError::Invalid(chain(&e)))?
             .ok_or_else(|| EngineError::NotFound { what: "image", id: config.image.clone() })?;
+        let volumes = self.volumes(&sandbox, config)?;
         let target = self.target_of(&sandbox, config)?;
-        Ok(Admitted { sandbox, image, target })
+        Ok(Admitted { sandbox, image, volumes, target })
+    }
+
+    /// What the names of image volumes stand for.
+    fn volumes(
+        &self,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+    ) -> Result<Vec<Volume>, EngineError> {
+        let asked = config.mounts.iter().enumerate();
+        let asked = asked.filter_map(|(mount, m)| Some((mount, &m.image.as_ref()?.image)));
+        let settle = |(mount, name): (usize, &String)| {
+            let found = self.node.images.find(name).at(create::IMAGE_VOLUME)?;
+            let missing = || ImageError::NotFound { name: name.clone() };
+            let image = found.ok_or_else(missing).at(create::IMAGE_VOLUME)?;
+            Ok(Volume { mount, image_ref: reference(&image), image_id: image.id })
+        };
+        asked.map(settle).collect::<Result<_, _>>().map_err(|failed| {
+            EngineError::step("CreateContainer", &subject(&sandbox.config()), failed)
+        })
     }
 
     /// The process whose pid namespace the container shares, when it names another container.
@@ -168,7 +189,8 @@ impl Engine {
             sandbox: admitted.sandbox.id.clone(),
             request_hash: request_hash.to_owned(),
             image_id: image.id.clone(),
-            image_ref: image.repo_digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
+            image_ref: reference(image),
+            volumes: admitted.volumes.clone(),
             user: None,
             stop_signal,
             log_path,
@@ -358,6 +380,11 @@ impl Engine {
         }
         Ok(container)
     }
+}
+
+/// An image as a digest reference, else its id.
+fn reference(image: &ImageInfo) -> String {
+    image.repo_digests.first().cloned().unwrap_or_else(|| image.id.to_string())
 }
 
 enum Reserved {

@@ -96,6 +96,15 @@ impl EngineError {
 }
 
 impl EngineError {
+    /// The step that failed, when one did.
+    pub fn failed_step(&self) -> Option<&'static str> {
+        match self {
+            Self::Step { step, .. } => Some(step),
+            Self::Shared(error) => error.failed_step(),
+            _ => None,
+        }
+    }
+
     /// A verb that failed at a step, for a subject that a person knows.
     pub(crate) fn step(
         verb: &'static str,

@@ -2,6 +2,7 @@
 
 use crate::cgroups::Resources;
 use crate::container::config::ContainerConfig;
+use crate::container::object::Volume;
 use crate::ids::{ContainerId, ImageId, SandboxId};
 use crate::sandbox::config::SandboxConfig;
 use std::net::IpAddr;
@@ -65,6 +66,8 @@ pub struct ContainerView {
     pub image_id: ImageId,
     /// The image as a digest reference, else its id.
     pub image_ref: String,
+    /// Its image volumes.
+    pub volumes: Vec<Volume>,
     /// The state.
     pub state: ContainerState,
     /// The pid of its init on the host, while it runs.

@@ -3,6 +3,7 @@
 use super::unpack::UnpackError;
 use crate::blocking::BlockingError;
 use crate::error::ErrorKind;
+use crate::ids::{ContainerId, ImageId};
 use crate::store::StoreError;
 use oci_client::errors::OciDistributionError;
 use std::io;
@@ -25,6 +26,14 @@ pub enum ImageError {
     NotFound {
         /// The name as it was asked for.
         name: String,
+    },
+    /// It is mounted into a container as a volume.
+    #[error("image {name:?} is in use as a volume of container {container}")]
+    InUse {
+        /// The name as it was given.
+        name: String,
+        /// One of those that use it.
+        container: ContainerId,
     },
     /// A short id fits several images.
     #[error("image id prefix {prefix:?} is ambiguous: {count} images begin so")]
@@ -98,6 +107,16 @@ pub enum ImageError {
         /// The errno.
         source: io::Error,
     },
+    /// A part of an image that cannot be mounted.
+    #[error("find {} in image {image}", .path.display())]
+    SubPath {
+        /// The image.
+        image: ImageId,
+        /// The part.
+        path: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
     /// The failure of an operation that several callers waited for.
     #[error(transparent)]
     Joined(Arc<ImageError>),
@@ -115,7 +134,8 @@ impl ImageError {
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Registry { source, .. } => registry_kind(source),
-            Self::Mismatch { .. } => ErrorKind::FailedPrecondition,
+            Self::Mismatch { .. } | Self::InUse { .. } => ErrorKind::FailedPrecondition,
+            Self::SubPath { .. } => ErrorKind::InvalidArgument,
             Self::Unpack { source, .. } => source.kind(),
             Self::Io { source, .. } | Self::Overlay { source, .. } => io_kind(source),
             Self::Record { source, .. } => source.kind(),

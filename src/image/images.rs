@@ -9,7 +9,7 @@ use super::manifest::MAX_DOCUMENT;
 use super::progress::Listeners;
 use super::pull::Pulls;
 use super::reference::Reference;
-use super::snapshot::Snapshots;
+use super::snapshot::{Over, Snapshots};
 use super::store::Store;
 use super::usage::Usage;
 use crate::blocking;
@@ -103,9 +103,14 @@ impl Images {
         self.inner.pulls.pull(&self.inner.assembler, reference, auth, progress).await
     }
 
-    /// All images, one entry an id, by id. In memory; never waits.
+    /// All images, one entry an id, by id. In memory; never waits. Those that are volumes of
+    /// containers are pinned.
     pub fn list(&self) -> Vec<ImageInfo> {
-        self.inner.store.list()
+        let mut all = self.inner.store.list();
+        for image in &mut all {
+            image.pinned |= self.inner.snapshots.volume_user(&image.id).is_some();
+        }
+        all
     }
 
     /// The image that `any` names: id, unique id prefix, `sha256:<id>`, tag, digest, un-normalised
@@ -114,7 +119,11 @@ impl Images {
     /// # Errors
     /// Text that names no image at all, or a prefix that fits several.
     pub fn find(&self, any: &str) -> Result<Option<ImageInfo>, ImageError> {
-        self.inner.store.find(any)
+        let mut found = self.inner.store.find(any)?;
+        if let Some(image) = &mut found {
+            image.pinned |= self.inner.snapshots.volume_user(&image.id).is_some();
+        }
+        Ok(found)
     }
 
     /// The image's config as its author wrote it (JSON), for verbose status.
@@ -131,10 +140,17 @@ impl Images {
     /// until its snapshot goes. An image that is not there is removed already.
     ///
     /// # Errors
-    /// As [`Images::find`]; a record that cannot be removed.
+    /// As [`Images::find`]; a volume of a container; a record that cannot be removed.
     pub async fn remove(&self, any: &str) -> Result<(), ImageError> {
         let (inner, any) = (Arc::clone(&self.inner), any.to_owned());
-        blocking::run("remove an image", move || inner.store.remove(&any)).await?
+        blocking::run("remove an image", move || {
+            let found = inner.store.find(&any)?;
+            match found.and_then(|image| inner.snapshots.volume_user(&image.id)) {
+                Some(container) => Err(ImageError::InUse { name: any, container }),
+                None => inner.store.remove(&any),
+            }
+        })
+        .await?
     }
 
     /// What images use on disk: all layers and documents, not containers' writable layers.
@@ -148,16 +164,44 @@ impl Images {
         Ok(usage.on(&self.inner.images))
     }
 
-    /// Makes a container's writable layer over an image; made already for the same image: success.
-    /// Blocks on the disk.
+    /// Makes a container's writable layer over an image, and keeps the images that are its volumes;
+    /// made already for the same image: success. Blocks on the disk.
     ///
     /// # Errors
     /// No such image; a folder that cannot be made.
-    pub fn prepare_snapshot(&self, image: &ImageId, c: &ContainerId) -> Result<(), ImageError> {
+    pub fn prepare_snapshot(
+        &self,
+        image: &ImageId,
+        c: &ContainerId,
+        volumes: &[ImageId],
+    ) -> Result<(), ImageError> {
         let store = &self.inner.store;
-        let found =
-            store.get(image).ok_or_else(|| ImageError::NotFound { name: image.to_string() })?;
-        self.inner.snapshots.prepare(c, image, &found.layers, &store.layers)
+        let get = |image: &ImageId| {
+            store.get(image).ok_or_else(|| ImageError::NotFound { name: image.to_string() })
+        };
+        let found = get(image)?;
+        let volumes = volumes.iter().map(|id| Ok((id.clone(), get(id)?.layers.clone())));
+        let volumes = volumes.collect::<Result<_, ImageError>>()?;
+        self.inner.snapshots.prepare(
+            c,
+            Over { image, layers: &found.layers, volumes },
+            &store.layers,
+        )
+    }
+
+    /// Mounts what a container has of an image as its volume, detached and writable by nobody:
+    /// `sub_path` of it, or all of it when that is empty. Symlinks in the path lead nowhere out of
+    /// the image.
+    ///
+    /// # Errors
+    /// An image that is none of the container's volumes; no such path; the kernel's refusal.
+    pub fn mount_volume(
+        &self,
+        c: &ContainerId,
+        image: &ImageId,
+        sub_path: &Path,
+    ) -> Result<OwnedFd, ImageError> {
+        self.inner.snapshots.mount_volume(c, image, sub_path, &self.inner.store.layers)
     }
 
     /// Mounts a container's root file system, detached: the mount lives as long as the descriptor

@@ -204,6 +204,11 @@ impl Layers {
         })
     }
 
+    /// A folder or file below the root of a detached mount, as a mount of its own.
+    pub(super) fn part_of(&self, root: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+        self.overlay.part_of(root, path)
+    }
+
     /// The tree of the topmost layer (lowest first) that describes the root directory.
     pub(super) fn root_of(&self, layers: &[Arc<Layer>]) -> Option<PathBuf> {
         let layer = layers.iter().rev().find(|layer| layer.root_entry)?;

@@ -7,13 +7,15 @@
 //!
 //! Documentation/filesystems/overlayfs.rst, fsconfig(2), mount(2).
 
-use crate::sys::mount::{FsContext, Propagation, Reach, clone_tree, mount, set_propagation};
-use crate::sys::path::c_path;
+use crate::sys::mount::{
+    FsContext, Propagation, Reach, attach, clone_tree, mount, set_propagation,
+};
+use crate::sys::path::{Resolve, c_path, open_in};
 use nix::sched::CloneFlags;
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -143,22 +145,30 @@ impl Overlay {
         })
     }
 
+    /// A folder or file below the root of a detached mount, as a mount of its own. Kernels before
+    /// 6.15 clone nothing but what is attached in the caller's namespace: a thread gets one for it.
+    pub(super) fn part_of(&self, root: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+        let (target, path) = (self.target.clone(), path.to_owned());
+        on_a_thread(move || {
+            let target = super::tree::Tree::open(&target)?;
+            attach(root.as_fd(), target.root())?;
+            let part = open_in(root.as_fd(), &path, libc::O_PATH, 0, Resolve::InRoot)?;
+            clone_tree(part.as_fd(), c"", Reach::One)
+        })
+    }
+
     /// mount(2) on a thread with a working directory and a mount namespace of its own. The clone
     /// outlives both.
     fn mount_by_thread(&self, stack: &Stack) -> io::Result<OwnedFd> {
         let data = self.mount_data(stack)?;
         let target = c_path(&self.target)?;
         let (layers, folder) = (self.layers.clone(), self.target.clone());
-        let work = move || -> io::Result<OwnedFd> {
-            nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
-            set_propagation(c"/", Propagation::Private, Reach::Tree)?;
+        on_a_thread(move || {
             nix::unistd::chdir(&layers)?;
             mount(c"overlay", &target, c"overlay", 0, &data)?;
             let mounted = super::tree::Tree::open(&folder)?;
             clone_tree(mounted.root(), c"", Reach::One)
-        };
-        let thread = std::thread::Builder::new().name("overlay-mount".to_owned()).spawn(work)?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+        })
     }
 
     fn mount_data(&self, stack: &Stack) -> io::Result<String> {
@@ -175,6 +185,17 @@ impl Overlay {
         }
         Ok(data)
     }
+}
+
+/// Runs on a thread with a working directory and a mount namespace of its own.
+fn on_a_thread(work: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static) -> io::Result<OwnedFd> {
+    let apart = move || -> io::Result<OwnedFd> {
+        nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+        set_propagation(c"/", Propagation::Private, Reach::Tree)?;
+        work()
+    };
+    let thread = std::thread::Builder::new().name("overlay-mount".to_owned()).spawn(apart)?;
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
 }
 
 /// What a distribution's kernel may default otherwise. An image must not steer lookups by extended

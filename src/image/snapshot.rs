@@ -13,8 +13,9 @@ use super::tree::Tree;
 use super::usage::walk;
 use crate::ids::{ContainerId, ImageId};
 use crate::store;
+use crate::sys::mount::{Change, Reach, attr, set_attributes};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -35,13 +36,29 @@ struct Record {
     image: ImageId,
     /// Lowest first.
     layers: Vec<LayerKey>,
+    /// Layers of the images that are volumes of the container, lowest first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    volumes: BTreeMap<ImageId, Vec<LayerKey>>,
 }
 
 #[derive(Debug)]
 struct Snapshot {
     image: ImageId,
     layers: Vec<Arc<Layer>>,
+    volumes: Volumes,
     usage: Option<(Instant, FsUsage)>,
+}
+
+/// The layers of images that are volumes, lowest first.
+type Volumes = BTreeMap<ImageId, Vec<Arc<Layer>>>;
+
+/// What a snapshot is made over, and which images it keeps beside.
+#[derive(Debug)]
+pub(super) struct Over<'a> {
+    pub(super) image: &'a ImageId,
+    /// Lowest first.
+    pub(super) layers: &'a [Arc<Layer>],
+    pub(super) volumes: Volumes,
 }
 
 /// All snapshots.
@@ -72,12 +89,16 @@ impl Snapshots {
                     continue;
                 }
             };
-            let found: Option<Vec<_>> = record.layers.iter().map(|key| layers.get(key)).collect();
-            match found {
-                Some(layers) => {
-                    table.insert(id, Snapshot { image: record.image, layers, usage: None });
+            let all = |keys: &[LayerKey]| -> Option<Vec<_>> {
+                keys.iter().map(|key| layers.get(key)).collect()
+            };
+            let volumes = record.volumes.iter().map(|(id, keys)| Some((id.clone(), all(keys)?)));
+            match (all(&record.layers), volumes.collect::<Option<Volumes>>()) {
+                (Some(layers), Some(volumes)) => {
+                    let image = record.image;
+                    table.insert(id, Snapshot { image, layers, volumes, usage: None });
                 }
-                None => tracing::warn!(container_id = %id, "snapshot whose layers are gone"),
+                _ => tracing::warn!(container_id = %id, "snapshot whose layers are gone"),
             }
         }
         Ok(Self { folder: folder.to_owned(), table: Mutex::new(table) })
@@ -91,14 +112,14 @@ impl Snapshots {
         self.folder.join(id.as_str())
     }
 
-    /// Makes a snapshot over `layers` (lowest first). One that is there for the same image stays.
+    /// Makes a snapshot. One that is there for the same image stays.
     pub(super) fn prepare(
         &self,
         id: &ContainerId,
-        image: &ImageId,
-        layers: &[Arc<Layer>],
+        over: Over<'_>,
         store: &Layers,
     ) -> Result<(), ImageError> {
+        let Over { image, layers, volumes } = over;
         let path = self.path(id);
         let there = self.table().get(id).map(|snapshot| snapshot.image.clone());
         match there {
@@ -117,11 +138,17 @@ impl Snapshots {
         create_private(&upper)?;
         copy_root(store.root_of(layers).as_deref(), &upper)
             .map_err(|e| ImageError::io("set the metadata of", &upper, e))?;
-        let keys = layers.iter().map(|layer| layer.key.clone()).collect();
-        store::save(&part.join(RECORD), &Record { image: image.clone(), layers: keys })
+        let keys = |layers: &[Arc<Layer>]| layers.iter().map(|l| l.key.clone()).collect();
+        let record = Record {
+            image: image.clone(),
+            layers: keys(layers),
+            volumes: volumes.iter().map(|(id, layers)| (id.clone(), keys(layers))).collect(),
+        };
+        store::save(&part.join(RECORD), &record)
             .map_err(|source| ImageError::Record { subject: format!("snapshot {id}"), source })?;
         fs::rename(&part, &path).map_err(|e| ImageError::io("commit snapshot", &path, e))?;
-        let snapshot = Snapshot { image: image.clone(), layers: layers.to_vec(), usage: None };
+        let (image, layers) = (image.clone(), layers.to_vec());
+        let snapshot = Snapshot { image, layers, volumes, usage: None };
         self.table().insert(id.clone(), snapshot);
         Ok(())
     }
@@ -132,6 +159,38 @@ impl Snapshots {
         let layers = layers.ok_or_else(|| not_found(id))?;
         let path = self.path(id);
         store.mount(&format!("container {id}"), &layers, Some((path.join("fs"), path.join("work"))))
+    }
+
+    /// Mounts an image that is a volume of the container, detached.
+    pub(super) fn mount_volume(
+        &self,
+        id: &ContainerId,
+        image: &ImageId,
+        sub_path: &Path,
+        store: &Layers,
+    ) -> Result<OwnedFd, ImageError> {
+        let layers = self.table().get(id).and_then(|snapshot| snapshot.volumes.get(image).cloned());
+        let layers = layers.ok_or_else(|| not_found(id))?;
+        let root = store.mount(&format!("image {image}"), &layers, None)?;
+        let part = match sub_path.as_os_str().is_empty() {
+            true => Ok(root),
+            false => store.part_of(root, sub_path),
+        };
+        let sealed = part.and_then(|part| {
+            let readonly = Change { set: attr::RDONLY, ..Change::default() };
+            set_attributes(part.as_fd(), readonly, Reach::Tree).map(|()| part)
+        });
+        sealed.map_err(|source| {
+            let (image, path) = (image.clone(), sub_path.to_owned());
+            ImageError::SubPath { image, path, source }
+        })
+    }
+
+    /// A container that has the image as a volume.
+    pub(super) fn volume_user(&self, image: &ImageId) -> Option<ContainerId> {
+        let table = self.table();
+        let user = table.iter().find(|(_, snapshot)| snapshot.volumes.contains_key(image));
+        user.map(|(id, _)| id.clone())
     }
 
     /// Removes a snapshot; one that is not there is removed already. The layers it held are left

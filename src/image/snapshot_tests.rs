@@ -33,7 +33,7 @@ struct Mounted {
 
 fn mount(images: &Images, image: &ImageId) -> Mounted {
     let id = ContainerId::parse(&random_hex().unwrap()).unwrap();
-    images.prepare_snapshot(image, &id).unwrap();
+    images.prepare_snapshot(image, &id, &[]).unwrap();
     remount(images, id)
 }
 
@@ -326,14 +326,14 @@ fn preparing_is_repeatable_but_not_over_another_image() {
     let two = import(&world, &[Tar::new().file("x", "2").build()]);
     let id = ContainerId::parse(&random_hex().unwrap()).unwrap();
     for _ in 0..2 {
-        world.images.prepare_snapshot(&one, &id).unwrap();
+        world.images.prepare_snapshot(&one, &id, &[]).unwrap();
     }
-    assert!(world.images.prepare_snapshot(&two, &id).is_err());
+    assert!(world.images.prepare_snapshot(&two, &id, &[]).is_err());
     let unknown = ImageId::parse(&"0".repeat(64)).unwrap();
-    let error = world.images.prepare_snapshot(&unknown, &id).unwrap_err();
+    let error = world.images.prepare_snapshot(&unknown, &id, &[]).unwrap_err();
     assert_eq!(error.kind(), crate::error::ErrorKind::NotFound);
     world.images.remove_snapshot(&id).unwrap();
-    world.images.prepare_snapshot(&two, &id).unwrap();
+    world.images.prepare_snapshot(&two, &id, &[]).unwrap();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use oci_spec::runtime::{Process, Spec};
 use serde_json::{Value, json};
 
-use super::prepare::{PodContext, prepare, prepare_exec};
+use super::prepare::{PodContext, Volumes, prepare, prepare_exec};
 use super::{PodHandles, Report, Spawned, Stdio, StepError, parse_report, spawn_exec, spawn_init};
 use crate::config::Enforce;
 use crate::sys::mount::{self, Propagation, Reach};
@@ -219,7 +219,12 @@ impl World {
 }
 
 pub(super) fn lonely() -> PodContext {
-    PodContext { pause: None, privileges: Enforce::BestEffort, target: None }
+    PodContext {
+        pause: None,
+        privileges: Enforce::BestEffort,
+        target: None,
+        volumes: Volumes::default(),
+    }
 }
 
 pub(super) fn shell(script: &str) -> Value {

@@ -50,7 +50,7 @@ pub use error::OciError;
 #[cfg(feature = "daemon")]
 pub use plan::capability_names;
 #[cfg(feature = "daemon")]
-pub use prepare::{PodContext, Prepared, SHM_SOURCE, prepare, prepare_exec};
+pub use prepare::{PodContext, Prepared, SHM_SOURCE, Volumes, prepare, prepare_exec};
 
 #[cfg(feature = "daemon")]
 #[cfg(test)]

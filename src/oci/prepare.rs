@@ -1,7 +1,9 @@
 //! Spec → plan and descriptors, in the daemon.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::runtime::{
     Linux, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, Mount, Process, Spec,
@@ -11,7 +13,7 @@ use super::create::LEVEL;
 use super::error::OciError;
 use super::options::{self, Options};
 use super::plan::{self, Node};
-use super::source::clone_source;
+use super::source::{clone_source, take_volume};
 use super::sysctl;
 use super::validate;
 use crate::config::Enforce;
@@ -43,7 +45,12 @@ pub struct PodContext {
     pub privileges: Enforce,
     /// The process whose pid namespace is joined (namespace mode TARGET).
     pub target: Option<InitPid>,
+    /// Detached mounts that bind mounts name as their source.
+    pub volumes: Volumes,
 }
+
+/// Detached mounts by the source that stands for them in the spec.
+pub type Volumes = Arc<BTreeMap<PathBuf, OwnedFd>>;
 
 /// The plan for a container's first process. `rootfs` is the detached mount of its root.
 ///
@@ -81,7 +88,7 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
         domainname: spec.domainname().clone(),
         mounts: mounts
             .iter()
-            .map(|m| mount(m, has(LinuxNamespaceType::Cgroup), &mut fds))
+            .map(|m| mount(m, (has(LinuxNamespaceType::Cgroup), pod), &mut fds))
             .collect::<Result<_, _>>()?,
         devices: devices(linux, bound_dev)?,
         device_links: !bound_dev,
@@ -192,7 +199,11 @@ fn is_bind(mount: &Mount) -> bool {
         || options.iter().any(|o| matches!(o.as_str(), "bind" | "rbind"))
 }
 
-fn mount(mount: &Mount, own_cgroups: bool, fds: &mut Vec<OwnedFd>) -> Result<MountPlan, OciError> {
+fn mount(
+    mount: &Mount,
+    (own_cgroups, pod): (bool, &PodContext),
+    fds: &mut Vec<OwnedFd>,
+) -> Result<MountPlan, OciError> {
     let target = target(mount)?;
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
         let field = format!("mounts.uidMappings and gidMappings at {target}");
@@ -207,6 +218,11 @@ fn mount(mount: &Mount, own_cgroups: bool, fds: &mut Vec<OwnedFd>) -> Result<Mou
             let attributes = Some(options.set | options.set_tree);
             let source = Some(mount_plan::Source::Shm(true));
             return Ok(MountPlan { target, source, attributes });
+        }
+        if let Some(volume) = pod.volumes.get(source) {
+            let mount = take_volume(volume, source, destination, &options)?;
+            let source = Some(mount_plan::Source::Fd(push(fds, mount)));
+            return Ok(MountPlan { target, source, attributes: None });
         }
         return bind(source, target, destination, &options, fds);
     }

@@ -27,7 +27,12 @@ fn with(pointer: &str, value: Value) -> Value {
 }
 
 fn lonely() -> PodContext {
-    PodContext { pause: None, privileges: Enforce::Required, target: None }
+    PodContext {
+        pause: None,
+        privileges: Enforce::Required,
+        target: None,
+        volumes: Volumes::default(),
+    }
 }
 
 /// Any descriptor: nothing looks at it.

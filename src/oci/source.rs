@@ -49,8 +49,45 @@ pub(super) fn clone_source(
     }
     .map_err(failed("open"))?;
 
+    check_propagation(source, target, options.propagation.map_or(Propagation::Private, |p| p.0))?;
+    adapt(clone, source, target, options)
+}
+
+/// A detached mount that stands for a source, with the attributes that are asked for.
+///
+/// # Errors
+/// [`OciError::Source`].
+pub(super) fn take_volume(
+    volume: &OwnedFd,
+    source: &Path,
+    target: &Path,
+    options: &Options,
+) -> Result<OwnedFd, OciError> {
+    let copy = volume.try_clone().map_err(|error| OciError::Source {
+        operation: "copy the descriptor of",
+        path: source.to_owned(),
+        target: target.to_owned(),
+        source: error,
+    })?;
+    adapt(copy, source, target, options)
+}
+
+/// Gives a detached mount its propagation and attributes.
+fn adapt(
+    clone: OwnedFd,
+    source: &Path,
+    target: &Path,
+    options: &Options,
+) -> Result<OwnedFd, OciError> {
+    let failed = |operation| {
+        move |error| OciError::Source {
+            operation,
+            path: source.to_owned(),
+            target: target.to_owned(),
+            source: error,
+        }
+    };
     let (propagation, of) = options.propagation.unwrap_or((Propagation::Private, Reach::Tree));
-    check_propagation(source, target, propagation)?;
     let change = Change { propagation: Some(propagation), ..Change::default() };
     mount::set_attributes(clone.as_fd(), change, of).map_err(failed("set the propagation of"))?;
     let changes =

@@ -13,7 +13,7 @@ use super::{cgroup, console, delete, hooks, resources};
 use crate::clock;
 use crate::error::chain;
 use crate::oci::{
-    Held, PodContext, PodHandles, Prepared, Report, Spawned, Stage, Stdio, parse_report,
+    Held, PodContext, PodHandles, Prepared, Report, Spawned, Stage, Stdio, Volumes, parse_report,
     parse_stage, prepare, spawn, take_terminal,
 };
 use crate::sys::mount::{self, Reach};
@@ -164,7 +164,8 @@ fn plan(ctx: &Context<'_>, args: &CreateArgs, bundle: &Bundle) -> Result<Prepare
     let doing = || format!("open the root file system {}", bundle.rootfs.display());
     let path = c_path(&bundle.rootfs).doing(doing)?;
     let rootfs = mount::clone_tree(nix::fcntl::AT_FDCWD, &path, Reach::Tree).doing(doing)?;
-    let pod = PodContext { pause: None, privileges: ctx.config.process.privileges, target: None };
+    let (privileges, volumes) = (ctx.config.process.privileges, Volumes::default());
+    let pod = PodContext { pause: None, privileges, target: None, volumes };
     let mut prepared = prepare(&bundle.spec, rootfs, &pod).doing(|| "read the configuration")?;
     prepared.plan.process.preserved_fds = Some(args.preserve_fds);
     prepared.plan.process.keep_keyring = Some(args.no_new_keyring);

@@ -8,7 +8,8 @@ use super::foreground::Foreground;
 use super::state::{Container, Status};
 use super::{cgroup, console};
 use crate::oci::{
-    PodContext, PodHandles, Report, Stdio, parse_report, prepare_exec, spawn_exec, take_terminal,
+    PodContext, PodHandles, Report, Stdio, Volumes, parse_report, prepare_exec, spawn_exec,
+    take_terminal,
 };
 use crate::sys::process::SingleThreaded;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
@@ -37,7 +38,8 @@ pub(super) fn exec(ctx: &Context<'_>, args: &ExecArgs) -> Result<u8, RuntimeErro
         true => None,
         false => console::connect(tty, args.console_socket.as_deref())?,
     };
-    let pod = PodContext { pause: None, privileges: ctx.config.process.privileges, target: None };
+    let (privileges, volumes) = (ctx.config.process.privileges, Volumes::default());
+    let pod = PodContext { pause: None, privileges, target: None, volumes };
     let mut plan =
         prepare_exec(&spec, &process, &pod).doing(|| "read the process's configuration")?;
     plan.process.preserved_fds = Some(args.preserve_fds);

@@ -17,6 +17,7 @@ mod devices;
 mod events;
 mod exec;
 mod harness;
+mod image_volumes;
 mod images;
 mod inherited;
 mod late_work;
@@ -67,6 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("devices", devices::tests()),
             ("events", events::tests()),
             ("exec", exec::tests()),
+            ("image_volumes", image_volumes::tests()),
             ("images", images::tests()),
             ("inherited", inherited::tests()),
             ("late_work", late_work::tests()),

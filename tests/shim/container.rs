@@ -40,7 +40,12 @@ fn process(script: &str, tty: bool) -> Value {
 }
 
 fn context() -> PodContext {
-    PodContext { pause: None, privileges: Enforce::BestEffort, target: None }
+    PodContext {
+        pause: None,
+        privileges: Enforce::BestEffort,
+        target: None,
+        volumes: Default::default(),
+    }
 }
 
 impl Container {

@@ -101,13 +101,19 @@ fn mount(c: &mut ContainerConfig) -> &mut Mount {
     &mut c.mounts[0]
 }
 
+fn image_mount(c: &mut ContainerConfig) -> &mut Mount {
+    let image = Some(ImageSpec { image: "x".into(), ..Default::default() });
+    *mount(c) = Mount { container_path: "/c".into(), readonly: true, image, ..Default::default() };
+    &mut c.mounts[0]
+}
+
 fn profile(kind: ProfileType, name: &str) -> Option<SecurityProfile> {
     Some(SecurityProfile { profile_type: kind.into(), localhost_ref: name.into() })
 }
 
 #[test]
 fn what_no_version_could_honour_is_invalid_by_its_field() {
-    let cases: [(&str, Change); 33] = [
+    let cases: [(&str, Change); 39] = [
         ("metadata: required", |c| c.metadata = None),
         ("metadata.name: required", |c| c.metadata = Some(ContainerMetadata::default())),
         ("image: required", |c| c.image = None),
@@ -132,6 +138,15 @@ fn what_no_version_could_honour_is_invalid_by_its_field() {
             (mount.recursive_read_only, mount.readonly, mount.propagation) = (true, true, 1);
         }),
         ("mounts[0].image_sub_path: ", |c| mount(c).image_sub_path = "x".into()),
+        ("mounts[0].image_sub_path: ", |c| image_mount(c).image_sub_path = "a/../../x".into()),
+        ("mounts[0].image_sub_path: ", |c| image_mount(c).image_sub_path = "/x".into()),
+        ("mounts[0].host_path: excludes image", |c| image_mount(c).host_path = "/h".into()),
+        ("mounts[0].readonly: an image volume needs it", |c| image_mount(c).readonly = false),
+        ("mounts[0].propagation: ", |c| image_mount(c).propagation = 1),
+        ("mounts[0].image.image: required", |c| {
+            let image = ImageSpec { user_specified_image: "x".into(), ..Default::default() };
+            image_mount(c).image = Some(image);
+        }),
         ("devices[0].permissions: ", |c| {
             c.devices = vec![Device {
                 host_path: "/dev/null".into(),
@@ -183,15 +198,22 @@ fn what_no_version_could_honour_is_invalid_by_its_field() {
 }
 
 #[test]
+fn an_image_volume_is_carried_over() {
+    let mut given = minimal();
+    image_mount(&mut given).image_sub_path = "a/b/".into();
+    let mounts = made(given).mounts;
+    let volume = mounts[0].image.as_ref().unwrap();
+    assert_eq!((volume.image.as_str(), volume.sub_path.as_path()), ("x", Path::new("a/b")));
+    assert_eq!(mounts[0].host_path, Path::new(""));
+}
+
+#[test]
 fn what_this_version_does_not_honour_is_unimplemented_by_its_field() {
-    let cases: [(&str, Change); 8] = [
+    let cases: [(&str, Change); 7] = [
         ("windows", |c| c.windows = Some(WindowsContainerConfig::default())),
         ("CDI_devices", |c| c.cdi_devices = vec![CdiDevice { name: "v/c=d".into() }]),
         ("annotations[\"cdi.k8s.io/gpu\"]", |c| {
             c.annotations.insert("cdi.k8s.io/gpu".into(), "v/c=d".into());
-        }),
-        ("mounts[0].image", |c| {
-            mount(c).image = Some(ImageSpec { image: "x".into(), ..Default::default() });
         }),
         ("mounts[0].uidMappings", |c| mount(c).uid_mappings = vec![IdMapping::default()]),
         ("mounts[0].mount_options", |c| mount(c).mount_options = vec!["noexec".into()]),

@@ -1,9 +1,11 @@
 //! A container's mounts and devices.
 
 use super::RequestError;
-use super::text::absolute;
-use crate::container::config::{Device, Mount, MountPropagation};
+use super::image::image_name;
+use super::text::{absolute, below};
+use crate::container::config::{Device, ImageVolume, Mount, MountPropagation};
 use crate::cri::proto;
+use std::path::PathBuf;
 
 /// Validated mounts, in the request's order.
 pub(super) fn mounts(field: &str, mounts: Vec<proto::Mount>) -> Result<Vec<Mount>, RequestError> {
@@ -13,12 +15,7 @@ pub(super) fn mounts(field: &str, mounts: Vec<proto::Mount>) -> Result<Vec<Mount
 
 fn mount(field: &str, m: proto::Mount) -> Result<Mount, RequestError> {
     let at = |name: &str| format!("{field}.{name}");
-    if m.image.is_some_and(|i| i != proto::ImageSpec::default()) {
-        return Err(RequestError::unimplemented(at("image"), "image volumes are"));
-    }
-    if !m.image_sub_path.is_empty() {
-        return Err(RequestError::invalid(at("image_sub_path"), "needs an image"));
-    }
+    let image = image_volume(field, &m)?;
     for (name, mappings) in [("uidMappings", &m.uid_mappings), ("gidMappings", &m.gid_mappings)] {
         if !mappings.is_empty() {
             return Err(RequestError::unimplemented(at(name), "id-mapped mounts are"));
@@ -44,14 +41,45 @@ fn mount(field: &str, m: proto::Mount) -> Result<Mount, RequestError> {
             return Err(RequestError::invalid(field, "needs PROPAGATION_PRIVATE"));
         }
     }
+    if image.is_some() && propagation != MountPropagation::Private {
+        let reason = "an image volume needs PROPAGATION_PRIVATE";
+        return Err(RequestError::invalid(at("propagation"), reason));
+    }
     Ok(Mount {
         container_path: absolute(&at("container_path"), &m.container_path)?,
-        host_path: absolute(&at("host_path"), &m.host_path)?,
+        host_path: match &image {
+            None => absolute(&at("host_path"), &m.host_path)?,
+            Some(_) => PathBuf::new(),
+        },
+        image,
         readonly: m.readonly,
         recursive_read_only: m.recursive_read_only,
         propagation,
         selinux_relabel: m.selinux_relabel,
     })
+}
+
+/// The image of a mount that has one. It is read-only by its nature, and a request must say so.
+fn image_volume(field: &str, m: &proto::Mount) -> Result<Option<ImageVolume>, RequestError> {
+    let at = |name: &str| format!("{field}.{name}");
+    let Some(image) = m.image.as_ref().filter(|i| **i != proto::ImageSpec::default()) else {
+        return match m.image_sub_path.is_empty() {
+            true => Ok(None),
+            false => Err(RequestError::invalid(at("image_sub_path"), "needs an image")),
+        };
+    };
+    let name = image_name(&at("image"), image)?;
+    if !m.host_path.is_empty() {
+        return Err(RequestError::invalid(at("host_path"), "excludes image"));
+    }
+    if !m.readonly {
+        return Err(RequestError::invalid(at("readonly"), "an image volume needs it"));
+    }
+    Ok(Some(ImageVolume {
+        image: name,
+        user_specified_image: image.user_specified_image.clone(),
+        sub_path: below(&at("image_sub_path"), m.image_sub_path.trim_end_matches('/'))?,
+    }))
 }
 
 /// Validated devices, in the request's order.

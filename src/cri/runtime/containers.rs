@@ -1,11 +1,15 @@
 //! The verbs of containers.
 
 use super::info::{gone_is_fine, verbose};
+use crate::container::create::IMAGE_VOLUME;
 use crate::cri::from_proto::{self, container_config, fit, id, update_resources};
 use crate::cri::instrument::about;
 use crate::cri::{proto, to_proto};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use tonic::Status;
+
+/// The word for it in a message, as kubelets look for it.
+const IMAGE_VOLUME_MOUNT_FAILED: &str = "ImageVolumeMountFailed";
 
 pub(in crate::cri) async fn create(
     engine: &Engine,
@@ -17,9 +21,21 @@ pub(in crate::cri) async fn create(
     about("container", &config.name);
     about("image", &config.image);
     fit(&mut config, asked, &engine.sandbox_status(sandbox)?.config)?;
-    let id = engine.create_container(sandbox, config).await?;
+    let id = engine.create_container(sandbox, config).await.map_err(create_failed)?;
     about("container_id", id.as_str());
     Ok(proto::CreateContainerResponse { container_id: id.to_string() })
+}
+
+/// An image volume that cannot be had gets the word by which a kubelet tells it from other causes.
+fn create_failed(error: EngineError) -> Status {
+    let of_volume = error.failed_step() == Some(IMAGE_VOLUME);
+    let status = Status::from(error);
+    if of_volume {
+        let message = format!("{IMAGE_VOLUME_MOUNT_FAILED}: {}", status.message());
+        Status::new(status.code(), message)
+    } else {
+        status
+    }
 }
 
 pub(in crate::cri) async fn start(

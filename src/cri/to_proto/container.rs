@@ -41,7 +41,7 @@ pub(crate) fn container_status(view: &ContainerView) -> proto::ContainerStatus {
         message: view.message.clone(),
         labels: view.config.labels.clone(),
         annotations: view.config.annotations.clone(),
-        mounts: view.config.mounts.iter().map(mount).collect(),
+        mounts: mounts(view),
         log_path: view.log_path.as_deref().map(path).unwrap_or_default(),
         resources: Some(proto::ContainerResources {
             linux: Some(resources(&view.resources)),
@@ -87,8 +87,25 @@ fn state(state: ContainerState) -> proto::ContainerState {
     }
 }
 
-fn mount(mount: &Mount) -> proto::Mount {
+/// The mounts of the request, each image with what its name stood for.
+fn mounts(view: &ContainerView) -> Vec<proto::Mount> {
+    let each = |(index, asked): (usize, &Mount)| {
+        let volume = view.volumes.iter().find(|volume| volume.mount == index);
+        mount(asked, volume.map_or("", |volume| &volume.image_ref))
+    };
+    view.config.mounts.iter().enumerate().map(each).collect()
+}
+
+fn mount(mount: &Mount, image_ref: &str) -> proto::Mount {
+    let image = mount.image.as_ref();
     proto::Mount {
+        image: image.map(|volume| proto::ImageSpec {
+            image: volume.image.clone(),
+            user_specified_image: volume.user_specified_image.clone(),
+            image_ref: image_ref.to_owned(),
+            ..proto::ImageSpec::default()
+        }),
+        image_sub_path: image.map(|volume| path(&volume.sub_path)).unwrap_or_default(),
         container_path: path(&mount.container_path),
         host_path: path(&mount.host_path),
         readonly: mount.readonly,
