@@ -115,7 +115,6 @@ demo: deps build ## A two-container pod from a YAML file: what it is, how it end
 
 .PHONY: bench
 bench: deps release ## Times and memory beside containerd + runc and the kernel's own floor, in the virtual machine
-	tests/vm/deps.sh bench
 	benches/run.sh
 
 .PHONY: vm-shell

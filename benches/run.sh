@@ -1,7 +1,7 @@
 #!/bin/bash
 # Measures berth beside containerd + runc and the kernel's own floor, in the test machine.
 #
-# usage: run.sh [PODS]        after `make release` and `tests/vm/deps.sh bench`
+# usage: run.sh [PODS]        after `make release` and `tests/vm/deps.sh`
 #
 # PODS (default 20) is the number of samples of each figure and of pods that run at once. The
 # table is printed and left in target/bench/table.txt, with the raw figures and the daemons' logs beside it.

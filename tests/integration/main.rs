@@ -30,6 +30,7 @@ mod network_builtin;
 mod network_cni;
 mod network_cni_failures;
 mod oci_command;
+mod oci_engines;
 mod odd_signals;
 mod overload;
 mod pod_ranges;
@@ -81,6 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("network_cni", network_cni::tests()),
             ("network_cni_failures", network_cni_failures::tests()),
             ("oci_command", oci_command::tests()),
+            ("oci_engines", oci_engines::tests()),
             ("odd_signals", odd_signals::tests()),
             ("overload", overload::tests()),
             ("pod_ranges", pod_ranges::tests()),

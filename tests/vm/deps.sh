@@ -1,12 +1,13 @@
 #!/bin/bash
 # Installs what building and testing needs: Debian packages, two Python packages in an environment of their
-# own, the kernel of the test machine. Does nothing, quickly, when all is there.
+# own, the kernel of the test machine, and the engines that drive berth-oci in tests and that `make bench` measures
+# (containerd, podman): these are unpacked below the cache folder, not installed, so that no service of theirs starts.
+# Does nothing, quickly, when all is there.
 #
-# usage: deps.sh [bench]
+# usage: deps.sh
 #
 # Assumes Debian 12 and a Rust toolchain. Which mirrors are asked is decided by the machine's own configuration
-# of apt, pip and cargo. With `bench`, also fetches the peers that `make bench` measures: unpacked
-# below the cache folder, not installed, so that no service of theirs starts.
+# of apt, pip and cargo.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -44,14 +45,21 @@ fi
 
 "$here/kernel.sh" 6.12 >/dev/null
 
-if [ "${1:-}" = bench ] && [ ! -x "$cache/peers/usr/bin/containerd" ]; then
+# Podman's libraries are those that Debian's base installation does not have.
+peers=(conmon containerd crun golang-github-containers-common golang-github-containers-image libgpgme11
+    libsubid4 libyajl2 podman runc)
+if [ "$(cat "$cache/peers/.packages" 2>/dev/null)" != "${peers[*]}" ]; then
     rm -rf "$cache/peers.new"
     mkdir -p "$cache/peers.new"
-    (cd "$cache/peers.new" && apt-get -q -o Acquire::Retries=5 -o APT::Sandbox::User=root download containerd runc)
+    (cd "$cache/peers.new" &&
+        apt-get -q -o Acquire::Retries=5 -o APT::Sandbox::User=root download "${peers[@]}")
     for file in "$cache"/peers.new/*.deb; do
         dpkg -x "$file" "$cache/peers.new"
         rm "$file"
     done
-    rm -rf "$cache/peers"
+    echo "${peers[*]}" >"$cache/peers.new/.packages"
+    rm -rf "$cache/peers.old"
+    [ ! -e "$cache/peers" ] || mv "$cache/peers" "$cache/peers.old"
     mv "$cache/peers.new" "$cache/peers"
+    rm -rf "$cache/peers.old"
 fi

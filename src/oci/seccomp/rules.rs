@@ -1,8 +1,10 @@
 //! A profile as decisions a system call, of one architecture.
 //!
-//! Of two rules with different actions that can both match the same call none is taken: the order
-//! in a profile means nothing, and other executors disagree about which one wins. Comparisons that
-//! exclude each other (`socket` with one family and with all others) do not overlap.
+//! Of two rules for a call that both compare nothing the first counts, as with other executors:
+//! widely used profiles first allow a call and then, for a container without a capability, refuse
+//! it. Of other rules with different actions that can both match the same call none is taken: others
+//! disagree about which one wins. Comparisons that exclude each other (`socket` with one family and
+//! with all others) do not overlap.
 
 use std::collections::BTreeMap;
 
@@ -184,6 +186,9 @@ fn narrow(rule: &Rule, arch: Arch) -> Option<Rule> {
 }
 
 fn add(rules: &mut Vec<Rule>, new: Rule, name: &str) -> Result<(), SeccompError> {
+    if new.conditions.is_empty() && rules.iter().any(|old| old.conditions.is_empty()) {
+        return Ok(());
+    }
     let overlaps = |old: &&Rule| {
         old.action != new.action && !condition::exclude(&old.conditions, &new.conditions)
     };

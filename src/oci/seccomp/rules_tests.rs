@@ -23,8 +23,8 @@ fn equals(value: u64) -> Value {
 #[test]
 fn rules_that_can_both_match_with_different_actions_are_refused() {
     let rows = [
-        (json!([]), json!([]), true),
         (equals(1), json!([]), true),
+        (json!([]), equals(1), true),
         (equals(1), equals(1), true),
         (equals(1), equals(2), false),
         (equals(1), json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_NE" }]), false),
@@ -45,6 +45,16 @@ fn rules_that_can_both_match_with_different_actions_are_refused() {
         }
         // With the same action there is nothing to choose.
         assert!(decided("SCMP_ACT_LOG", json!([rule(ERRNO, &one), rule(ERRNO, &other)])).is_ok());
+    }
+}
+
+#[test]
+fn of_two_rules_that_compare_nothing_the_first_counts() {
+    let rule = |action: &str| json!({ "names": ["setns"], "action": action });
+    for (first, second, value) in [(ALLOW, ERRNO, 0x7fff_0000), (ERRNO, ALLOW, 0x0005_0001)] {
+        let decisions = decided("SCMP_ACT_LOG", json!([rule(first), rule(second)])).unwrap();
+        let [only] = &decisions.calls[&308][..] else { panic!("{first}") };
+        assert_eq!(only.action, Action(value), "{first}");
     }
 }
 

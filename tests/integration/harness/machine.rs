@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Fuse,
     /// Python with grpcio.
     Grpcio,
+    /// containerd and podman, unpacked.
+    Engines,
 }
 
 /// What was found.
@@ -29,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) cgroup_root: PathBuf,
     /// Python with grpcio.
     pub(crate) python: Option<PathBuf>,
+    /// Where containerd and podman are unpacked.
+    pub(crate) peers: Option<PathBuf>,
     controllers: bool,
     pod_network: bool,
     resources: bool,
@@ -57,6 +61,9 @@ impl Machine {
             plugins: Path::new(PLUGIN_DIR).join("bridge").exists(),
             cgroup_root,
             python,
+            peers: std::env::var_os("BERTH_PEERS")
+                .map(PathBuf::from)
+                .filter(|peers| peers.join("usr/bin/podman").exists()),
         }
     }
 
@@ -69,6 +76,7 @@ impl Machine {
             Need::Plugins => self.plugins,
             Need::Fuse => Path::new("/sys/module/fuse").exists() && Path::new("/dev/fuse").exists(),
             Need::Grpcio => self.python.is_some(),
+            Need::Engines => self.peers.is_some(),
         }
     }
 }

@@ -260,20 +260,25 @@ impl Drop for Runtime<'_> {
         for id in kernel::names_in(&self.path("root")) {
             self.command(&["delete", "--force", &id]).output().ok();
         }
-        // Those whose parent has gone are ours.
-        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-        for id in self.orphans() {
-            let pid = nix::unistd::Pid::from_raw(id);
-            while let Ok(WaitStatus::StillAlive) = waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                super::poll::pause(std::time::Duration::from_millis(5));
-            }
-        }
+        self.reap_orphans(None);
         nix::sys::prctl::set_child_subreaper(false).ok();
         fs::remove_dir_all(&self.dir).ok();
     }
 }
 
 impl Runtime<'_> {
+    /// Reaps ended processes whose parent has gone: they are ours. Not `but`, whom somebody waits for.
+    pub(crate) fn reap_orphans(&self, but: Option<u32>) {
+        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+        let but = but.and_then(|pid| i32::try_from(pid).ok());
+        for id in self.orphans().into_iter().filter(|pid| Some(*pid) != but) {
+            let pid = nix::unistd::Pid::from_raw(id);
+            while let Ok(WaitStatus::StillAlive) = waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                super::poll::pause(std::time::Duration::from_millis(5));
+            }
+        }
+    }
+
     /// Ended children of this process that no `Child` knows: they are zombies.
     fn orphans(&self) -> Vec<i32> {
         let own = std::process::id().to_string();
