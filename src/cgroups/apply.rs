@@ -19,6 +19,16 @@ pub(super) fn apply_settings(
     settings: &[Setting],
     skip: &[&str],
 ) -> Result<(), CgroupError> {
+    apply_settings_then(dir, settings, skip, || Ok(()))
+}
+
+/// As [`apply_settings`], and then does what belongs to it; when that fails, nothing was changed.
+pub(super) fn apply_settings_then(
+    dir: &Dir,
+    settings: &[Setting],
+    skip: &[&str],
+    then: impl FnOnce() -> Result<(), CgroupError>,
+) -> Result<(), CgroupError> {
     let mut done = Vec::new();
     for setting in settings.iter().filter(|s| !skip.contains(&s.controller())) {
         match apply_one(dir, setting) {
@@ -35,7 +45,7 @@ pub(super) fn apply_settings(
             }
         }
     }
-    Ok(())
+    then().map_err(|error| roll_back(dir, &done, error))
 }
 
 /// A failed setting; `old` when a part of its lines was written before the failure.
@@ -200,6 +210,18 @@ mod tests {
         assert_eq!(text(temp.path(), "cpu.weight"), "100");
         apply_settings(&dir, &[weight], &[]).unwrap();
         assert_eq!(text(temp.path(), "cpu.weight"), "555", "the control: it can be written");
+    }
+
+    #[test]
+    fn what_follows_and_fails_takes_the_settings_back() {
+        let (temp, dir) = folder(&[("cpu.weight", "100")]);
+        let weight =
+            Setting { file: "cpu.weight".into(), value: "555".into(), absent: Absent::Fail };
+        let refuse = || Err(CgroupError::invalid("a", "b", "c"));
+        apply_settings_then(&dir, std::slice::from_ref(&weight), &[], refuse).unwrap_err();
+        assert_eq!(text(temp.path(), "cpu.weight"), "100");
+        apply_settings_then(&dir, &[weight], &[], || Ok(())).unwrap();
+        assert_eq!(text(temp.path(), "cpu.weight"), "555");
     }
 
     #[test]

@@ -46,6 +46,16 @@ impl CpuList {
         Self(merged)
     }
 
+    /// Every member, in order.
+    pub(super) fn members(&self) -> impl Iterator<Item = u16> {
+        // None is above 65535.
+        let ends = |(first, last): &(u32, u32)| (u16::try_from(*first), u16::try_from(*last));
+        self.0
+            .iter()
+            .map(ends)
+            .flat_map(|(first, last)| first.unwrap_or(u16::MAX)..=last.unwrap_or(u16::MAX))
+    }
+
     /// Whether every member of `self` is one of `other`, too.
     pub(super) fn is_within(&self, other: &Self) -> bool {
         self.0.iter().all(|(first, last)| other.0.iter().any(|(a, b)| a <= first && last <= b))
@@ -84,6 +94,12 @@ mod tests {
         for bad in ["a", "1-", "-1", "3-1", "1,,2", "1 2", "99999999999", "70000", "+1", "0x1"] {
             assert!(CpuList::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn members_are_those_of_all_ranges() {
+        let members: Vec<u16> = CpuList::parse("8,0-2").unwrap().members().collect();
+        assert_eq!(members, [0, 1, 2, 8]);
     }
 
     #[test]

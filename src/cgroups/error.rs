@@ -1,5 +1,6 @@
 //! What can fail with control groups.
 
+use super::SystemdError;
 use crate::error::ErrorKind;
 use std::io;
 use std::path::PathBuf;
@@ -26,12 +27,9 @@ pub enum CgroupError {
         /// Why.
         reason: &'static str,
     },
-    /// Not part of this version.
-    #[error("{what} is not part of this version")]
-    Unsupported {
-        /// What.
-        what: &'static str,
-    },
+    /// systemd did not do what it was asked for.
+    #[error("the systemd cgroup driver")]
+    Systemd(#[source] Box<SystemdError>),
     /// The configured root is something else.
     #[error("{path} is not a cgroup v2 file system")]
     NotCgroup2 {
@@ -122,6 +120,12 @@ fn pids_text(pids: &[i32]) -> String {
     format!("pids {}", shown.join(" "))
 }
 
+impl From<SystemdError> for CgroupError {
+    fn from(error: SystemdError) -> Self {
+        Self::Systemd(Box::new(error))
+    }
+}
+
 impl CgroupError {
     pub(super) fn invalid(
         what: &'static str,
@@ -144,7 +148,7 @@ impl CgroupError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid { .. } | Self::UnknownSetting { .. } => ErrorKind::InvalidArgument,
-            Self::Unsupported { .. } => ErrorKind::Unimplemented,
+            Self::Systemd(error) => error.kind(),
             Self::NotCgroup2 { .. }
             | Self::MissingControllers { .. }
             | Self::InternalProcesses { .. }

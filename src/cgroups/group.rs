@@ -74,6 +74,11 @@ impl Group {
         apply_settings(&self.dir()?, &plan, self.tree.missing())
     }
 
+    /// Moves a process into it.
+    pub(super) fn enter(&self, pid: i32) -> Result<(), CgroupError> {
+        self.dir()?.write("cgroup.procs", &pid.to_string())
+    }
+
     /// The text of one of its files, without the line end; `None` when the kernel has no such file.
     ///
     /// # Errors

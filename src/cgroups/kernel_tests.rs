@@ -315,10 +315,33 @@ fn shims_and_helpers_live_outside_every_pod() {
 }
 
 #[test]
-fn the_systemd_driver_is_refused_until_it_exists() {
-    let config = config::Cgroups { driver: CgroupDriver::Systemd, ..config::Cgroups::default() };
-    let error = Cgroups::open(&config).unwrap_err();
-    assert_eq!(error.kind(), crate::error::ErrorKind::Unimplemented);
+fn the_systemd_driver_needs_a_runtime_and_says_where_a_pod_will_be() {
+    let id = SandboxId::parse(&"a".repeat(64)).unwrap();
+    let open = |driver| {
+        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(std::path::PathBuf::from);
+        let open =
+            |root| Cgroups::open(&config::Cgroups { driver, enforce: Enforce::BestEffort, root });
+        root.map(open).into_iter().find(|opened| {
+            !matches!(opened, Err(CgroupError::NotCgroup2 { .. } | CgroupError::Access { .. }))
+        })
+    };
+    let Some(outside) = open(CgroupDriver::Systemd) else {
+        skip("the_systemd_driver", "no cgroup v2 mount");
+        return;
+    };
+    assert_eq!(outside.unwrap_err().kind(), crate::error::ErrorKind::Unavailable);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _inside = runtime.enter();
+    for (driver, parent, pod) in [
+        (CgroupDriver::Systemd, None, format!("/berth.slice/berth-{id}.scope")),
+        (CgroupDriver::Systemd, Some("k-p.slice"), format!("/k.slice/k-p.slice/berth-{id}.scope")),
+        (CgroupDriver::Cgroupfs, None, format!("/berth/{id}")),
+        (CgroupDriver::Cgroupfs, Some("/k/p"), format!("/k/p/{id}")),
+    ] {
+        let cgroups = open(driver).unwrap().unwrap();
+        let parent = cgroups.parent_path(parent).unwrap();
+        assert_eq!(cgroups.pod_path(&parent, &id).as_str(), pod);
+    }
 }
 
 #[path = "kernel_limits_tests.rs"]

@@ -8,16 +8,22 @@
 //! /berth-shims/<sandbox id>                leaf: the pod's supervisor, under no limit of the pod
 //! /berth-helpers/<sandbox id>              leaf: CNI plugins and hooks
 //! ```
+//!
+//! Under the systemd driver a pod is `<slice>/berth-<sandbox id>.scope` and a shim is in
+//! `/system.slice/berth-shims.scope/<sandbox id>`. What was made under one driver is found and removed under
+//! the other.
 
 use super::group::Group;
 use super::leaf::{Above, Leaf};
 use super::limits::{Setting, plan_limits};
-use super::path::{HELPERS, SHIMS};
+use super::path::{HELPERS, SHIM_SCOPE, SHIM_SLICE, SHIMS, is_slice};
+use super::pod::{PodCgroup, sandbox_of, scope_path};
+use super::systemd::{Seat, Shims, Systemd};
 use super::tree::Tree;
 use super::{CgroupError, CgroupPath, Resources};
 use crate::config;
 use crate::ids::SandboxId;
-use std::ops::Deref;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +31,14 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Cgroups {
     tree: Arc<Tree>,
+    driver: Driver,
+}
+
+/// Who makes the cgroups of pods and shims.
+#[derive(Clone, Debug)]
+enum Driver {
+    Cgroupfs,
+    Systemd { systemd: Systemd, shims: Arc<Shims> },
 }
 
 impl Cgroups {
@@ -32,12 +46,29 @@ impl Cgroups {
     ///
     /// # Errors
     /// [`CgroupError::NotCgroup2`]; [`CgroupError::MissingControllers`] unless best effort is
-    /// configured; [`CgroupError::Unsupported`] for the systemd driver.
+    /// configured; [`CgroupError::Systemd`] for the systemd driver outside of an asynchronous runtime.
     pub fn open(config: &config::Cgroups) -> Result<Self, CgroupError> {
-        if config.driver == config::CgroupDriver::Systemd {
-            return Err(CgroupError::Unsupported { what: "the systemd cgroup driver" });
-        }
-        Ok(Self { tree: Arc::new(Tree::open(&config.root, config.enforce)?) })
+        let tree = Arc::new(Tree::open(&config.root, config.enforce)?);
+        let driver = match config.driver {
+            config::CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+            config::CgroupDriver::Systemd => {
+                let systemd = Systemd::new()?;
+                let shims = Arc::new(Shims::new(&tree, &systemd));
+                Driver::Systemd { systemd, shims }
+            }
+        };
+        Ok(Self { tree, driver })
+    }
+
+    /// Sees to it, once a start and before any pod, that systemd answers, and ends what an earlier daemon
+    /// left of its requests. Nothing to do under the cgroupfs driver. Blocks.
+    ///
+    /// # Errors
+    /// [`CgroupError::Systemd`]; what cannot be ended.
+    pub fn prepare(&self) -> Result<(), CgroupError> {
+        let Driver::Systemd { systemd, shims } = &self.driver else { return Ok(()) };
+        systemd.is_active(SHIM_SCOPE)?;
+        shims.sweep()
     }
 
     /// What of these resources best effort leaves out, a line each: settings of missing controllers.
@@ -65,16 +96,28 @@ impl Cgroups {
         self.tree.root()
     }
 
-    /// The parent cgroup of a pod as given; none: `/berth`.
+    /// The parent cgroup of a pod as given; none: `/berth`, or `berth.slice` under the systemd driver.
     ///
     /// # Errors
-    /// As [`CgroupPath::of_parent`].
+    /// As [`CgroupPath::of_parent`], [`CgroupPath::of_slice`].
     pub fn parent_path(&self, parent: Option<&str>) -> Result<CgroupPath, CgroupError> {
-        CgroupPath::of_parent(parent)
+        match self.driver {
+            Driver::Cgroupfs => CgroupPath::of_parent(parent),
+            Driver::Systemd { .. } => CgroupPath::of_slice(parent),
+        }
     }
 
-    /// Makes `<parent>/<id>` with all controllers for its leaves, and applies the pod's limits. Done
-    /// already is success. On an error a pod's cgroup that was made stays for [`Group::remove`].
+    /// Where the cgroup of a new pod will be.
+    pub fn pod_path(&self, parent: &CgroupPath, id: &SandboxId) -> CgroupPath {
+        match self.driver {
+            Driver::Cgroupfs => parent.child(id.as_str()),
+            Driver::Systemd { .. } => scope_path(parent, id),
+        }
+    }
+
+    /// Makes the pod's cgroup with all controllers for its leaves, and applies the pod's limits. Done
+    /// already is success. On an error a pod's cgroup that was made stays for [`PodCgroup::remove`].
+    /// Under the systemd driver nothing is made before [`PodCgroup::take_in`].
     ///
     /// # Errors
     /// [`CgroupError::InternalProcesses`] when a cgroup above holds processes;
@@ -85,20 +128,51 @@ impl Cgroups {
         id: &SandboxId,
         resources: &Resources,
     ) -> Result<PodCgroup, CgroupError> {
-        let pod = self.pod(&parent.child(id.as_str()));
-        self.tree.make_domain(pod.path())?;
-        pod.apply(resources)?;
+        let pod = self.pod(&self.pod_path(parent, id));
+        if pod.systemd.is_none() {
+            self.tree.make_domain(pod.path())?;
+            pod.apply(resources)?;
+        }
         Ok(pod)
     }
 
     /// A handle on the pod cgroup at `path`, as a record keeps it.
     pub fn pod(&self, path: &CgroupPath) -> PodCgroup {
-        PodCgroup { group: Group::new(&self.tree, path.clone()) }
+        let systemd = match &self.driver {
+            // A pod of the other driver stays what it was made as.
+            Driver::Systemd { systemd, .. } if sandbox_of(path.name()).is_some() => {
+                Some(systemd.clone())
+            }
+            _ => None,
+        };
+        PodCgroup { group: Group::new(&self.tree, path.clone()), systemd }
+    }
+
+    /// Keeps the place where shims are made, until the shim of a new sandbox is in it. `pause` is the pause
+    /// program. Nothing to do under the cgroupfs driver. Blocks.
+    ///
+    /// # Errors
+    /// [`CgroupError::Systemd`].
+    pub fn seat(&self, pause: BorrowedFd<'_>) -> Result<Seat, CgroupError> {
+        match &self.driver {
+            Driver::Cgroupfs => Ok(Seat::free()),
+            Driver::Systemd { shims, .. } => shims.seat(pause),
+        }
     }
 
     /// The cgroup of a sandbox's shim.
     pub fn shim(&self, id: &SandboxId) -> Leaf {
-        self.own(SHIMS, id)
+        let cgroupfs = self.own(SHIMS, id);
+        match &self.driver {
+            Driver::Systemd { shims, .. } if !cgroupfs.exists() => {
+                Leaf::new(&self.tree, shims.path().child(id.as_str()), Above::Required)
+            }
+            Driver::Cgroupfs if !cgroupfs.exists() => {
+                let scope = Leaf::new(&self.tree, shim_scope().child(id.as_str()), Above::Required);
+                if scope.exists() { scope } else { cgroupfs }
+            }
+            _ => cgroupfs,
+        }
     }
 
     /// The cgroup of a sandbox's helpers.
@@ -111,13 +185,15 @@ impl Cgroups {
         Leaf::new(&self.tree, path.clone(), Above::Domain)
     }
 
-    /// The ids that have a cgroup below `/berth-shims` or `/berth-helpers`: for recovery.
+    /// The ids that have a cgroup of a shim or of helpers: for recovery.
     pub fn owned_sandboxes(&self) -> Vec<SandboxId> {
         let mut ids = Vec::new();
-        for top in [SHIMS, HELPERS] {
-            let folder = self.tree.root().join(top.trim_start_matches('/'));
+        let top = |path: &str| CgroupPath::root().child(path.trim_start_matches('/'));
+        for top in [top(SHIMS), top(HELPERS), shim_scope()] {
             // A folder that is missing or unreadable holds nothing to recover.
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            for entry in
+                std::fs::read_dir(top.below(self.tree.root())).into_iter().flatten().flatten()
+            {
                 let name = entry.file_name();
                 ids.extend(name.to_str().and_then(|name| SandboxId::parse(name).ok()));
             }
@@ -127,6 +203,28 @@ impl Cgroups {
         ids
     }
 
+    /// The scopes of pods below any slice, where systemd makes them: for recovery.
+    pub fn scopes(&self) -> Vec<(SandboxId, PodCgroup)> {
+        let mut found = Vec::new();
+        if matches!(self.driver, Driver::Cgroupfs) {
+            return found;
+        }
+        let mut slices = vec![CgroupPath::root()];
+        while let Some(slice) = slices.pop() {
+            let folder = slice.below(self.tree.root());
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let Some(name) = name.to_str() else { continue };
+                if is_slice(name) {
+                    slices.push(slice.child(name));
+                } else if let Some(id) = sandbox_of(name) {
+                    found.push((id, self.pod(&slice.child(name))));
+                }
+            }
+        }
+        found
+    }
+
     fn own(&self, top: &str, id: &SandboxId) -> Leaf {
         let root = CgroupPath::root();
         let path = root.child(top.trim_start_matches('/')).child(id.as_str());
@@ -134,25 +232,9 @@ impl Cgroups {
     }
 }
 
-/// A handle on a pod's cgroup: holds no process itself, only leaves.
-#[derive(Clone, Debug)]
-pub struct PodCgroup {
-    group: Group,
-}
-
-/// What can be done with any cgroup can be done with a pod's; the two differ in what else they may.
-impl Deref for PodCgroup {
-    type Target = Group;
-    fn deref(&self) -> &Group {
-        &self.group
-    }
-}
-
-impl PodCgroup {
-    /// The leaf `name` of the pod: `pause`, or a container's id.
-    pub fn leaf(&self, name: &str) -> Leaf {
-        Leaf::new(&self.group.tree, self.group.path.child(name), Above::Required)
-    }
+/// Where the shims are under the systemd driver.
+fn shim_scope() -> CgroupPath {
+    CgroupPath::root().child(SHIM_SLICE).child(SHIM_SCOPE)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! `resources` (asked for) → `limits` (pure: files and values) → `apply` (written, or taken back).
 //! `devices` (pure: rules to a program) → `sys::bpf`. `parse` (pure) → `stats`, `events`.
+//! `systemd`: the driver that has systemd make pods' cgroups.
 //! `path`, `tree` and `manager` say where things are; `group` and `leaf` are the handles.
 //!
 //! Kernel documents: Documentation/admin-guide/cgroup-v2.rst, Documentation/accounting/psi.rst.
@@ -21,8 +22,10 @@ mod limits;
 mod manager;
 mod parse;
 mod path;
+mod pod;
 mod resources;
 mod stats;
+mod systemd;
 mod tree;
 
 pub use details::{CgroupDetails, DeviceIo, HugeTlb};
@@ -31,8 +34,10 @@ pub use error::CgroupError;
 pub use events::{MemoryEvents, parse_memory_events};
 pub use group::Group;
 pub use leaf::Leaf;
-pub use manager::{Cgroups, PodCgroup};
+pub use manager::Cgroups;
 pub use parse::{Pressure, Stall};
 pub use path::{CgroupPath, expand_slice, is_slice};
+pub use pod::PodCgroup;
 pub use resources::{Limit, Resources};
 pub use stats::{CgroupStats, CpuStats, IoStats, MemoryStats, PidsStats};
+pub use systemd::{Seat, SystemdError};

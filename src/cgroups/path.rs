@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 pub(super) const PODS: &str = "/berth";
 /// Where shims live, outside every pod.
 pub(super) const SHIMS: &str = "/berth-shims";
+/// Where pods without a cgroup parent go under the systemd driver.
+const PODS_SLICE: &str = "berth.slice";
+/// The scope of the shims under the systemd driver, and where it is.
+pub(super) const SHIM_SCOPE: &str = "berth-shims.scope";
+pub(super) const SHIM_SLICE: &str = "system.slice";
 /// Where CNI plugins and other helpers run, outside every pod.
 pub(super) const HELPERS: &str = "/berth-helpers";
 
@@ -115,6 +120,33 @@ impl CgroupPath {
             return Err(CgroupError::invalid("cgroup parent", text, "reserved for berth itself"));
         }
         Ok(path)
+    }
+
+    /// The parent cgroup of a pod under the systemd driver: a slice by its name, or by its whole path.
+    ///
+    /// # Errors
+    /// [`CgroupError::Invalid`] for anything else, and as [`expand_slice`].
+    pub fn of_slice(parent: Option<&str>) -> Result<Self, CgroupError> {
+        let text = parent.filter(|text| !text.is_empty()).unwrap_or(PODS_SLICE);
+        let name = text.rsplit('/').next().unwrap_or(text);
+        if !is_slice(name) {
+            return Err(CgroupError::invalid(
+                "cgroup parent",
+                text,
+                "it is no slice, and berth runs with the systemd cgroup driver",
+            ));
+        }
+        let path = expand_slice(name)?;
+        if name != text && Self::parse(text)? != path {
+            let reason = format!("systemd keeps that slice at {path}");
+            return Err(CgroupError::invalid("cgroup parent", text, reason));
+        }
+        Ok(path)
+    }
+
+    /// The slice unit of a path that [`CgroupPath::of_slice`] gave.
+    pub(super) fn slice(&self) -> &str {
+        if self.0 == "/" { "-.slice" } else { self.name() }
     }
 }
 
@@ -251,6 +283,28 @@ mod tests {
         }
         for bad in ["a", "a/b.slice", "-a.slice", "a-.slice", "a--b.slice", ".slice"] {
             assert!(expand_slice(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_slice_is_a_parent_by_its_name_or_its_whole_path_and_a_path_is_none() {
+        let parent = |text| CgroupPath::of_slice(text).map_err(|e| e.to_string());
+        for (text, path, slice) in [
+            (None, "/berth.slice", "berth.slice"),
+            (Some(""), "/berth.slice", "berth.slice"),
+            (Some("a-b.slice"), "/a.slice/a-b.slice", "a-b.slice"),
+            (Some("/a.slice/a-b.slice"), "/a.slice/a-b.slice", "a-b.slice"),
+            (Some("-.slice"), "/", "-.slice"),
+        ] {
+            let found = parent(text).unwrap();
+            assert_eq!((found.as_str(), found.slice()), (path, slice), "{text:?}");
+        }
+        for bad in ["/kubepods/pod1", "berth", "/", "a.slice/b", "/x/a.scope"] {
+            let message = parent(Some(bad)).unwrap_err();
+            assert!(message.contains("systemd cgroup driver"), "{message}");
+        }
+        for bad in ["/b.slice/a-b.slice", "/a-b.slice", "a--b.slice", "../a.slice"] {
+            assert!(parent(Some(bad)).is_err(), "{bad}");
         }
     }
 

@@ -131,6 +131,20 @@ impl Tree {
         self.make_path(path, Last::Passing, |dir| enable(dir, &self.controllers))
     }
 
+    /// Hands the controllers down through a cgroup that systemd made and delegated. What systemd does not
+    /// know of (hugetlb) it neither hands down to it nor takes away: that is done here, as far as it goes.
+    pub(super) fn open_delegated(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        let (welcome, required): (Vec<_>, Vec<_>) =
+            self.controllers.iter().copied().partition(|name| WELCOME.contains(name));
+        if !welcome.is_empty() {
+            for step in path.ancestry() {
+                // Where it is missing a limit of it is refused when it is asked for.
+                Dir::open(&step.below(&self.root)).and_then(|dir| enable(&dir, &welcome)).ok();
+            }
+        }
+        enable(&Dir::open(&path.below(&self.root))?, &required)
+    }
+
     /// A concurrent removal of the last pod may take a folder away between two steps, and a third
     /// may have made it anew without controllers yet: then all begins anew.
     fn make_path(

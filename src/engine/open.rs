@@ -49,6 +49,11 @@ impl Engine {
         layout.create().at("create the state folders")?;
         let lock = take_lock(&layout.lock()).at("take the lock of the state folder")?;
         let cgroups = Cgroups::open(&config.cgroups).at("open the cgroup hierarchy")?;
+        let prepared = cgroups.clone();
+        crate::blocking::run("prepare the cgroup driver", move || prepared.prepare())
+            .await
+            .at("prepare the cgroup driver")?
+            .at("prepare the cgroup driver")?;
         let network =
             Network::open(&config.network, &layout, &cgroups).await.at("open the network")?;
         let images = Images::open(&config.image, &layout).at("open the image store")?;

@@ -132,7 +132,7 @@ impl Engine {
             .node
             .cgroups
             .parent_path(config.cgroup_parent.as_deref())
-            .map(|parent| parent.child(id.as_str()))
+            .map(|parent| self.node.cgroups.pod_path(&parent, &id))
             .map_err(|e| EngineError::Invalid(chain(&e)))?;
         let record = SandboxRecord {
             id: id.clone(),

@@ -4,13 +4,13 @@
 //! in the middle, [`super::teardown`] undoes whatever there is: it goes by the id alone and finds
 //! out what exists, so that one undo serves a failed step, a crash, a stop and a removal alike.
 
-use super::config::{PidNamespace, PodNamespace};
+use super::config::{PidNamespace, PodNamespace, SandboxConfig};
 use super::object::Sandbox;
 use super::resources::pod_limits;
 use super::state::Event;
 use super::{netns, pod_files, sysctl};
 use crate::blocking;
-use crate::cgroups::Resources;
+use crate::cgroups::{Resources, Seat};
 use crate::cni::{AttachRequest, Attachment};
 use crate::config::{Enforce, NetworkMode};
 use crate::container::create::HOST_PATH_WITHIN;
@@ -34,9 +34,11 @@ const SHM_BYTES: u64 = 64 << 20;
 /// # Errors
 /// The step that failed. Nothing is undone here.
 pub async fn run(node: &Arc<Node>, sandbox: &Sandbox) -> Result<(), StepFailed> {
-    let (pause_cgroup, shim_cgroup) = make_cgroups(node, sandbox).await?;
-    let shim = spawn_shim(node, sandbox, shim_cgroup).await?;
-    let pause = start_pause(node, sandbox, &shim, pause_cgroup).await?;
+    let places = make_cgroups(node, sandbox).await?;
+    let shim = spawn_shim(node, sandbox, places.shim).await?;
+    drop(places.seat);
+    let pause = start_pause(node, sandbox, &shim, places.pause).await?;
+    take_in(node, sandbox, &pause).await?;
     let attachment = attach_network(node, sandbox, &pause).await?;
     let ips = attachment.map(|a| a.ips).unwrap_or_default();
     pod_files::write(&node.layout, &sandbox.id, &sandbox.config(), &ips)
@@ -47,11 +49,18 @@ pub async fn run(node: &Arc<Node>, sandbox: &Sandbox) -> Result<(), StepFailed> 
     Ok(())
 }
 
+/// Where a pod's first processes start.
+struct Places {
+    /// Pause's cgroup.
+    pause: OwnedFd,
+    /// The shim's cgroup, outside the pod's.
+    shim: OwnedFd,
+    /// Keeps the shim's cgroup until the shim is in it.
+    seat: Seat,
+}
+
 /// The pod's cgroup with pause's leaf, and the shim's, outside it.
-async fn make_cgroups(
-    node: &Arc<Node>,
-    sandbox: &Sandbox,
-) -> Result<(OwnedFd, OwnedFd), StepFailed> {
+async fn make_cgroups(node: &Arc<Node>, sandbox: &Sandbox) -> Result<Places, StepFailed> {
     let record = sandbox.record();
     let node = Arc::clone(node);
     blocking::run("make the pod's cgroups", move || {
@@ -60,23 +69,35 @@ async fn make_cgroups(
             .cgroups
             .parent_path(record.config.cgroup_parent.as_deref())
             .at("resolve the cgroup parent")?;
-        // The kubelet sets the limits of the pod level on the parent itself; what arrives here is
-        // for runtimes that make the pod level, as this one does.
-        let config = &record.config;
-        let limits = pod_limits(config.resources.as_ref(), config.overhead.as_ref());
+        let limits = limits_of(&record.config);
         let pod = node.cgroups.create_pod(&parent, id, &limits).at("create the pod's cgroup")?;
-        let pause = pod.leaf("pause");
-        pause.create().at("create pause's cgroup")?;
+        let seat = node.cgroups.seat(node.shims.pause()).at("make the scope of the shims")?;
         let shim = node.cgroups.shim(id);
         shim.create().at("create the shim's cgroup")?;
-        shim.apply(&Resources::default()).at("set up the shim's cgroup")?;
-        Ok((
-            pause.open_fd().at("open pause's cgroup")?,
-            shim.open_fd().at("open the shim's cgroup")?,
-        ))
+        Ok(Places {
+            pause: pod.pause_start(&shim).at("create pause's cgroup")?,
+            shim: shim.open_fd().at("open the shim's cgroup")?,
+            seat,
+        })
     })
     .await
     .at("make the pod's cgroups")?
+}
+
+/// The kubelet sets the limits of the pod level on the parent itself; what arrives here is for runtimes
+/// that make the pod level, as this one does.
+fn limits_of(config: &SandboxConfig) -> Resources {
+    pod_limits(config.resources.as_ref(), config.overhead.as_ref())
+}
+
+/// Pause in its leaf of the pod's cgroup, where it did not start there.
+async fn take_in(node: &Node, sandbox: &Sandbox, pause: &InitPid) -> Result<(), StepFailed> {
+    let (record, pid) = (sandbox.record(), pause.pid);
+    let pod = node.cgroups.pod(&record.cgroup);
+    blocking::run("make the pod's scope", move || pod.take_in(pid, &limits_of(&record.config)))
+        .await
+        .at("make the pod's scope")?
+        .at("make the pod's scope")
 }
 
 async fn spawn_shim(node: &Node, sandbox: &Sandbox, cgroup: OwnedFd) -> Result<Shim, StepFailed> {

@@ -1,7 +1,7 @@
 //! What the daemon asks a shim for and hears from it, in the daemon's own types.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +117,11 @@ impl ShimBinaries {
                 .map_err(|source| ShimError::Load { path: path.to_owned(), source })
         };
         Ok(Self { shim: load(c"berth-shim", shim)?, pause: load(c"berth-pause", pause)? })
+    }
+
+    /// The pause program.
+    pub fn pause(&self) -> BorrowedFd<'_> {
+        self.pause.as_fd()
     }
 
     pub(super) fn pause_copy(&self) -> io::Result<OwnedFd> {

@@ -1,7 +1,8 @@
 //! cgroup v2 and its controllers.
 
 use super::report::{Finding, Report};
-use crate::config::{Cgroups, Enforce};
+use crate::config::{CgroupDriver, Cgroups, Enforce};
+use std::path::Path;
 
 /// What limits need. hugetlb is used where it is present.
 const CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
@@ -20,6 +21,26 @@ pub(super) fn check(config: &Cgroups, report: &mut Report) {
             report.add(Finding::fail("cgroup v2", format!("not at {root}: {error}"), remedy));
         }
     }
+    if config.driver == CgroupDriver::Systemd {
+        report.add(systemd(
+            Path::new("/run/systemd/system"),
+            Path::new("/run/dbus/system_bus_socket"),
+        ));
+    }
+}
+
+/// What the systemd driver needs: systemd as the first process, and the bus.
+fn systemd(booted: &Path, bus: &Path) -> Finding {
+    const NAME: &str = "systemd cgroup driver";
+    if !booted.exists() {
+        let remedy = "set cgroups.driver = \"cgroupfs\", for the kubelet, too";
+        return Finding::fail(NAME, "this machine does not run systemd".to_owned(), remedy);
+    }
+    if !bus.exists() {
+        let found = format!("no D-Bus at {}", bus.display());
+        return Finding::fail(NAME, found, "install and start dbus");
+    }
+    Finding::ok(NAME, format!("D-Bus at {}", bus.display()))
 }
 
 fn controllers(text: &str, enforce: Enforce) -> Finding {
@@ -48,6 +69,18 @@ fn controllers(text: &str, enforce: Enforce) -> Finding {
 mod tests {
     use super::super::Verdict;
     use super::*;
+
+    #[test]
+    fn the_systemd_driver_needs_systemd_and_its_bus() {
+        let (there, missing) = (Path::new("/"), Path::new("/nowhere"));
+        for (booted, bus, verdict) in [
+            (there, there, Verdict::Ok),
+            (missing, there, Verdict::Fail),
+            (there, missing, Verdict::Fail),
+        ] {
+            assert_eq!(systemd(booted, bus).verdict, verdict, "{booted:?} {bus:?}");
+        }
+    }
 
     #[test]
     fn a_missing_controller_fails_unless_it_may_be_left_out() {

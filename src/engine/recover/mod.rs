@@ -20,7 +20,7 @@ mod load;
 mod sandbox;
 
 use super::open::Engine;
-use crate::error::chain;
+use crate::error::{AtStep as _, chain};
 use crate::ids::{ContainerId, SandboxId};
 use crate::node::kill_and_wait;
 use std::time::Duration;
@@ -62,7 +62,7 @@ async fn recover_network(engine: &Engine) {
     }
 }
 
-/// What belongs to no recorded object: orphaned shims and helpers, writable layers.
+/// What belongs to no recorded object: orphaned shims, helpers and scopes, writable layers.
 async fn drop_leftovers(engine: &Engine) {
     let live: Vec<SandboxId> = engine.registry.sandboxes().iter().map(|s| s.id.clone()).collect();
     let containers: Vec<ContainerId> =
@@ -81,6 +81,16 @@ async fn drop_leftovers(engine: &Engine) {
                 }
             }
             done.push(format!("processes of the unknown sandbox {id}"));
+        }
+        for (id, pod) in node.cgroups.scopes().into_iter().filter(|(id, _)| !known(id)) {
+            let ended = kill_and_wait(&pod, Duration::from_secs(10))
+                .and_then(|()| pod.remove().at("remove the pod's scope"));
+            match ended {
+                Ok(()) => done.push(format!("the scope of the unknown sandbox {id}")),
+                Err(error) => {
+                    tracing::error!(sandbox_id = %id, error = chain(&error), "orphan not ended");
+                }
+            }
         }
         done
     })
