@@ -96,12 +96,16 @@ test-native: build-tests ## Integration tests on this machine; what it cannot do
 test-vm: build-tests ## Integration tests in a virtual machine (KERNEL=6.12 or 6.1)
 	tests/vm/suite.sh vm $(KERNEL) $(VM_TIMEOUT)
 
+.PHONY: test-vm-systemd
+test-vm-systemd: build-tests ## The systemd cgroup driver and the installed unit, in a virtual machine with systemd
+	tests/vm/systemd.sh --timeout $(VM_TIMEOUT)
+
 .PHONY: test
-test: deps ## Everything a change must pass: check, unit, native and virtual machine tests
+test: deps ## Everything a change must pass: check, unit, native and virtual machine tests, systemd
 	rm -f $(LOGS)/*.log
 	$(MAKE) --no-print-directory check
 	@# A failing run does not keep the others from telling what they find.
-	status=0; $(MAKE) --no-print-directory --keep-going test-unit test-native test-vm || status=$$?; \
+	status=0; $(MAKE) --no-print-directory --keep-going test-unit test-native test-vm test-vm-systemd || status=$$?; \
 		tests/vm/suite.sh summary; exit $$status
 
 .PHONY: test-all
@@ -125,9 +129,15 @@ quote = '$(subst ','\'',$(1))'
 
 .PHONY: install
 install: release ## Install into $(DESTDIR)$(PREFIX)
+	@$(MAKE) --no-print-directory install-files
+
+# What was built last, whatever it is.
+.PHONY: install-files
+install-files:
 	install -D -m 0755 $(STAGE)/berth $(DESTDIR)$(PREFIX)/bin/berth
 	ln -sf berth $(DESTDIR)$(PREFIX)/bin/berth-oci
 	install -D -m 0755 $(STAGE)/berth-shim $(DESTDIR)$(PREFIX)/libexec/berth/berth-shim
 	install -D -m 0755 $(STAGE)/berth-pause $(DESTDIR)$(PREFIX)/libexec/berth/berth-pause
 	install -D -m 0644 packaging/berth.service $(DESTDIR)$(PREFIX)/lib/systemd/system/berth.service
+	install -D -m 0644 packaging/berth.slice $(DESTDIR)$(PREFIX)/lib/systemd/system/berth.slice
 	install -D -m 0644 packaging/crictl.yaml $(DESTDIR)$(PREFIX)/share/doc/berth/crictl.yaml

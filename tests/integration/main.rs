@@ -48,6 +48,7 @@ mod seccomp;
 mod seccomp_profiles;
 mod stop;
 mod streams;
+mod systemd;
 mod tty;
 mod undo;
 mod unimplemented;
@@ -100,6 +101,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("seccomp_profiles", seccomp_profiles::tests()),
             ("stop", stop::tests()),
             ("streams", streams::tests()),
+            ("systemd", systemd::tests()),
             ("tty", tty::tests()),
             ("undo", undo::tests()),
             ("unimplemented", unimplemented::tests()),

@@ -16,8 +16,8 @@ mkdir -p "$cache"
 exec 8>"$cache/.deps.lock"
 flock 8
 
-packages=(binutils busybox-static ca-certificates containernetworking-plugins docker-registry gcc iproute2
-    iptables kmod libc6-dev nftables procps python3 python3-venv qemu-system-x86 umoci)
+packages=(binutils busybox-static ca-certificates containernetworking-plugins debootstrap docker-registry e2fsprogs gcc
+    iproute2 iptables kmod libc6-dev nftables procps python3 python3-venv qemu-system-x86 umoci xz-utils)
 missing=()
 for package in "${packages[@]}"; do
     case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) in

@@ -14,7 +14,14 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Connections of the harness come and go.
 const DESCRIPTOR_SLACK: usize = 6;
 /// Where cgroups of berth's are, below the root of the hierarchy.
-const GROUPS: [&str; 4] = ["berth", "berth-shims", "berth-helpers", "berth-oci"];
+const GROUPS: [&str; 6] = [
+    "berth",
+    "berth-shims",
+    "berth-helpers",
+    "berth-oci",
+    "berth.slice",
+    "system.slice/berth-shims.scope",
+];
 
 /// The node before a test.
 pub(crate) struct Baseline {

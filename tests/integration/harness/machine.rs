@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Grpcio,
     /// containerd and podman, unpacked.
     Engines,
+    /// systemd, and berth installed as its unit, to be used by tests.
+    Systemd,
 }
 
 /// What was found.
@@ -77,6 +79,7 @@ impl Machine {
             Need::Fuse => Path::new("/sys/module/fuse").exists() && Path::new("/dev/fuse").exists(),
             Need::Grpcio => self.python.is_some(),
             Need::Engines => self.peers.is_some(),
+            Need::Systemd => std::env::var_os("BERTH_TEST_SYSTEMD").is_some(),
         }
     }
 }

@@ -28,6 +28,28 @@ pub(crate) struct Options {
     pub(crate) wrapper: Vec<String>,
     /// Environment of the daemon beside the usual.
     pub(crate) env: Vec<(String, String)>,
+    /// The daemon is the installed unit, `berth.service`, with the systemd cgroup driver.
+    pub(crate) unit: bool,
+}
+
+/// The installed unit.
+pub(crate) const UNIT: &str = "berth.service";
+/// Where the installed unit reads its configuration.
+const UNIT_CONFIG: &str = "/etc/berth/config.toml";
+
+/// Runs systemctl; what it prints.
+///
+/// # Errors
+/// It fails.
+pub(crate) fn systemctl(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("systemctl")
+        .args(arguments)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "systemctl {arguments:?}: {}: {errors}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// A running daemon. Dropping it ends the daemon, its pods, and removes all folders.
@@ -126,6 +148,11 @@ impl Node {
     /// # Errors
     /// It does not run.
     pub(crate) fn pid(&self) -> Result<i32> {
+        if self.options.unit {
+            let pid = systemctl(&["show", "--value", "-p", "MainPID", UNIT])?.parse()?;
+            ensure!(pid != 0, "the unit does not run");
+            return Ok(pid);
+        }
         let child = self.daemon.as_ref().context("the daemon does not run")?;
         let pid = i32::try_from(child.id())?;
         Ok(pid)
@@ -136,17 +163,26 @@ impl Node {
         self.path("etc/config.toml")
     }
 
+    /// Whether the daemon is the installed unit.
+    pub(crate) fn is_unit(&self) -> bool {
+        self.options.unit
+    }
+
     fn config(&self) -> String {
         let stage = std::env::var("BERTH_STAGE").unwrap_or_else(|_| "target/stage".into());
         let machine = &self.machine;
         let enforce = |met| if met { "required" } else { "best-effort" };
         let octet = self.number % 250;
         let mut text = String::new();
+        // The unit finds its programs where they are installed.
+        let libexec =
+            if self.options.unit { String::new() } else { format!("libexec = {stage:?}\n") };
+        let driver = if self.options.unit { "systemd" } else { "cgroupfs" };
         let mode = if self.options.conflist.is_some() { "cni" } else { "builtin" };
         writeln!(
             text,
-            "[server]\nsocket = {socket:?}\n[paths]\nrun = {run:?}\nstate = {state:?}\nlibexec = {stage:?}\n\
-             [cgroups]\nenforce = {controllers:?}\nroot = {cgroup_root:?}\n\
+            "[server]\nsocket = {socket:?}\n[paths]\nrun = {run:?}\nstate = {state:?}\n{libexec}\
+             [cgroups]\ndriver = {driver:?}\nenforce = {controllers:?}\nroot = {cgroup_root:?}\n\
              [process]\nprivileges = {resources:?}\n\
              [network]\nmode = {mode:?}\ncni_conf_dir = {net:?}\ncni_bin_dirs = [{plugins:?}, {PLUGIN_DIR:?}]\n\
              bridge = {bridge:?}\nsubnet = \"10.213.{octet}.0/24\"\nsubnet6 = \"fd00:be27:{octet}::/64\"",
@@ -175,6 +211,12 @@ impl Node {
     /// # Errors
     /// It does not start, ends at once, or does not answer in time.
     pub(crate) fn launch(&mut self) -> Result<()> {
+        if self.options.unit {
+            std::fs::create_dir_all("/etc/berth")?;
+            std::fs::copy(self.config_file(), UNIT_CONFIG)?;
+            systemctl(&["start", UNIT])?;
+            return self.answers();
+        }
         ensure!(self.daemon.is_none(), "the daemon runs already");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
         let mut words = self.options.wrapper.clone();
@@ -193,6 +235,14 @@ impl Node {
             .spawn()
             .with_context(|| format!("start {program}"))?;
         self.daemon = Some(daemon);
+        self.answers()
+    }
+
+    /// Waits until the daemon answers.
+    ///
+    /// # Errors
+    /// It ends, or does not answer in time.
+    pub(crate) fn answers(&mut self) -> Result<()> {
         eventually("the daemon answers", || {
             if let Some(status) = self.exited()? {
                 bail!("the daemon ended with {status}");
@@ -221,7 +271,7 @@ impl Node {
     /// As [`Self::launch`].
     pub(crate) fn ensure_running(&mut self) -> Result<()> {
         self.exited()?;
-        if self.daemon.is_none() { self.launch() } else { Ok(()) }
+        if self.daemon.is_none() || self.options.unit { self.launch() } else { Ok(()) }
     }
 
     /// SIGKILL, and wait.
@@ -338,7 +388,9 @@ impl Node {
             }
         }
         for group in kernel::cgroups_below(&self.machine.cgroup_root) {
-            let ours = group.file_name().is_some_and(|n| ids.iter().any(|id| n == id.as_str()));
+            let ours = group
+                .file_name()
+                .is_some_and(|n| ids.iter().any(|id| n.to_string_lossy().contains(id.as_str())));
             if ours {
                 std::fs::write(group.join("cgroup.kill"), "1").ok();
                 poll::within(Duration::from_secs(5), "sweep", || {
@@ -360,7 +412,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.daemon.is_some() && self.stop().is_err() {
+        if self.options.unit {
+            systemctl(&["stop", UNIT]).ok();
+        } else if self.daemon.is_some() && self.stop().is_err() {
             self.kill().ok();
         }
         self.sweep();

@@ -299,7 +299,11 @@ impl Node {
 
     /// The cgroup of a pod that was made without a cgroup parent.
     pub(crate) fn pod_cgroup(&self, pod: &str) -> PathBuf {
-        self.machine.cgroup_root.join("berth").join(pod)
+        let root = &self.machine.cgroup_root;
+        match self.is_unit() {
+            true => root.join("berth.slice").join(format!("berth-{pod}.scope")),
+            false => root.join("berth").join(pod),
+        }
     }
 
     /// The cgroup of a container of such a pod.
@@ -334,7 +338,8 @@ impl Node {
     /// # Errors
     /// It has none.
     pub(crate) fn shim_pid(&self, pod: &str) -> Result<i32> {
-        let group = self.machine.cgroup_root.join("berth-shims").join(pod);
+        let shims = if self.is_unit() { "system.slice/berth-shims.scope" } else { "berth-shims" };
+        let group = self.machine.cgroup_root.join(shims).join(pod);
         kernel::pids_in(&group)?.first().copied().context("no shim")
     }
 }
