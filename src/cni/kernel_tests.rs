@@ -356,7 +356,7 @@ fn twenty_pods_at_once_get_twenty_addresses() {
     });
 }
 #[test]
-fn many_pods_go_in_the_time_of_a_few() {
+fn many_pods_go_and_leave_nothing() {
     on_a_node(|node| {
         let network = node.open();
         let pods: Vec<_> = (0..40).map(|n| node.pod(&format!("p{n}"))).collect();
