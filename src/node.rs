@@ -47,6 +47,7 @@ crate::error::kinded!(
     crate::cgroups::CgroupError,
     crate::cni::NetworkError,
     crate::cni::RangeError,
+    crate::container::apparmor::AppArmorError,
     crate::container::spec::SpecError,
     crate::container::user::UserError,
     crate::image::ImageError,

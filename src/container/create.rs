@@ -4,6 +4,7 @@
 //! configuration. Mount sources are only made if missing; they are resolved at the start, so that
 //! what is mounted on the host until then is seen.
 
+use super::apparmor::{self, AppArmor};
 use super::config::ContainerConfig;
 use super::log;
 use super::mounts::image_source;
@@ -76,6 +77,8 @@ fn prepare(
     // What cannot be mounted is told now, and not by a container that does not start.
     mount_volumes(node, container)?;
     let leaf = sandbox.cgroup.child(container.id.as_str());
+    let apparmor = apparmor::of_container(&config.security, &AppArmor::default())
+        .at("choose the AppArmor profile")?;
     let spec = spec::build(&SpecInputs {
         sandbox: &sandbox.config,
         sandbox_id: &sandbox.id,
@@ -86,6 +89,7 @@ fn prepare(
         pause: sandbox.pause.as_ref().map(|p| p.pid),
         files: &pod_files::paths(&node.layout, &sandbox.id),
         cgroup_path: &leaf.to_string(),
+        apparmor: apparmor.as_deref(),
         nofile: (node.config.process.nofile_soft, node.config.process.nofile_hard),
         target,
         effective_hostname: &pod_files::hostname(&sandbox.config),

@@ -21,9 +21,6 @@ pub enum SpecError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A right request that this version cannot carry out.
-    #[error("{0} is not supported in this version")]
-    Unsupported(String),
     /// A privileged container in a pod that is not.
     #[error("container {0:?} is privileged but its sandbox is not")]
     SandboxNotPrivileged(String),
@@ -57,7 +54,6 @@ impl SpecError {
             Self::NoCommand(_) | Self::Invalid { .. } | Self::SandboxNotPrivileged(_) => {
                 ErrorKind::InvalidArgument
             }
-            Self::Unsupported(_) => ErrorKind::Unimplemented,
             Self::NoHolder { .. } => ErrorKind::FailedPrecondition,
             Self::Seccomp(error) => error.kind(),
             Self::Device { source, .. } => match source.kind() {

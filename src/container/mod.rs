@@ -1,5 +1,6 @@
 //! One container: its request, its OCI spec, its verbs.
 
+pub mod apparmor;
 pub mod capabilities;
 pub mod config;
 pub mod create;

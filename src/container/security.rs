@@ -1,42 +1,22 @@
-//! Which profiles and limits a container's process runs under; pure.
-//!
-//! What cannot be enforced is an error, never left out.
+//! Which limits a container's process runs under; pure.
 
-use super::config::{ContainerConfig, Profile, Security};
+use super::config::{ContainerConfig, Security};
 use super::error::SpecError;
 use crate::sandbox::config::SandboxConfig;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 
-/// Refuses what this version cannot enforce, and a privileged container in a pod that is not.
+/// Refuses a privileged container in a pod that is not.
 ///
 /// # Errors
-/// [`SpecError::Unsupported`] for an AppArmor profile, by its name;
 /// [`SpecError::SandboxNotPrivileged`].
 pub fn validate_security(
     sandbox: &SandboxConfig,
     config: &ContainerConfig,
 ) -> Result<(), SpecError> {
-    let security = &config.security;
-    if security.privileged && !sandbox.privileged {
+    if config.security.privileged && !sandbox.privileged {
         return Err(SpecError::SandboxNotPrivileged(config.name.clone()));
     }
-    // A privileged container has no default AppArmor profile; one that it names is another thing.
-    match &security.apparmor {
-        Some(Profile::RuntimeDefault) if security.privileged => Ok(()),
-        profile => refuse_profile("AppArmor", profile.as_ref()),
-    }
-}
-
-fn refuse_profile(kind: &str, profile: Option<&Profile>) -> Result<(), SpecError> {
-    match profile {
-        None | Some(Profile::Unconfined) => Ok(()),
-        Some(Profile::RuntimeDefault) => {
-            Err(SpecError::Unsupported(format!("{kind} profile RuntimeDefault")))
-        }
-        Some(Profile::Localhost(name)) => {
-            Err(SpecError::Unsupported(format!("{kind} profile Localhost {name:?}")))
-        }
-    }
+    Ok(())
 }
 
 /// Paths that read as empty, and paths that cannot be written: the request's lists, which replace
@@ -98,34 +78,6 @@ mod tests {
     fn check(privileged: bool, security: Security) -> Result<(), SpecError> {
         let pod = SandboxConfig { privileged, ..sandbox() };
         validate_security(&pod, &ContainerConfig { security, ..container() })
-    }
-
-    #[test]
-    fn profiles_that_cannot_be_enforced_are_refused_by_name() {
-        use Profile::{Localhost, RuntimeDefault, Unconfined};
-        let local = || Some(Localhost("my.json".into()));
-        // AppArmor, privileged, the refusal
-        let rows = [
-            (None, false, None),
-            (Some(Unconfined), false, None),
-            (Some(RuntimeDefault), false, Some("AppArmor profile RuntimeDefault")),
-            (local(), false, Some("AppArmor profile Localhost \"my.json\"")),
-            (Some(RuntimeDefault), true, None),
-            (local(), true, Some("AppArmor profile Localhost \"my.json\"")),
-        ];
-        for (apparmor, privileged, expected) in rows {
-            let row = format!("{apparmor:?} {privileged}");
-            let asked = Security { apparmor, privileged, ..security() };
-            match (check(true, asked), expected) {
-                (Ok(()), None) => {}
-                (Err(error), Some(text)) => {
-                    let whole = format!("{text} is not supported in this version");
-                    assert_eq!(error.to_string(), whole, "{row}");
-                    assert_eq!(error.kind(), crate::error::ErrorKind::Unimplemented, "{row}");
-                }
-                (got, expected) => panic!("{row}: {got:?}, expected {expected:?}"),
-            }
-        }
     }
 
     #[test]

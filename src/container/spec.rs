@@ -51,6 +51,8 @@ pub struct SpecInputs<'a> {
     pub files: &'a PodFiles,
     /// The container's cgroup, absolute below the cgroup root.
     pub cgroup_path: &'a str,
+    /// The AppArmor profile by the kernel's name; `None` on a node without AppArmor.
+    pub apparmor: Option<&'a str>,
     /// The limit of open files: soft, hard.
     pub nofile: (u64, u64),
     /// The pid of the container whose pid namespace is joined.
@@ -106,6 +108,7 @@ fn process(inputs: &SpecInputs<'_>) -> Result<Process, SpecError> {
         .set_capabilities(Some(plan_capabilities(&config.security)?))
         .set_rlimits(Some(plan_rlimits(inputs.nofile)?))
         .set_no_new_privileges(Some(config.security.no_new_privs))
+        .set_apparmor_profile(inputs.apparmor.map(str::to_owned))
         .set_oom_score_adj(Some(plan_oom_score(&config.resources)?));
     Ok(process)
 }

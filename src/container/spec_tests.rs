@@ -49,6 +49,7 @@ impl Fixture {
             pause: Some(7),
             files: &self.files,
             cgroup_path: "/kubepods/pod1/web",
+            apparmor: None,
             nofile: (1024, 4096),
             target: None,
             effective_hostname: "pod",

@@ -22,7 +22,12 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// An answer must be an error with this code, and its message must hold all these words.
-fn refused<T>(what: &str, answer: Result<T, Status>, code: Code, words: &[&str]) -> Result<()> {
+pub(crate) fn refused<T>(
+    what: &str,
+    answer: Result<T, Status>,
+    code: Code,
+    words: &[&str],
+) -> Result<()> {
     let Err(status) = answer else { anyhow::bail!("{what}: taken") };
     ensure!(status.code() == code, "{what}: {status:?}");
     for word in words {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+mod apparmor;
 mod bad_files;
 mod bad_input;
 mod best_effort;
@@ -60,6 +61,7 @@ use std::process::ExitCode;
 fn main() -> anyhow::Result<ExitCode> {
     harness::suite::run(
         vec![
+            ("apparmor", apparmor::tests()),
             ("bad_files", bad_files::tests()),
             ("bad_input", bad_input::tests()),
             ("best_effort", best_effort::tests()),

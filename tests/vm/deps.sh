@@ -16,7 +16,7 @@ mkdir -p "$cache"
 exec 8>"$cache/.deps.lock"
 flock 8
 
-packages=(binutils busybox-static ca-certificates containernetworking-plugins debootstrap docker-registry e2fsprogs gcc
+packages=(apparmor binutils busybox-static ca-certificates containernetworking-plugins debootstrap docker-registry e2fsprogs gcc
     iproute2 iptables kmod libc6-dev nftables procps python3 python3-venv qemu-system-x86 umoci xz-utils)
 missing=()
 for package in "${packages[@]}"; do

@@ -2,6 +2,7 @@
 
 use super::report::{Finding, Report};
 use crate::config::Config;
+use crate::container::apparmor::AppArmor;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -21,6 +22,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     report.add(Finding::ok("ports", "none needed by berth"));
     let files = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     report.add(open_files(files.map_or(0, |(_, hard)| hard)));
+    report.add(apparmor(AppArmor::default().enabled(), || {
+        std::process::Command::new("apparmor_parser").arg("--version").output().is_ok()
+    }));
     report.add(selinux(Path::new("/sys/fs/selinux/enforce").exists()));
 }
 
@@ -64,6 +68,18 @@ fn open_files(hard: u64) -> Finding {
     }
 }
 
+fn apparmor(enabled: bool, parser: impl FnOnce() -> bool) -> Finding {
+    const NAME: &str = "apparmor";
+    if !enabled {
+        return Finding::ok(NAME, "off");
+    }
+    if parser() {
+        return Finding::ok(NAME, "enforced");
+    }
+    let remedy = "install apparmor_parser (package apparmor), which loads the default profile";
+    Finding::fail(NAME, "enforced, and apparmor_parser is missing", remedy)
+}
+
 fn selinux(enabled: bool) -> Finding {
     if enabled {
         let remedy = "pods that ask for a label are refused; others run unlabelled";
@@ -94,5 +110,12 @@ mod tests {
         assert_eq!(open_files(1024).verdict, Verdict::Warn);
         assert_eq!(open_files(1 << 20).verdict, Verdict::Ok);
         assert_eq!(other_runtimes(&["containerd"]).verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn apparmor_without_its_parser_is_a_failure_where_it_is_enforced() {
+        assert_eq!(apparmor(false, || false).verdict, Verdict::Ok);
+        assert_eq!(apparmor(true, || true).verdict, Verdict::Ok);
+        assert_eq!(apparmor(true, || false).verdict, Verdict::Fail);
     }
 }

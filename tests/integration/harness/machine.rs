@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Engines,
     /// systemd, and berth installed as its unit, to be used by tests.
     Systemd,
+    /// A kernel that enforces AppArmor.
+    AppArmor,
 }
 
 /// What was found.
@@ -80,6 +82,8 @@ impl Machine {
             Need::Grpcio => self.python.is_some(),
             Need::Engines => self.peers.is_some(),
             Need::Systemd => std::env::var_os("BERTH_TEST_SYSTEMD").is_some(),
+            Need::AppArmor => std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|text| text.starts_with('Y')),
         }
     }
 }
