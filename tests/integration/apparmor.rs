@@ -171,18 +171,20 @@ fn default_profile(node: &Node) -> Result<()> {
 fn refused(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "apparmor-refused")?;
     let local = asks(ProfileType::Localhost, "no-such-profile");
-    let mut rows: Vec<(&str, Box<dyn Fn(&mut proto::ContainerConfig)>, &str)> = vec![
-        ("new", Box::new(local), "no-such-profile"),
-        ("old", Box::new(old("localhost/no-such-profile")), "no-such-profile"),
+    let old_local = old("localhost/no-such-profile");
+    let default = asks(ProfileType::RuntimeDefault, "");
+    let old_default = old("runtime/default");
+    type Change<'a> = &'a dyn Fn(&mut proto::ContainerConfig);
+    let rows: [(&str, Change<'_>, &str); 4] = [
+        ("new", &local, "no-such-profile"),
+        ("old", &old_local, "no-such-profile"),
+        ("default", &default, "RuntimeDefault"),
+        ("old-default", &old_default, "RuntimeDefault"),
     ];
     let enabled = node.machine.has(Need::AppArmor);
-    if !enabled {
-        let default = asks(ProfileType::RuntimeDefault, "");
-        rows.push(("default", Box::new(default), "RuntimeDefault"));
-        rows.push(("old-default", Box::new(old("runtime/default")), "RuntimeDefault"));
-    }
     let reason = if enabled { "is not loaded" } else { "AppArmor is not enabled" };
-    for (name, change, words) in rows {
+    // The default is to be had where there is AppArmor.
+    for (name, change, words) in rows.into_iter().take(if enabled { 2 } else { 4 }) {
         let answer = scene.create(name, &["true"], change);
         bad_input::refused(name, answer, Code::FailedPrecondition, &["AppArmor", words, reason])?;
         bad_input::no_containers(node)?;
