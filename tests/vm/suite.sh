@@ -60,7 +60,7 @@ case $what in
         shift 2
         status=0
         tests/vm/run.sh --kernel "$kernel" --timeout "$limit" --out "$target/vm" \
-            tests/vm/suite.sh guest "$@" || status=$?
+            env CARGO_TARGET_DIR="$target" tests/vm/suite.sh guest "$@" || status=$?
         cp "$target/vm/output.log" "$logs/vm-$kernel.log"
         exit $status
         ;;
