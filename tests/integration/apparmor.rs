@@ -138,8 +138,8 @@ fn default_profile(node: &Node) -> Result<()> {
     // Each does nothing that lasts: a mount in the container's own namespace, a value written as it is.
     let same = |file: &str| format!("value=$(cat {file}) && echo \"$value\" >{file}");
     let forbidden = [
-        "mount -t tmpfs none /mnt".to_owned(),
-        "mount -o remount,size=1m /dev/shm || mount --bind /tmp /mnt".to_owned(),
+        "mkdir -p /a && mount -t tmpfs none /a".to_owned(),
+        "mkdir -p /b && mount --bind /dev /b".to_owned(),
         same("/proc/sys/vm/swappiness"),
         same("/proc/sys/kernel/printk_delay"),
         same("/proc/sys/kernel/sched_rt_period_us"),
@@ -153,7 +153,7 @@ fn default_profile(node: &Node) -> Result<()> {
         ensure!(other.2 == 0, "{line}: the control cannot either: {other:?}");
     }
     let allowed = [
-        "touch /a /tmp/b && chmod 700 /a && mv /a /c && ln -s c d && rm d",
+        "touch /c && chmod 700 /c && mv /c /d && ln -s d e && rm e",
         "ping -c1 127.0.0.1 || true; nc -z 127.0.0.1 1 || true; hostname",
         "sleep 1000 & kill $!",
         "cat /proc/1/status /proc/self/maps >/dev/null",
