@@ -24,6 +24,8 @@ pub mod blocking;
 #[cfg(feature = "daemon")]
 pub mod bus;
 #[cfg(feature = "daemon")]
+pub mod cdi;
+#[cfg(feature = "daemon")]
 pub mod cgroups;
 #[cfg(feature = "daemon")]
 pub mod clock;

@@ -18,6 +18,8 @@ pub struct Config {
     pub process: Process,
     /// The pod network.
     pub network: Network,
+    /// Devices by CDI names.
+    pub cdi: Cdi,
     /// Images.
     pub image: ImageConfig,
     /// The daemon's own log.
@@ -171,6 +173,20 @@ impl Default for Network {
             subnet6: None,
             mtu: 1500,
         }
+    }
+}
+
+/// `[cdi]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cdi {
+    /// Folders of CDI specifications; a later one goes before an earlier one.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Default for Cdi {
+    fn default() -> Self {
+        Self { dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()] }
     }
 }
 

@@ -30,6 +30,9 @@ pub struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// Host devices.
     pub devices: Vec<Device>,
+    /// Devices by their CDI names, whole and each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cdi_devices: Vec<String>,
     /// Labels, for filters.
     pub labels: BTreeMap<String, String>,
     /// Annotations, handed through.

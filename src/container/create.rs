@@ -13,12 +13,14 @@ use super::spec::{self, SpecInputs};
 use super::state::Event;
 use super::user;
 use crate::blocking::{self, Wanted};
+use crate::cdi::{self, DeviceName};
 use crate::error::{AtStep, StepFailed};
 use crate::failpoint;
 use crate::image::ImageInfo;
 use crate::node::Node;
 use crate::oci::{OciError, Volumes};
 use crate::sandbox::pod_files;
+use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -79,7 +81,7 @@ fn prepare(
     let leaf = sandbox.cgroup.child(container.id.as_str());
     let apparmor = apparmor::of_container(&config.security, &AppArmor::default())
         .at("choose the AppArmor profile")?;
-    let spec = spec::build(&SpecInputs {
+    let mut spec = spec::build(&SpecInputs {
         sandbox: &sandbox.config,
         sandbox_id: &sandbox.id,
         container_id: &container.id,
@@ -95,6 +97,7 @@ fn prepare(
         effective_hostname: &pod_files::hostname(&sandbox.config),
     })
     .at("build the OCI configuration")?;
+    add_devices(node, &config, &mut spec)?;
     let json = serde_json::to_vec(&spec).map_err(std::io::Error::other).at("encode config.json")?;
     wanted
         .effect(|| crate::store::replace(&node.layout.bundle_config(&container.id), &json))
@@ -109,6 +112,14 @@ fn prepare(
         .effect(|| container.change(node, |record| record.user = Some(user)))
         .at(PREPARE)?
         .at("record the container's user")
+}
+
+/// Makes the configuration's edits for CDI devices.
+fn add_devices(node: &Node, config: &ContainerConfig, spec: &mut Spec) -> Result<(), StepFailed> {
+    const STEP: &str = "add the container's CDI devices";
+    let names = config.cdi_devices.iter().map(|name| DeviceName::parse(name));
+    let names = names.collect::<Result<Vec<_>, _>>().at(STEP)?;
+    cdi::inject(spec, &names, &node.config.cdi.dirs).at(STEP)
 }
 
 /// The container's image volumes, detached, by the source that stands for each.

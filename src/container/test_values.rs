@@ -42,6 +42,7 @@ pub(crate) fn container() -> ContainerConfig {
         envs: Vec::new(),
         mounts: Vec::new(),
         devices: Vec::new(),
+        cdi_devices: Vec::new(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         log_path: PathBuf::new(),

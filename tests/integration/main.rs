@@ -10,6 +10,7 @@ mod apparmor;
 mod bad_files;
 mod bad_input;
 mod best_effort;
+mod cdi;
 mod checkpoint;
 mod command_line;
 mod container_lifecycle;
@@ -65,6 +66,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("bad_files", bad_files::tests()),
             ("bad_input", bad_input::tests()),
             ("best_effort", best_effort::tests()),
+            ("cdi", cdi::tests()),
             ("checkpoint", checkpoint::tests()),
             ("command_line", command_line::tests()),
             ("container_lifecycle", container_lifecycle::tests()),

@@ -8,8 +8,10 @@ use super::resources::resources;
 use super::security::security;
 use super::signal::signal_name;
 use super::text::{absolute, below, name, string, strings};
+use crate::cdi::DeviceName;
 use crate::container::config::ContainerConfig;
 use crate::cri::proto;
+use std::collections::BTreeMap;
 
 /// Annotations with this prefix ask for devices in the way that came before the field.
 const CDI_ANNOTATION: &str = "cdi.k8s.io/";
@@ -41,6 +43,7 @@ pub(crate) fn container_config(
         envs: envs(&at("envs"), config.envs)?,
         mounts: mounts(&at("mounts"), config.mounts)?,
         devices: devices(&at("devices"), &config.devices)?,
+        cdi_devices: cdi_devices(field, &config.cdi_devices, &config.annotations)?,
         labels: config.labels,
         annotations: config.annotations,
         log_path: below(&at("log_path"), &config.log_path)?,
@@ -59,14 +62,34 @@ fn refuse_unimplemented(field: &str, config: &proto::ContainerConfig) -> Result<
         let field = format!("{field}.windows");
         return Err(RequestError::unimplemented(field, "Windows containers are"));
     }
-    if !config.cdi_devices.is_empty() {
-        return Err(RequestError::unimplemented(format!("{field}.CDI_devices"), "CDI devices are"));
-    }
-    if let Some(key) = config.annotations.keys().find(|k| k.starts_with(CDI_ANNOTATION)) {
-        let field = format!("{field}.annotations[{key:?}]");
-        return Err(RequestError::unimplemented(field, "CDI devices are"));
-    }
     Ok(())
+}
+
+/// CDI devices of the field and of the annotations that came before it, each once.
+fn cdi_devices(
+    field: &str,
+    devices: &[proto::CdiDevice],
+    annotations: &BTreeMap<String, String>,
+) -> Result<Vec<String>, RequestError> {
+    let mut names = Vec::new();
+    let mut add = |field: String, name: &str| {
+        let parsed = DeviceName::parse(name)
+            .map_err(|error| RequestError::invalid(field, error.to_string()))?;
+        let name = parsed.to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+        Ok(())
+    };
+    for (index, device) in devices.iter().enumerate() {
+        add(format!("{field}.CDI_devices[{index}].name"), &device.name)?;
+    }
+    for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with(CDI_ANNOTATION)) {
+        for name in value.split(',') {
+            add(format!("{field}.annotations[{key:?}]"), name.trim())?;
+        }
+    }
+    Ok(names)
 }
 
 /// Names cannot hold `=`. Values are bytes on the wire, but an OCI configuration is text.

@@ -113,7 +113,7 @@ fn profile(kind: ProfileType, name: &str) -> Option<SecurityProfile> {
 
 #[test]
 fn what_no_version_could_honour_is_invalid_by_its_field() {
-    let cases: [(&str, Change); 39] = [
+    let cases: [(&str, Change); 41] = [
         ("metadata: required", |c| c.metadata = None),
         ("metadata.name: required", |c| c.metadata = Some(ContainerMetadata::default())),
         ("image: required", |c| c.image = None),
@@ -153,6 +153,10 @@ fn what_no_version_could_honour_is_invalid_by_its_field() {
                 permissions: "rx".into(),
                 ..Default::default()
             }];
+        }),
+        ("CDI_devices[0].name: ", |c| c.cdi_devices = vec![CdiDevice { name: "gpu0".into() }]),
+        ("annotations[\"cdi.k8s.io/gpu\"]: ", |c| {
+            c.annotations.insert("cdi.k8s.io/gpu".into(), "v/c=d,".into());
         }),
         ("linux.resources.memory_limit_in_bytes: ", |c| {
             let linux = c.linux.get_or_insert_default();
@@ -198,6 +202,14 @@ fn what_no_version_could_honour_is_invalid_by_its_field() {
 }
 
 #[test]
+fn cdi_devices_come_from_the_field_and_from_annotations_each_once() {
+    let mut given = minimal();
+    given.cdi_devices = vec![CdiDevice { name: "v/c=d".into() }];
+    given.annotations.insert("cdi.k8s.io/gpu".into(), "v/c=e, v/c=d".into());
+    assert_eq!(made(given).cdi_devices, ["v/c=d", "v/c=e"]);
+}
+
+#[test]
 fn an_image_volume_is_carried_over() {
     let mut given = minimal();
     image_mount(&mut given).image_sub_path = "a/b/".into();
@@ -209,12 +221,8 @@ fn an_image_volume_is_carried_over() {
 
 #[test]
 fn what_this_version_does_not_honour_is_unimplemented_by_its_field() {
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 5] = [
         ("windows", |c| c.windows = Some(WindowsContainerConfig::default())),
-        ("CDI_devices", |c| c.cdi_devices = vec![CdiDevice { name: "v/c=d".into() }]),
-        ("annotations[\"cdi.k8s.io/gpu\"]", |c| {
-            c.annotations.insert("cdi.k8s.io/gpu".into(), "v/c=d".into());
-        }),
         ("mounts[0].uidMappings", |c| mount(c).uid_mappings = vec![IdMapping::default()]),
         ("mounts[0].mount_options", |c| mount(c).mount_options = vec!["noexec".into()]),
         ("linux.security_context.selinux_options", |c| {
