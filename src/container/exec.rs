@@ -154,6 +154,7 @@ fn plan(
         privileges: node.config.process.privileges,
         target: Some(init),
         volumes: Volumes::default(),
+        hooks: None,
     };
     oci::prepare_exec(&spec, &process, &pod).at("prepare the command")
 }

@@ -1,5 +1,6 @@
 //! How a container's end becomes its exit record.
 
+use super::hooks;
 use super::object::Container;
 use super::state::{Event, Exit, Reason, State};
 use crate::blocking;
@@ -45,6 +46,7 @@ pub async fn record(
         reason = verdict.reason.as_str(), "container ended"
     );
     container.step(node, Event::Ended(verdict)).at("record the container's end")?.ok();
+    hooks::poststop_soon(node, container);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod exec;
 pub mod exec_sync;
 pub mod exit;
+pub mod hooks;
 pub mod log;
 pub mod mounts;
 pub mod object;

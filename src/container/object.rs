@@ -60,6 +60,9 @@ pub struct ContainerRecord {
     pub state: State,
     /// When a stop in progress turns to SIGKILL, Unix nanoseconds.
     pub kill_at_nanos: Option<i64>,
+    /// Hooks of its configuration are to be run after its end.
+    #[serde(default)]
+    pub poststop: bool,
     /// What the best-effort switch for privileges passed over when it started, in words.
     #[serde(default)]
     pub left_out: Vec<String>,

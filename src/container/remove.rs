@@ -1,5 +1,6 @@
 //! RemoveContainer: stop it at once if it runs, then drop every trace.
 
+use super::hooks;
 use super::object::Container;
 use super::state::Event;
 use super::stop;
@@ -40,6 +41,7 @@ pub async fn remove(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), 
 /// # Errors
 /// The step that failed.
 pub async fn forget(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), StepFailed> {
+    hooks::run_poststop(node, container).await;
     if let Some(shim) = container.sandbox.shim() {
         // The shim keeps a few bytes for each container; one that is gone keeps none.
         shim.forget_container(&container.id).await.ok();

@@ -2,14 +2,14 @@
 
 use super::object::Container;
 use super::state::{Event, Exit, Reason, State};
-use super::{create, log};
+use super::{create, hooks, log};
 use crate::blocking::{self, Wanted};
 use crate::cgroups::DeviceRule;
 use crate::clock;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::failpoint;
 use crate::node::{Node, kill_and_wait};
-use crate::oci::{self, PodContext, Prepared};
+use crate::oci::{self, Outside, PodContext, Prepared};
 use crate::shim::client::{Begun, ContainerIo, ShimError};
 use crate::store::StoreError;
 use crate::sys::process::InitPid;
@@ -90,20 +90,52 @@ async fn begin(
 ) -> Result<Begun, StepFailed> {
     let shim = container.sandbox.shim().ok_or_else(|| refused("the pod's shim is gone"))?;
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
-    let (prepared, cgroup, io) =
+    let (mut prepared, cgroup, io) =
         blocking::run_within("prepare the start", create::HOST_PATH_WITHIN, move |wanted| {
             prepare(&work_node, &work, target, wanted)
         })
         .await
         .at("prepare the start")??;
-    shim.start_container(&container.id, prepared, io, cgroup, START_WITHIN).await.map_err(|error| {
-        // A step inside the container fails for what the request or the image says.
-        let kind = match &error {
-            ShimError::Step { .. } => ErrorKind::FailedPrecondition,
-            other => other.kind(),
-        };
-        StepFailed { step: "start the container's process", kind, source: Box::new(error) }
-    })
+    let outside = prepared.outside.take();
+    let starting = shim.start_container(&container.id, prepared, io, cgroup, START_WITHIN);
+    let Some(outside) = outside else { return starting.await.map_err(not_started) };
+    start_with_hooks(node, container, outside, starting).await
+}
+
+/// The process waits for the hooks before its pivot, and is told of the program that runs by those
+/// after it.
+async fn start_with_hooks(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    mut outside: Outside,
+    starting: impl Future<Output = Result<Begun, ShimError>>,
+) -> Result<Begun, StepFailed> {
+    const HOOKS: &str = "run the container's hooks";
+    if !outside.hooks.poststop.is_empty() {
+        container.change(node, |record| record.poststop = true).at("record the hooks")?;
+    }
+    let (work_node, work) = (Arc::clone(node), Arc::clone(container));
+    let before = blocking::run(HOOKS, move || {
+        hooks::run_before(&work_node, &work, &mut outside).map(|()| outside)
+    });
+    let (begun, before) = tokio::join!(starting, before);
+    // What failed outside is why the process did not start.
+    let outside = before.at(HOOKS)??;
+    let begun = begun.map_err(not_started)?;
+    let (work_node, work, pid) = (Arc::clone(node), Arc::clone(container), begun.process.pid);
+    blocking::run(HOOKS, move || hooks::run_poststart(&work_node, &work, &outside, pid))
+        .await
+        .at(HOOKS)??;
+    Ok(begun)
+}
+
+fn not_started(error: ShimError) -> StepFailed {
+    // A step inside the container fails for what the request or the image says.
+    let kind = match &error {
+        ShimError::Step { .. } => ErrorKind::FailedPrecondition,
+        other => other.kind(),
+    };
+    StepFailed { step: "start the container's process", kind, source: Box::new(error) }
 }
 
 fn prepare(
@@ -131,8 +163,14 @@ fn prepare(
         privileges: node.config.process.privileges,
         target,
         volumes: create::mount_volumes(node, container)?,
+        hooks: Some(hooks::home(node, container)),
     };
     wanted.still().at(PREPARE)?;
+    if spec.hooks().is_some() {
+        // Where hooks find the root file system: its mount is in the container's namespace alone.
+        let place = hooks::home(node, container).rootfs;
+        std::fs::create_dir_all(place).at("make a place for the root file system")?;
+    }
     let prepared = oci::prepare(&spec, rootfs, &pod).at("prepare the container's mounts")?;
     wanted.still().at(PREPARE)?;
     let log = match &record.log_path {
@@ -181,4 +219,5 @@ async fn give_up(node: &Arc<Node>, container: &Arc<Container>, failed: &StepFail
     if let Err(error) = container.step(node, Event::Ended(exit)) {
         tracing::error!(container_id = %container.id, error = chain(&error), "failed start not recorded");
     }
+    hooks::run_poststop(node, container).await;
 }

@@ -198,6 +198,7 @@ impl Engine {
             created_at_nanos: clock::now_nanos(),
             state: State::Creating,
             kill_at_nanos: None,
+            poststop: false,
             left_out: Vec::new(),
             config: Arc::new(config.clone()),
         };

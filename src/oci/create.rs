@@ -14,6 +14,7 @@ use super::hold::Hold;
 use super::init::{self, Init};
 use super::report::{self, Report};
 use super::step::{At, Step, StepError};
+use super::turn::Turn;
 use crate::shim::wire::namespace_plan::Source;
 use crate::shim::wire::{InitPlan, NamespacePlan};
 use crate::sys::clone::{self, Forked, Kinship};
@@ -21,7 +22,7 @@ use crate::sys::process::{self, SingleThreaded};
 use crate::sys::{fds as sys_fds, ns};
 
 /// The newest plan this executor understands.
-pub const LEVEL: u32 = 1;
+pub const LEVEL: u32 = 2;
 
 /// A child on its way to exec.
 #[derive(Debug)]
@@ -97,7 +98,9 @@ pub fn spawn_init(
     stdio: Stdio,
     pod: &PodHandles<'_>,
 ) -> Result<Spawned, StepError> {
-    spawn(t, Held { plan, hold: None }, fds, stdio, pod)
+    let turn = plan.hooks.as_ref().map(|hooks| Turn::new(hooks, &fds)).transpose()?;
+    let hold = turn.as_ref().map(|turn| turn as &dyn Hold);
+    spawn(t, Held { plan, hold }, fds, stdio, pod)
 }
 
 /// A plan whose process is stopped on its way.

@@ -224,6 +224,7 @@ pub(super) fn lonely() -> PodContext {
         privileges: Enforce::BestEffort,
         target: None,
         volumes: Volumes::default(),
+        hooks: None,
     }
 }
 

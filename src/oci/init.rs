@@ -70,6 +70,8 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     if let Some(hold) = init.hold {
         hold.built(init.report.as_fd())?;
     }
+    // Hooks may write below the root.
+    rootfs::seal(init)?;
     for sysctl in &plan.sysctls {
         write_sysctl(host_proc.as_fd(), sysctl)?;
     }

@@ -7,6 +7,7 @@
 mod create;
 mod exec;
 mod hold;
+mod hook;
 mod init;
 mod lookup;
 mod mount;
@@ -16,10 +17,12 @@ mod rootfs;
 mod step;
 mod target;
 mod terminal;
+mod turn;
 
 pub use create::{Held, LEVEL, PodHandles, Spawned, Stdio, spawn, spawn_init};
 pub use exec::spawn_exec;
 pub use hold::Hold;
+pub use hook::{Hook, StateText};
 pub use report::{
     Report, Stage, parse_left_out, parse_report, parse_stage, tell_built, tell_waiting,
 };
@@ -30,6 +33,8 @@ pub use crate::shim::wire::{ExecPlan, InitPlan};
 
 #[cfg(feature = "daemon")]
 mod error;
+#[cfg(feature = "daemon")]
+mod hooks;
 #[cfg(feature = "daemon")]
 mod options;
 #[cfg(feature = "daemon")]
@@ -47,6 +52,8 @@ mod validate;
 
 #[cfg(feature = "daemon")]
 pub use error::OciError;
+#[cfg(feature = "daemon")]
+pub use hooks::{HookHome, Hooks, Outside};
 #[cfg(feature = "daemon")]
 pub use plan::capability_names;
 #[cfg(feature = "daemon")]

@@ -15,20 +15,39 @@ use crate::shim::wire::mount_plan::Source;
 use crate::shim::wire::{FilesystemPlan, MountPlan};
 use crate::sys::mount::{self, Change, FsContext, Reach};
 
-/// Mounts everything, in order.
-pub(super) fn apply(init: &Init<'_>, root: BorrowedFd<'_>) -> Result<(), StepError> {
-    init.plan.mounts.iter().try_for_each(|plan| apply_one(init, root, plan))
+/// Mounts everything, in order; `shm` is the pod's /dev/shm, when it was cloned before.
+pub(super) fn apply(
+    init: &Init<'_>,
+    root: BorrowedFd<'_>,
+    shm: Option<BorrowedFd<'_>>,
+) -> Result<(), StepError> {
+    init.plan.mounts.iter().try_for_each(|plan| apply_one(init, (root, shm), plan))
 }
 
-fn apply_one(init: &Init<'_>, root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), StepError> {
+/// The pod's /dev/shm, detached, for the mount that asks for it.
+pub(super) fn clone_pods_shm(init: &Init<'_>) -> Result<Option<OwnedFd>, StepError> {
+    let is_shm = |plan: &&MountPlan| matches!(plan.source, Some(Source::Shm(_)));
+    let Some(plan) = init.plan.mounts.iter().find(is_shm) else { return Ok(None) };
+    let shm = clone_shm(init, plan.attributes.unwrap_or(0));
+    shm.on(Step::Mount, || plan.target.clone()).map(Some)
+}
+
+fn apply_one(
+    init: &Init<'_>,
+    (root, shm): (BorrowedFd<'_>, Option<BorrowedFd<'_>>),
+    plan: &MountPlan,
+) -> Result<(), StepError> {
     let attributes = plan.attributes.unwrap_or(0);
     let source = plan.source.as_ref().ok_or_else(|| missing("source of a mount"))?;
     match source {
         Source::Fd(index) => attach(root, init.fd(*index)?, plan, Links::Follow),
-        Source::Shm(_) => {
-            let shm = clone_shm(init, attributes).on(Step::Mount, || plan.target.clone())?;
-            attach(root, shm.as_fd(), plan, Links::Follow)
-        }
+        Source::Shm(_) => match shm {
+            Some(shm) => attach(root, shm, plan, Links::Follow),
+            None => {
+                let shm = clone_shm(init, attributes).on(Step::Mount, || plan.target.clone())?;
+                attach(root, shm.as_fd(), plan, Links::Follow)
+            }
+        },
         Source::Filesystem(fs) => {
             let mount = new_filesystem(fs, attributes)
                 .map_err(|(e, log)| StepError::new(Step::Mount, &e, detail(plan, fs, &log)))?;

@@ -11,6 +11,7 @@ use oci_spec::runtime::{
 
 use super::create::LEVEL;
 use super::error::OciError;
+use super::hooks::{self, HookHome, Outside};
 use super::options::{self, Options};
 use super::plan::{self, Node};
 use super::source::{clone_source, take_volume};
@@ -24,6 +25,9 @@ use crate::shim::wire::{
 use crate::sys::mount::Propagation;
 use crate::sys::process::InitPid;
 
+/// What an executor must understand of a plan without hooks: a shim that runs may be older.
+const WITHOUT_HOOKS: u32 = 1;
+
 /// The source of a bind mount that means the pod's /dev/shm, in the shim.
 pub const SHM_SOURCE: &str = "berth:shm";
 
@@ -34,6 +38,8 @@ pub struct Prepared {
     pub plan: InitPlan,
     /// Its descriptors, in order; the first is the root file system.
     pub fds: Vec<OwnedFd>,
+    /// The caller's part in the container's hooks, when it has any.
+    pub outside: Option<Outside>,
 }
 
 /// The pod around a container.
@@ -47,6 +53,8 @@ pub struct PodContext {
     pub target: Option<InitPid>,
     /// Detached mounts that bind mounts name as their source.
     pub volumes: Volumes,
+    /// Where the container is for its hooks; `None`: a spec with hooks is refused.
+    pub hooks: Option<HookHome>,
 }
 
 /// Detached mounts by the source that stands for them in the spec.
@@ -80,8 +88,15 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
     let namespaces = namespaces(listed, pod, &mut fds)?;
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let bound_dev = mounts.iter().any(|m| m.destination() == Path::new("/dev") && is_bind(m));
+    let (hooks, outside) = match &pod.hooks {
+        Some(home) => hooks::plan(spec, home, &mut fds)?.unzip(),
+        None => {
+            spec.hooks().as_ref().map_or(Ok(()), validate::check_hooks)?;
+            (None, None)
+        }
+    };
     let plan = InitPlan {
-        level: LEVEL,
+        level: if hooks.is_some() { LEVEL } else { WITHOUT_HOOKS },
         process,
         namespaces,
         hostname: spec.hostname().clone(),
@@ -98,8 +113,9 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
         // A detached root has no peers: private and slave are what it is.
         shared_root: matches!(linux.rootfs_propagation().as_deref(), Some("shared" | "rshared")),
         sysctls: sysctl::plan(linux)?,
+        hooks,
     };
-    Ok(Prepared { plan, fds })
+    Ok(Prepared { plan, fds, outside })
 }
 
 /// The plan for a further process in the container that `spec` made.
@@ -114,7 +130,7 @@ pub fn prepare_exec(
     validate::check(spec)?;
     validate::check_process(process)?;
     let process = plan::process(process, spec.linux().as_ref(), node(pod)?)?;
-    Ok(ExecPlan { level: LEVEL, process })
+    Ok(ExecPlan { level: WITHOUT_HOOKS, process })
 }
 
 fn node(pod: &PodContext) -> Result<Node, OciError> {

@@ -32,6 +32,7 @@ fn lonely() -> PodContext {
         privileges: Enforce::Required,
         target: None,
         volumes: Volumes::default(),
+        hooks: None,
     }
 }
 

@@ -36,6 +36,12 @@ pub(super) fn build(
 ) -> Result<Option<OwnedFd>, StepError> {
     let plan = init.plan;
     mount::set_propagation(c"/", Propagation::Private, Reach::Tree).at(Step::Rootfs)?;
+    let mut shm = None;
+    if let Some(host) = plan.hooks.as_ref().and_then(|hooks| hooks.host_fd) {
+        // Nothing can be cloned from a mount that this namespace does not hold any more.
+        shm = mounts::clone_pods_shm(init)?;
+        enter_host(init.fd(host)?).on(Step::Rootfs, || "the host's tree")?;
+    }
     let below = match init.hold {
         // Hooks look for it where the bundle has it.
         Some(hold) => open_directory(hold.root_at()).on(Step::Rootfs, || hold.root_at())?,
@@ -52,7 +58,7 @@ pub(super) fn build(
     let private = Change { propagation: Some(Propagation::Private), ..Change::default() };
     mount::set_attributes(root, private, Reach::One).at(Step::Rootfs)?;
 
-    mounts::apply(init, root)?;
+    mounts::apply(init, root, shm.as_ref().map(AsFd::as_fd))?;
     for device in &plan.devices {
         make_device(root, device).on(Step::Device, || device.path.clone())?;
     }
@@ -76,8 +82,17 @@ pub(super) fn build(
             mask(root, masks.as_fd(), path).on(Step::Mask, || path.clone())?;
         }
     }
-    set_root_attributes(init, root)?;
     Ok(terminal)
+}
+
+/// Makes the host's tree the root, in place of the shim's.
+fn enter_host(host: BorrowedFd<'_>) -> std::io::Result<()> {
+    let below = open_directory("/")?;
+    mount::attach(host, below.as_fd())?;
+    nix::unistd::fchdir(host)?;
+    mount::pivot_to_working_directory()?;
+    mount::detach(c".")?;
+    Ok(nix::unistd::chdir("/")?)
 }
 
 fn make_console(root: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> std::io::Result<()> {
@@ -213,7 +228,9 @@ fn make_cwd(root: BorrowedFd<'_>, cwd: &str) -> Result<(), StepError> {
     }
 }
 
-fn set_root_attributes(init: &Init<'_>, root: BorrowedFd<'_>) -> Result<(), StepError> {
+/// Gives the root its attributes.
+pub(super) fn seal(init: &Init<'_>) -> Result<(), StepError> {
+    let root = init.fd(0)?;
     if init.plan.readonly_root {
         let readonly = Change { set: attr::RDONLY, ..Change::default() };
         mount::set_attributes(root, readonly, Reach::One)

@@ -32,13 +32,14 @@ pub(super) fn check(spec: &Spec) -> Result<(), OciError> {
     refuse("windows", spec.windows().is_some())?;
     refuse("vm", spec.vm().is_some())?;
     refuse("zos", spec.zos().is_some())?;
-    if let Some(hooks) = spec.hooks() {
-        check_hooks(hooks)?;
-    }
     check_linux(spec.linux().as_ref().ok_or(OciError::Missing { field: "linux" })?)
 }
 
-fn check_hooks(hooks: &Hooks) -> Result<(), OciError> {
+/// Refuses hooks, where nobody runs them.
+///
+/// # Errors
+/// [`OciError`] for the first list that is not empty.
+pub(super) fn check_hooks(hooks: &Hooks) -> Result<(), OciError> {
     refuse("hooks.prestart", filled(hooks.prestart()))?;
     refuse("hooks.createRuntime", filled(hooks.create_runtime()))?;
     refuse("hooks.createContainer", filled(hooks.create_container()))?;

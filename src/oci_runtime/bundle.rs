@@ -29,7 +29,7 @@ impl Bundle {
         let text = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
         let mut spec: Spec =
             serde_json::from_slice(&text).doing(|| format!("parse {}", path.display()))?;
-        let hooks = Hooks::of(&spec)?;
+        let hooks = Hooks::of(&spec).doing(|| "read the configuration")?;
         spec.set_hooks(None);
         let Some(root) = spec.root() else {
             return Err(RuntimeError::refused("root is missing in config.json"));

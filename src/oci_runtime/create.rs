@@ -165,7 +165,7 @@ fn plan(ctx: &Context<'_>, args: &CreateArgs, bundle: &Bundle) -> Result<Prepare
     let path = c_path(&bundle.rootfs).doing(doing)?;
     let rootfs = mount::clone_tree(nix::fcntl::AT_FDCWD, &path, Reach::Tree).doing(doing)?;
     let (privileges, volumes) = (ctx.config.process.privileges, Volumes::default());
-    let pod = PodContext { pause: None, privileges, target: None, volumes };
+    let pod = PodContext { pause: None, privileges, target: None, volumes, hooks: None };
     let mut prepared = prepare(&bundle.spec, rootfs, &pod).doing(|| "read the configuration")?;
     prepared.plan.process.preserved_fds = Some(args.preserve_fds);
     prepared.plan.process.keep_keyring = Some(args.no_new_keyring);

@@ -39,7 +39,7 @@ pub(super) fn exec(ctx: &Context<'_>, args: &ExecArgs) -> Result<u8, RuntimeErro
         false => console::connect(tty, args.console_socket.as_deref())?,
     };
     let (privileges, volumes) = (ctx.config.process.privileges, Volumes::default());
-    let pod = PodContext { pause: None, privileges, target: None, volumes };
+    let pod = PodContext { pause: None, privileges, target: None, volumes, hooks: None };
     let mut plan =
         prepare_exec(&spec, &process, &pod).doing(|| "read the process's configuration")?;
     plan.process.preserved_fds = Some(args.preserve_fds);

@@ -190,7 +190,7 @@ impl Container {
         let text = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
         let mut spec: Spec =
             serde_json::from_slice(&text).doing(|| format!("parse {}", path.display()))?;
-        let hooks = Hooks::of(&spec)?;
+        let hooks = Hooks::of(&spec).doing(|| "read the configuration")?;
         spec.set_hooks(None);
         Ok((spec, hooks))
     }

@@ -4,7 +4,7 @@ use super::object::Sandbox;
 use super::state::Event;
 use super::teardown::{Leftovers, tear_down};
 use crate::container::object::Container;
-use crate::container::stop;
+use crate::container::{hooks, stop};
 use crate::error::{AtStep, StepFailed};
 use crate::node::Node;
 use std::sync::Arc;
@@ -44,7 +44,11 @@ async fn end_containers(node: &Arc<Node>, containers: &[Arc<Container>], left: &
         ending.spawn(async move {
             // A start in flight ends first; it then runs, or has failed.
             drop(container.lane.lock().await);
-            stop::stop(&node, &container, Duration::ZERO).await
+            stop::stop(&node, &container, Duration::ZERO).await?;
+            // As long as the cgroup is there that they run in.
+            let _order = container.lane.lock().await;
+            hooks::run_poststop(&node, &container).await;
+            Ok(())
         });
     }
     while let Some(ended) = ending.join_next().await {

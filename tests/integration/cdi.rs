@@ -2,17 +2,20 @@
 
 use crate::harness::machine::Machine;
 use crate::harness::scene::{Scene, as_is};
-use crate::harness::{Node, Options, Test, own, pod};
+use crate::harness::{Node, Options, Test, eventually, kernel, own, pod};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tonic::Code;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         own("a_device_brings_what_its_specification_says", &[], options, brings),
         own("a_device_that_cannot_be_had_is_named", &[], options, refused),
+        own("hooks_run_at_their_moments_in_their_namespaces", &[], options, hooks),
+        own("a_hook_that_fails_ends_the_start", &[], options, failing_hooks),
+        own("a_hook_of_a_killed_daemon_ends", &[], options, orphaned_hook),
     ]
 }
 
@@ -157,4 +160,158 @@ fn refused(node: &mut Node) -> Result<()> {
     ensure!(!library.exists(), "a missing library was made up");
     scene.create("main", pod::PATIENT, |c| by_field(c, &["v.test/c=fine"])).context("control")?;
     Ok(())
+}
+
+fn hook(name: &str, script: &str) -> Value {
+    let env = ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"];
+    json!({ "hookName": name, "path": "/bin/sh", "args": ["sh", "-c", script], "env": env })
+}
+
+/// Writes a device of hooks; its name.
+fn hooked(folders: &Folders, name: &str, hooks: &[Value]) -> Result<String> {
+    let device = (name, json!({ "hooks": hooks }));
+    folders.write(&format!("etc/{name}.json"), &spec("hook.test/dev", &[device], &json!({})))?;
+    Ok(format!("hook.test/dev={name}"))
+}
+
+fn mount_namespace(pid: i32) -> Result<String> {
+    Ok(std::fs::read_link(format!("/proc/{pid}/ns/mnt"))?.to_string_lossy().into_owned())
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn hooks(node: &mut Node) -> Result<()> {
+    let folders = Folders::make()?;
+    let folder = node.volume("cdi-hooks")?;
+    let told = folder.join("told");
+    // The moment, the state's status, its own mount namespace, that of the state's pid.
+    let tell = |name: &str, file: &str| {
+        format!(
+            "s=$(cat); f() {{ echo \"$s\" | sed \"s/.*\\\"$1\\\":\\\"*\\([a-z0-9]*\\).*/\\1/\"; }}; \
+             echo {name} $(f status) $(readlink /proc/self/ns/mnt) \
+             $(readlink /proc/$(f pid)/ns/mnt) >>{file}"
+        )
+    };
+    let outside = told.to_string_lossy().into_owned();
+    let create_container = format!(
+        "{}; grep -q '\"path\": *\"rootfs\"' config.json && echo by a hook >rootfs/made",
+        tell("createContainer", &outside)
+    );
+    let all = [
+        hook("createRuntime", &tell("createRuntime", &outside)),
+        hook("createContainer", &create_container),
+        hook("startContainer", "echo startContainer $(pwd) $(cat /made) >>/hooks/told"),
+        hook("poststart", &tell("poststart", &outside)),
+        hook("poststop", &tell("poststop", &outside)),
+    ];
+    let name = hooked(&folders, "all", &all)?;
+    let scene = Scene::new(node, "cdi-hooks")?;
+    let mount = crate::harness::scene::bind(&folder, "/hooks");
+    let made = scene.start("main", pod::PATIENT, |c| {
+        by_field(c, &[&name]);
+        c.mounts = vec![mount.clone()];
+        pod::security(c).readonly_rootfs = true;
+    })?;
+    let control = scene.start("control", pod::PATIENT, |c| {
+        c.mounts = vec![mount.clone()];
+        pod::security(c).readonly_rootfs = true;
+    })?;
+    ensure!(node.exec_ok(&made.id, &["cat", "/made"])? == "by a hook");
+    let (_, _, code) = node.exec(&control.id, &["cat", "/made"], 0)?;
+    ensure!(code != 0, "the control has what the hook made");
+    let (_, _, code) = node.exec(&made.id, &["touch", "/probe"], 0)?;
+    ensure!(code != 0, "the root is writable");
+    let (daemon, inside) = (mount_namespace(node.pid()?)?, mount_namespace(made.init()?)?);
+    let expected = [
+        format!("createRuntime creating {daemon} {inside}"),
+        format!("createContainer creating {inside} {inside}"),
+        "startContainer / by a hook".to_owned(),
+        format!("poststart running {daemon} {inside}"),
+    ];
+    ensure!(lines(&told) == expected, "{:?} instead of {expected:?}", lines(&told));
+    // Nothing of the host's tree is left in the container.
+    let points = |made: &crate::harness::scene::Made<'_>| -> Result<Vec<String>> {
+        let all = kernel::mounts(&made.init()?.to_string())?;
+        let line = |m: kernel::Mount| format!("{} {} {}", m.kind, m.point, m.options);
+        let mut lines: Vec<String> = all.into_iter().map(line).collect();
+        lines.sort();
+        Ok(lines)
+    };
+    let (with, without) = (points(&made)?, points(&control)?);
+    ensure!(with == without, "{with:?} instead of {without:?}");
+    ensure!(node.exec_ok(&made.id, &["ls", "/dev/shm"])?.is_empty(), "its /dev/shm");
+    let stop = proto::StopContainerRequest { container_id: made.id.clone(), timeout: 5 };
+    node.cri.stop_container(stop)?;
+    eventually("poststop ran", || {
+        let last = lines(&told).pop().unwrap_or_default();
+        Ok(last.starts_with(&format!("poststop stopped {daemon}")).then_some(()))
+    })?;
+    node.remove_all()?;
+    ensure!(lines(&told).len() == 5, "a hook ran twice: {:?}", lines(&told));
+    Ok(())
+}
+
+fn failing_hooks(node: &mut Node) -> Result<()> {
+    let folders = Folders::make()?;
+    let folder = node.volume("cdi-failing")?;
+    let scene = Scene::new(node, "cdi-failing")?;
+    for moment in ["createRuntime", "createContainer", "startContainer", "poststart"] {
+        let ended = folder.join(moment);
+        let all = [
+            hook(moment, "echo no such luck >&2; exit 3"),
+            hook("poststop", &format!("echo ended >{}", ended.display())),
+        ];
+        let name = hooked(&folders, &moment.to_lowercase(), &all)?;
+        let id = scene.create(moment, pod::PATIENT, |c| by_field(c, &[&name]))?;
+        let error =
+            node.start_container(&id).err().with_context(|| format!("{moment}: started"))?;
+        for words in [moment, "ended with 3", "no such luck"] {
+            ensure!(error.message().contains(words), "{moment}: no {words:?} in {error}");
+        }
+        let told = node.container(&id)?;
+        ensure!(told.exit_code == 128 && told.reason == "StartError", "{moment}: {told:?}");
+        ensure!(lines(&ended) == ["ended"], "{moment}: poststop did not run");
+    }
+    let fine = hooked(&folders, "fine", &[hook("createRuntime", "exit 0")])?;
+    scene.start("control", pod::PATIENT, |c| by_field(c, &[&fine])).map(drop)
+}
+
+fn orphaned_hook(node: &mut Node) -> Result<()> {
+    let folders = Folders::make()?;
+    let told = node.volume("cdi-orphan")?.join("pid");
+    // Only the first time.
+    let file = told.display();
+    let script = format!("test -e {file} && exit 0; echo $$ >{file}; exec sleep 100000");
+    let name = hooked(&folders, "hangs", &[hook("createRuntime", &script)])?;
+    let id = {
+        let scene = Scene::new(node, "cdi-orphan")?;
+        scene.create("main", pod::PATIENT, |c| by_field(c, &[&name]))?
+    };
+    let pid: i32 = std::thread::scope(|threads| {
+        let shared = &*node;
+        let start = threads.spawn(|| shared.start_container(&id));
+        let pid =
+            eventually("the hook runs", || Ok(lines(&told).first().and_then(|l| l.parse().ok())));
+        // The daemon dies in the middle of it.
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(shared.pid()?),
+            nix::sys::signal::SIGKILL,
+        )?;
+        ensure!(start.join().is_ok_and(|answer| answer.is_err()), "the start was answered");
+        pid
+    })?;
+    node.kill().ok();
+    node.launch()?;
+    eventually("the hook has ended", || {
+        Ok((!Path::new(&format!("/proc/{pid}")).exists()).then_some(()))
+    })?;
+    // The start is undone, and can be done.
+    let state = node.container(&id)?.state();
+    ensure!(state == proto::ContainerState::ContainerCreated, "{state:?}");
+    node.start_container(&id)?;
+    node.exec_ok(&id, &["true"])?;
+    node.remove_all()
 }

@@ -45,6 +45,7 @@ fn context() -> PodContext {
         privileges: Enforce::BestEffort,
         target: None,
         volumes: Default::default(),
+        hooks: None,
     }
 }
 
