@@ -11,6 +11,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("dev_holds_the_default_nodes_and_nothing_else", &[], default_nodes),
         shared("a_device_that_was_not_asked_for_is_denied", &[], denied),
         shared("a_device_has_the_permissions_that_were_asked_for", &[], permissions),
+        shared("a_folder_of_devices_is_walked", &[], folder),
         shared("a_device_that_does_not_exist_is_named", &[], missing),
         shared("a_privileged_container_has_the_hosts_devices", &[Need::Resources], privileged),
     ]
@@ -84,12 +85,54 @@ fn kmsg(permissions: &str) -> proto::Device {
 
 fn permissions(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "dev-permissions")?;
-    let script = format!("stat -c '%F %t:%T' /dev/my-kmsg; {PROBE}");
+    let read = "(: </tmp/probe) 2>/dev/null && echo may read || echo must not read";
+    let script = format!("stat -c '%F %t:%T' /dev/my-kmsg; {PROBE}; {read}");
     let node_line = "character special file 1:b\nmade\n";
-    for (permissions, answer) in [("r", "must not write"), ("w", "may write"), ("rw", "may write")]
-    {
-        let text = scene.output(permissions, &script, |c| c.devices = vec![kmsg(permissions)])?.1;
-        ensure!(text == format!("{node_line}{answer}\n"), "{permissions}: {text:?}");
+    let rows = [
+        ("r", "must not write\nmay read\n"),
+        ("w", "may write\nmust not read\n"),
+        ("m", "must not write\nmust not read\n"),
+        ("rw", "may write\nmay read\n"),
+    ];
+    for (permissions, answer) in rows {
+        let asks = |c: &mut proto::ContainerConfig| {
+            c.devices = vec![kmsg(permissions)];
+            // The kernel wants it of a reader, whatever the cgroup says.
+            let capabilities = &mut pod::security(c).capabilities;
+            capabilities.get_or_insert_default().add_capabilities = vec!["SYSLOG".into()];
+        };
+        let text = scene.output(permissions, &script, asks)?.1;
+        ensure!(text == format!("{node_line}{answer}"), "{permissions}: {text:?}");
+    }
+    Ok(())
+}
+
+/// Makes the node of the kernel's log.
+fn make_node(path: &std::path::Path) -> Result<()> {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let number = makedev(1, 11);
+    Ok(mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), number)?)
+}
+
+fn folder(node: &Node) -> Result<()> {
+    let host = node.volume("dev-folder")?;
+    std::fs::create_dir_all(host.join("deep/er"))?;
+    make_node(&host.join("one"))?;
+    make_node(&host.join("deep/er/two"))?;
+    std::fs::write(host.join("no-device"), "")?;
+    std::os::unix::fs::symlink("one", host.join("link"))?;
+    let device = |permissions: &str| proto::Device {
+        host_path: host.to_string_lossy().into_owned(),
+        container_path: "/dev/all".into(),
+        permissions: permissions.into(),
+    };
+    let scene = Scene::new(node, "dev-folder")?;
+    let script = format!("cd /dev/all && find . -type c | sort; ls -A; {PROBE}");
+    let nodes = "./deep/er/two\n./one\ndeep\none\nmade\n";
+    for (permissions, answer) in [("rw", "may write\n"), ("r", "must not write\n")] {
+        let asks = |c: &mut proto::ContainerConfig| c.devices = vec![device(permissions)];
+        let text = scene.output(permissions, &script, asks)?.1;
+        ensure!(text == format!("{nodes}{answer}"), "{permissions}: {text:?}");
     }
     Ok(())
 }

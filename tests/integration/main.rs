@@ -14,6 +14,7 @@ mod cdi;
 mod checkpoint;
 mod command_line;
 mod container_lifecycle;
+mod contradictions;
 mod daemon;
 mod devices;
 mod events;
@@ -70,6 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("checkpoint", checkpoint::tests()),
             ("command_line", command_line::tests()),
             ("container_lifecycle", container_lifecycle::tests()),
+            ("contradictions", contradictions::tests()),
             ("daemon", daemon::tests()),
             ("devices", devices::tests()),
             ("events", events::tests()),

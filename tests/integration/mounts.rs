@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("masked_paths_are_empty_and_read_only_paths_refuse_writes", &[], hidden),
         shared("the_hosts_mount_table_does_not_grow_with_a_pod", &[], table),
         shared("a_symlink_in_a_destination_stays_inside", &[], symlink),
+        shared("what_is_asked_for_replaces_what_berth_mounts", &[], replaced),
     ]
 }
 
@@ -227,5 +228,36 @@ fn symlink(node: &Node) -> Result<()> {
         let left = kernel::names_in(&outside);
         ensure!(left.is_empty(), "{name}: made on the host: {left:?}");
     }
+    Ok(())
+}
+
+fn replaced(node: &Node) -> Result<()> {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let (files, dev) = (node.volume("replaced")?, node.volume("replaced-dev")?);
+    let shm = node.volume("replaced-shm")?;
+    std::fs::write(files.join("hosts"), "192.0.2.1 from-the-volume\n")?;
+    let null = dev.join("null");
+    mknod(&null, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3))?;
+    std::fs::write(dev.join("marker"), "the volume's\n")?;
+    let before = kernel::names_in(&dev);
+    let scene = Scene::new(node, "replaced")?;
+    let single = scene.start("single", pod::PATIENT, |c| {
+        c.mounts = vec![bind(&files.join("hosts"), "/etc/hosts"), bind(&shm, "/dev/shm")];
+    })?;
+    ensure!(node.exec_ok(&single.id, &["cat", "/etc/hosts"])? == "192.0.2.1 from-the-volume");
+    ensure!(writable(&single, "/dev/shm")? && shm.join("probe").exists(), "another /dev/shm");
+    ensure!(node.exec_ok(&single.id, &["ls", "/dev/null"])? == "/dev/null", "the rest of /dev");
+    let whole = scene.start("whole", pod::PATIENT, |c| c.mounts = vec![bind(&dev, "/dev")])?;
+    ensure!(node.exec_ok(&whole.id, &["cat", "/dev/marker"])? == "the volume's");
+    let below = kernel::mounts(&whole.init()?.to_string())?;
+    let below: Vec<_> = below.into_iter().filter(|m| m.point.starts_with("/dev")).collect();
+    ensure!(below.len() == 1, "more than the volume at /dev: {below:?}");
+    // Nothing of a container's own /dev is made on the host.
+    ensure!(kernel::names_in(&dev) == before, "on the host: {:?}", kernel::names_in(&dev));
+    let control = scene.start("control", pod::PATIENT, |_| {})?;
+    let hosts = node.exec_ok(&control.id, &["cat", "/etc/hosts"])?;
+    ensure!(!hosts.contains("from-the-volume") && hosts.contains("localhost"), "{hosts}");
+    ensure!(node.exec_ok(&control.id, &["ls", "/dev/shm"])?.is_empty(), "the volume's /dev/shm");
+    ensure!(node.exec(&control.id, &["cat", "/dev/marker"], 0)?.2 != 0, "the volume's /dev");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::RequestError;
 use crate::container::config::ContainerConfig;
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
+use std::collections::BTreeMap;
 
 /// What a container's request says about things that its sandbox has decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(crate) fn fit(
     if !asked.namespaces {
         config.security.pid = sandbox.namespaces.pid.clone();
     }
+    refuse_classes(config, sandbox)?;
     let field = "config.linux.security_context";
     if asked.privileged && !sandbox.privileged {
         let reason = "the sandbox is not privileged";
@@ -40,6 +42,27 @@ pub(crate) fn fit(
         if (asked, has) == (PodNamespace::Node, PodNamespace::Pod) {
             let field = format!("{field}.namespace_options.{name}");
             return Err(RequestError::invalid(field, "NODE, but the sandbox has its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Classes of block I/O and of cache and memory bandwidth come as annotations, of the container or
+/// of its pod; an empty one is none.
+fn refuse_classes(config: &ContainerConfig, sandbox: &SandboxConfig) -> Result<(), RequestError> {
+    for (kind, what) in [("blockio", "classes of block I/O are"), ("rdt", "RDT classes are")] {
+        let own = format!("io.kubernetes.cri.{kind}-class");
+        let pods = [
+            format!("{kind}.resources.beta.kubernetes.io/container.{}", config.name),
+            format!("{kind}.resources.beta.kubernetes.io/pod"),
+        ];
+        let asks = |annotations: &BTreeMap<String, String>, key: &String| {
+            annotations.get(key).is_some_and(|class| !class.is_empty())
+        };
+        let of_pod = pods.iter().find(|key| asks(&sandbox.annotations, key));
+        let of_own = Some(&own).filter(|key| asks(&config.annotations, key));
+        if let Some(key) = of_own.or(of_pod) {
+            return Err(RequestError::unimplemented(format!("annotation {key}"), what));
         }
     }
     Ok(())
