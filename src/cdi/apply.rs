@@ -149,7 +149,7 @@ impl Edit<'_> {
                     .set_minor(node.minor.unwrap_or(0));
                 made.set_file_mode(node.file_mode);
             }
-            None => self.from_host(&mut made, node, kind)?,
+            None => self.take_from_host(&mut made, node, kind)?,
         }
         // A device is its container's: one that runs as somebody may use it.
         let own = |id: u32| Some(id).filter(|id| *id != 0);
@@ -158,7 +158,7 @@ impl Edit<'_> {
         Ok(made)
     }
 
-    fn from_host(
+    fn take_from_host(
         &self,
         made: &mut LinuxDevice,
         node: &DeviceNode,

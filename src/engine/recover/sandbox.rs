@@ -50,7 +50,9 @@ async fn adopt(engine: &Engine, found: &Sandbox) -> Option<Adopted> {
     // The orphaned helpers of the dead daemon first: nothing of theirs may race what comes now.
     let helpers = engine.node.cgroups.helpers(&found.id);
     let ended = blocking::run("end orphaned helpers", move || {
-        kill_and_wait(&helpers, Duration::from_secs(10))
+        kill_and_wait(&helpers, Duration::from_secs(10))?;
+        // What is cloned into a cgroup that was ever killed dies: the next one is another.
+        helpers.remove().at("remove the helpers' cgroup")
     })
     .await;
     if let Ok(Err(error)) = ended {
