@@ -37,8 +37,11 @@ pub struct ContainerConfig {
     pub labels: BTreeMap<String, String>,
     /// Annotations, handed through.
     pub annotations: BTreeMap<String, String>,
-    /// The log file, relative to the sandbox's log directory; empty: no log.
+    /// The log file, relative to the log directory; empty: no log.
     pub log_path: PathBuf,
+    /// The pod's log directory, where the request names another one than the sandbox has.
+    #[serde(default)]
+    pub log_directory: Option<PathBuf>,
     /// Whether stdin is open.
     pub stdin: bool,
     /// Whether stdin closes when its first user leaves.

@@ -21,9 +21,6 @@ pub enum SpecError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A privileged container in a pod that is not.
-    #[error("container {0:?} is privileged but its sandbox is not")]
-    SandboxNotPrivileged(String),
     /// A namespace is to be joined and there is no process that holds it.
     #[error("{namespace} namespace of {holder}: no such process runs")]
     NoHolder {
@@ -51,9 +48,7 @@ impl SpecError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoCommand(_) | Self::Invalid { .. } | Self::SandboxNotPrivileged(_) => {
-                ErrorKind::InvalidArgument
-            }
+            Self::NoCommand(_) | Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::NoHolder { .. } => ErrorKind::FailedPrecondition,
             Self::Seccomp(error) => error.kind(),
             Self::Device { source, .. } => match source.kind() {

@@ -1,23 +1,8 @@
 //! Which limits a container's process runs under; pure.
 
-use super::config::{ContainerConfig, Security};
+use super::config::Security;
 use super::error::SpecError;
-use crate::sandbox::config::SandboxConfig;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
-
-/// Refuses a privileged container in a pod that is not.
-///
-/// # Errors
-/// [`SpecError::SandboxNotPrivileged`].
-pub fn validate_security(
-    sandbox: &SandboxConfig,
-    config: &ContainerConfig,
-) -> Result<(), SpecError> {
-    if config.security.privileged && !sandbox.privileged {
-        return Err(SpecError::SandboxNotPrivileged(config.name.clone()));
-    }
-    Ok(())
-}
 
 /// Paths that read as empty, and paths that cannot be written: the request's lists, which replace
 /// any default; none for a privileged container.
@@ -73,19 +58,7 @@ pub fn plan_rlimits((soft, hard): (u64, u64)) -> Result<Vec<PosixRlimit>, SpecEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::test_values::{container, sandbox, security};
-
-    fn check(privileged: bool, security: Security) -> Result<(), SpecError> {
-        let pod = SandboxConfig { privileged, ..sandbox() };
-        validate_security(&pod, &ContainerConfig { security, ..container() })
-    }
-
-    #[test]
-    fn a_privileged_container_needs_a_privileged_sandbox() {
-        let asked = Security { privileged: true, ..security() };
-        assert!(check(true, asked.clone()).is_ok());
-        assert!(matches!(check(false, asked), Err(SpecError::SandboxNotPrivileged(_))));
-    }
+    use crate::container::test_values::security;
 
     #[test]
     fn hidden_paths_are_the_requests_and_none_when_privileged() {

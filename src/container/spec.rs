@@ -11,7 +11,7 @@ pub use super::error::SpecError;
 pub use super::mounts::PodFiles;
 use super::mounts::{plan_mounts, rootfs_propagation};
 use super::seccomp;
-use super::security::{plan_hidden_paths, plan_rlimits, validate_security};
+use super::security::{plan_hidden_paths, plan_rlimits};
 use super::user::ResolvedUser;
 use crate::cgroups::{Limit, Resources};
 use crate::ids::{ContainerId, SandboxId};
@@ -66,7 +66,6 @@ pub struct SpecInputs<'a> {
 /// # Errors
 /// What in the request cannot be, is not supported, or has no holder; see [`SpecError`].
 pub fn build(inputs: &SpecInputs<'_>) -> Result<Spec, SpecError> {
-    validate_security(inputs.sandbox, inputs.config)?;
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"))
         .set_readonly(Some(inputs.config.security.readonly_rootfs));

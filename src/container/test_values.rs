@@ -46,6 +46,7 @@ pub(crate) fn container() -> ContainerConfig {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         log_path: PathBuf::new(),
+        log_directory: None,
         stdin: false,
         stdin_once: false,
         tty: false,

@@ -172,9 +172,10 @@ impl Engine {
         };
         let hex = random_hex().map_err(|e| failed("name the container", e.into()))?;
         let id = ContainerId::parse(&hex).map_err(|e| failed("name the container", e.into()))?;
-        let log_path = sandbox_config
+        let log_path = config
             .log_directory
             .as_ref()
+            .or(sandbox_config.log_directory.as_ref())
             .filter(|_| !config.log_path.as_os_str().is_empty())
             .map(|directory| directory.join(&config.log_path));
         let image = &admitted.image;

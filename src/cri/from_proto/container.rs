@@ -47,6 +47,7 @@ pub(crate) fn container_config(
         labels: config.labels,
         annotations: config.annotations,
         log_path: below(&at("log_path"), &config.log_path)?,
+        log_directory: None,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         tty: config.tty,

@@ -7,8 +7,10 @@
 //! * [`sandbox`], [`container`], [`mounts`], [`security`], [`resources`], [`signal`], [`image`]: the
 //!   requests;
 //! * [`checkpoint`]: what is to be written to or made from a folder;
+//! * [`again`]: a sandbox's configuration when it is told once more, with a container's;
 //! * [`fits`]: what a container may ask for in its sandbox.
 
+mod again;
 mod checkpoint;
 mod container;
 mod error;
@@ -26,6 +28,7 @@ mod container_tests;
 #[cfg(test)]
 mod sandbox_tests;
 
+pub(crate) use again::pod_again;
 pub(crate) use checkpoint::{checkpoint_container, checkpoint_pod, restore_pod};
 pub(crate) use container::container_config;
 pub(crate) use error::RequestError;

@@ -2,7 +2,7 @@
 
 use super::info::{gone_is_fine, verbose};
 use crate::container::create::IMAGE_VOLUME;
-use crate::cri::from_proto::{self, container_config, fit, id, update_resources};
+use crate::cri::from_proto::{self, container_config, fit, id, pod_again, update_resources};
 use crate::cri::instrument::about;
 use crate::cri::{proto, to_proto};
 use crate::engine::{Engine, EngineError};
@@ -20,7 +20,9 @@ pub(in crate::cri) async fn create(
     let (mut config, asked) = container_config("config", request.config)?;
     about("container", &config.name);
     about("image", &config.image);
-    fit(&mut config, asked, &engine.sandbox_status(sandbox)?.config)?;
+    let pod = engine.sandbox_status(sandbox)?.config;
+    let pod = pod_again("sandbox_config", request.sandbox_config, &pod, &mut config)?;
+    fit(&mut config, asked, &pod)?;
     let id = engine.create_container(sandbox, config).await.map_err(create_failed)?;
     about("container_id", id.as_str());
     Ok(proto::CreateContainerResponse { container_id: id.to_string() })
