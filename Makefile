@@ -100,6 +100,11 @@ test-vm: build-tests ## Integration tests in a virtual machine (KERNEL=6.12 or 6
 test-vm-systemd: build-tests ## The systemd cgroup driver and the installed unit, in a virtual machine with systemd
 	tests/vm/systemd.sh --timeout $(VM_TIMEOUT)
 
+.PHONY: test-peer
+test-peer: deps build-tests ## The conformance cases against Debian's containerd and runc, in the virtual machine
+	tests/vm/deps.sh bench
+	tests/vm/peer.sh
+
 .PHONY: test
 test: deps ## Everything a change must pass: check, unit, native and virtual machine tests, systemd
 	rm -f $(LOGS)/*.log

@@ -13,6 +13,7 @@ mod best_effort;
 mod cdi;
 mod checkpoint;
 mod command_line;
+mod conformance;
 mod container_lifecycle;
 mod contradictions;
 mod daemon;
@@ -70,6 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("cdi", cdi::tests()),
             ("checkpoint", checkpoint::tests()),
             ("command_line", command_line::tests()),
+            ("conformance", conformance::tests()),
             ("container_lifecycle", container_lifecycle::tests()),
             ("contradictions", contradictions::tests()),
             ("daemon", daemon::tests()),

@@ -119,10 +119,9 @@ impl Drop for Registry {
 }
 
 fn pull(node: &Node, name: &str) -> Result<String, Status> {
-    let mut client = node.cri.images();
     let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
     let request = proto::PullImageRequest { image, ..Default::default() };
-    node.cri.wait(async move { client.pull_image(request).await }).map(|answer| answer.image_ref)
+    node.cri.pull_image(request).map(|answer| answer.image_ref)
 }
 
 fn find(node: &Node, name: &str) -> Result<Option<proto::Image>> {

@@ -1,6 +1,7 @@
 //! CRI calls over the real socket. Blocking, so that tests read from top to bottom.
 
 use super::poll::DEADLINE;
+use super::sent;
 use anyhow::{Context as _, Result};
 use berth::cri::proto;
 use futures::TryStreamExt as _;
@@ -150,6 +151,7 @@ macro_rules! verbs {
                     &self,
                     request: proto::$request,
                 ) -> Result<proto::$response, Status> {
+                    sent::record(&request);
                     let mut client = self.$client();
                     self.wait(async move { client.$name(request).await })
                 }
@@ -191,6 +193,7 @@ verbs! { runtime:
 verbs! { images:
     list_images(ListImagesRequest) -> ListImagesResponse;
     image_status(ImageStatusRequest) -> ImageStatusResponse;
+    pull_image(PullImageRequest) -> PullImageResponse;
     remove_image(RemoveImageRequest) -> RemoveImageResponse;
     image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
 }
@@ -207,6 +210,7 @@ macro_rules! streams {
                     &self,
                     request: proto::$request,
                 ) -> Result<Vec<proto::$response>, Status> {
+                    sent::record(&request);
                     let mut client = self.$client();
                     self.wait(async move {
                         let stream = client.$name(request).await?.into_inner();

@@ -11,6 +11,7 @@
 //! * `kernel`: the kernel's view, read from /proc and /sys
 //! * `logs`: container logs in CRI format
 //! * `netns`: network namespaces to look from, and a neighbour of the node's
+//! * `sent`: the fields of requests that a test sends
 //! * `syscalls`: single system calls in a container, and seccomp profiles
 //! * `leaks`: nothing is left after a test
 //! * `oci`: `berth-oci` as a caller uses it
@@ -31,6 +32,7 @@ pub(crate) mod oci;
 pub(crate) mod pod;
 pub(crate) mod poll;
 pub(crate) mod scene;
+pub(crate) mod sent;
 pub(crate) mod suite;
 pub(crate) mod syscalls;
 

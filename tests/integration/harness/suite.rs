@@ -7,10 +7,14 @@
 use super::leaks::Baseline;
 use super::machine::{Machine, Need};
 use super::node::{Node, Options};
+use super::sent;
+use crate::conformance::peer;
+use crate::conformance::table::{self, Row, Verdict};
 use anyhow::{Context as _, Result, anyhow};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a test does.
 #[derive(Clone, Copy)]
@@ -49,16 +53,34 @@ pub(crate) fn own(
 #[derive(Default)]
 struct Pool(Mutex<Option<Node>>);
 
+/// The names of all tests, as the command line has them.
+pub(crate) static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
+
+/// The fields that a test shows by the table in docs/conformance.md.
+fn claims(table: &[Row], test: &str) -> BTreeSet<String> {
+    let shown =
+        |row: &&Row| row.verdict == Verdict::Honoured && row.tests.iter().any(|t| t == test);
+    table.iter().filter(shown).map(|row| row.field.clone()).collect()
+}
+
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// The list of allowed skips cannot be read.
+/// The list of allowed skips or the table of conformance cannot be read.
 pub(crate) fn run(groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Result<ExitCode> {
+    if let Some(socket) = peer::asked() {
+        return peer::run(&socket);
+    }
+    let of = |(group, tests): &(&str, Vec<Test>)| -> Vec<String> {
+        tests.iter().map(|test| format!("{group}::{}", test.name)).collect()
+    };
+    NAMES.set(groups.iter().flat_map(of).collect()).ok();
     let mut arguments = Arguments::from_args();
     // One at a time: what is left is judged after each.
     arguments.test_threads = Some(1);
     let machine = Arc::new(Machine::probe());
     let pool = Arc::new(Pool::default());
+    let table = table::read()?;
     let mut skips = Vec::new();
     let mut trials = Vec::new();
     for (group, tests) in groups {
@@ -70,7 +92,9 @@ pub(crate) fn run(groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Resu
                 skips.push((name.clone(), need));
             }
             let (machine, pool) = (Arc::clone(&machine), Arc::clone(&pool));
-            let trial = Trial::test(name, move || attempt(&machine, &pool, test.body));
+            let claims = claims(&table, &name);
+            let body = move || attempt(&machine, &pool, test.body, &claims);
+            let trial = Trial::test(name, body);
             trials.push(trial.with_ignored_flag(missing.is_some()));
         }
     }
@@ -102,8 +126,14 @@ fn report_skips(machine: &Machine, skips: &[(String, Need)], allowed: &str) -> R
     Ok(unexpected)
 }
 
-fn attempt(machine: &Machine, pool: &Pool, body: Body) -> Result<(), Failed> {
+fn attempt(
+    machine: &Machine,
+    pool: &Pool,
+    body: Body,
+    claims: &BTreeSet<String>,
+) -> Result<(), Failed> {
     let mut slot = pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+    sent::take();
     let outcome = match body {
         Body::Shared(body) => shared_attempt(machine, &mut slot, body),
         Body::Own(options, body) => {
@@ -112,7 +142,14 @@ fn attempt(machine: &Machine, pool: &Pool, body: Body) -> Result<(), Failed> {
             own_attempt(machine, &options(machine), body)
         }
     };
-    outcome.map_err(|error| Failed::from(format!("{error:#}")))
+    outcome.map_err(|error| Failed::from(format!("{error:#}")))?;
+    // What a test does not even send it cannot show.
+    let sent = sent::take();
+    let unsent: Vec<&String> = claims.difference(&sent).collect();
+    if unsent.is_empty() {
+        return Ok(());
+    }
+    Err(Failed::from(format!("{} says that this test shows {unsent:?}", table::PATH)))
 }
 
 fn shared_attempt(

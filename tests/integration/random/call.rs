@@ -52,10 +52,10 @@ impl Decoder for Raw {
 }
 
 /// A client of every method.
-pub(super) struct Caller(Grpc<Channel>);
+pub(crate) struct Caller(Grpc<Channel>);
 
 impl Caller {
-    pub(super) fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self(Grpc::new(channel))
     }
 
@@ -63,7 +63,7 @@ impl Caller {
     ///
     /// # Errors
     /// The call's status.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &mut self,
         method: &MethodDescriptor,
         request: &DynamicMessage,

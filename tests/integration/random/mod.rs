@@ -4,7 +4,7 @@
 //! changing a few fields of one that works, so that they come far. Names and paths come from small
 //! pools, so that they meet the same objects; none leads out of the test's own folders.
 
-mod call;
+pub(crate) mod call;
 mod fill;
 mod pool;
 

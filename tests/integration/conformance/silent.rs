@@ -1,0 +1,235 @@
+//! Fields that have no effect: each is sent with a value, and is an error that names it, or the
+//! answer is the one that there is without it.
+
+use super::fields;
+use super::files::of_image;
+use super::table::{self, Row, Verdict};
+use crate::harness::image::BUSYBOX;
+use crate::harness::pod::{PATIENT, container, pod};
+use crate::harness::scene::bind;
+use crate::harness::sent::INTERFACE;
+use crate::harness::{Node, Test, shared};
+use crate::random::call::Caller;
+use anyhow::{Context as _, Result, ensure};
+use berth::cri::proto;
+use prost_reflect::prost::Message;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use std::cell::Cell;
+use tonic::{Code, Status};
+
+const REFUSED: &str = "a_refused_field_is_an_error_that_names_it";
+const IGNORED: &str = "an_ignored_field_changes_no_answer";
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![shared(REFUSED, &[], refused), shared(IGNORED, &[], ignored)]
+}
+
+/// What requests are made of.
+struct Base<'a> {
+    node: &'a Node,
+    config: proto::PodSandboxConfig,
+    sandbox: String,
+    container: String,
+    number: Cell<u32>,
+}
+
+impl<'a> Base<'a> {
+    fn new(node: &'a Node) -> Result<Self> {
+        let config = pod(node, "base");
+        let sandbox = node.run_pod(&config)?;
+        let container = node.launch_container(&sandbox, &config, &container("base", PATIENT))?;
+        Ok(Self { node, config, sandbox, container, number: Cell::new(0) })
+    }
+
+    /// A name that none had before.
+    fn name(&self) -> String {
+        self.number.set(self.number.get() + 1);
+        format!("field-{}", self.number.get())
+    }
+
+    /// A container with a mount: of a folder, or of an image.
+    fn created(&self, volume: bool) -> Result<proto::ContainerConfig> {
+        let mut config = container(&self.name(), PATIENT);
+        config.mounts = vec![if volume {
+            of_image("/fields")
+        } else {
+            bind(&self.node.volume("fields")?, "/fields")
+        }];
+        Ok(config)
+    }
+
+    /// A request that succeeds where the method does.
+    fn request(&self, method: &MethodDescriptor, volume: bool) -> Result<DynamicMessage> {
+        let image =
+            |name: &str| Some(proto::ImageSpec { image: name.into(), ..Default::default() });
+        let filter = || Some(proto::ImageFilter { image: image(BUSYBOX) });
+        let (container_id, pod_sandbox_id) = (self.container.clone(), self.sandbox.clone());
+        let bytes = match method.name() {
+            "RunPodSandbox" => {
+                let config = Some(pod(self.node, &self.name()));
+                proto::RunPodSandboxRequest { config, ..Default::default() }.encode_to_vec()
+            }
+            "CreateContainer" => {
+                let config = Some(self.created(volume)?);
+                let sandbox_config = Some(self.config.clone());
+                proto::CreateContainerRequest { pod_sandbox_id, config, sandbox_config }
+                    .encode_to_vec()
+            }
+            "UpdateContainerResources" => {
+                let linux = Some(proto::LinuxContainerResources::default());
+                proto::UpdateContainerResourcesRequest { container_id, linux, ..Default::default() }
+                    .encode_to_vec()
+            }
+            "ListImages" => proto::ListImagesRequest { filter: filter() }.encode_to_vec(),
+            "StreamImages" => proto::StreamImagesRequest { filter: filter() }.encode_to_vec(),
+            "ImageStatus" => {
+                proto::ImageStatusRequest { image: image(BUSYBOX), verbose: false }.encode_to_vec()
+            }
+            "RemoveImage" => {
+                proto::RemoveImageRequest { image: image("berth.test/none:v1") }.encode_to_vec()
+            }
+            // Refused by whatever is at that port, which is nothing.
+            "PullImage" => {
+                let image = image("127.0.0.1:1/none:v1");
+                proto::PullImageRequest { image, ..Default::default() }.encode_to_vec()
+            }
+            "RestorePod" => proto::RestorePodRequest {
+                checkpoint_path: self.node.volume("checkpoint")?.to_string_lossy().into_owned(),
+                config: Some(pod(self.node, &self.name())),
+                container_configs: vec![self.created(volume)?],
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            "CheckpointPod" => proto::CheckpointPodRequest {
+                pod_sandbox_id,
+                output_path: self.node.volume("checkpoint")?.to_string_lossy().into_owned(),
+                container_ids: vec![container_id],
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            "CheckpointContainer" => {
+                proto::CheckpointContainerRequest { container_id, ..Default::default() }
+                    .encode_to_vec()
+            }
+            "UpdatePodSandboxResources" => {
+                proto::UpdatePodSandboxResourcesRequest { pod_sandbox_id, ..Default::default() }
+                    .encode_to_vec()
+            }
+            _ => Vec::new(),
+        };
+        Ok(DynamicMessage::decode(method.input(), &*bytes)?)
+    }
+
+    /// Sends it, and removes what it made.
+    fn send(
+        &self,
+        method: &MethodDescriptor,
+        request: DynamicMessage,
+    ) -> Result<Result<(), Status>> {
+        let mut caller = Caller::new(self.node.cri.channel());
+        let called = method.clone();
+        let work = self.node.cri.spawn(async move { caller.call(&called, &request).await });
+        let answer = match self.node.cri.join(work)? {
+            Ok(bytes) => bytes,
+            Err(status) => return Ok(Err(status)),
+        };
+        match method.name() {
+            "RunPodSandbox" => {
+                self.node
+                    .remove_pod(&proto::RunPodSandboxResponse::decode(answer)?.pod_sandbox_id)?;
+            }
+            "CreateContainer" => {
+                let container_id = proto::CreateContainerResponse::decode(answer)?.container_id;
+                self.node.cri.remove_container(proto::RemoveContainerRequest { container_id })?;
+            }
+            _ => {}
+        }
+        Ok(Ok(()))
+    }
+
+    /// The answer without the field, and the answer with it.
+    fn both(&self, field: &str) -> Result<[Result<(), Status>; 2]> {
+        let (name, path) = field.split_once('.').context("a field without a method")?;
+        let method = INTERFACE
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .find(|method| method.name() == name)
+            .context("no such method")?;
+        let volume = path.starts_with("config.mounts.image.");
+        let without = self.send(&method, self.request(&method, volume)?)?;
+        let mut request = self.request(&method, volume)?;
+        fields::set(&mut request, &path.split('.').collect::<Vec<_>>())?;
+        Ok([without, self.send(&method, request)?])
+    }
+}
+
+/// The fields of a verdict that the table leaves to the test of this name, each with its row.
+fn rows(verdict: Verdict, test: &str) -> Result<Vec<(String, Row)>> {
+    let test = format!("conformance::{test}");
+    let here = |row: &Row| row.verdict == verdict && row.tests.contains(&test);
+    let rows: Vec<Row> = table::read()?.into_iter().filter(here).collect();
+    let of = |field: String| {
+        let row = rows.iter().find(|row| row.covers(&field))?.clone();
+        Some((field, row))
+    };
+    Ok(table::interface().into_iter().filter_map(of).collect())
+}
+
+fn refused(node: &Node) -> Result<()> {
+    let base = Base::new(node)?;
+    let mut failures = Vec::new();
+    for (field, row) in rows(Verdict::Refused, REFUSED)? {
+        let [without, with] = base.both(&field).with_context(|| field.clone())?;
+        // Of a method that is refused as a whole no field can be at fault.
+        let (named, whole) = match row.path().split_once('.') {
+            Some((_, path)) => (path, false),
+            None => (row.path(), true),
+        };
+        let told = |status: &Status| {
+            let words = without_indexes(status.message());
+            let code = match status.code() {
+                Code::InvalidArgument | Code::Unimplemented => true,
+                Code::FailedPrecondition | Code::NotFound => whole,
+                _ => false,
+            };
+            code && (whole || words.contains(named))
+        };
+        match with {
+            Err(status) if told(&status) && (whole == without.is_err() || !whole) => {}
+            other => failures.push(format!("{field}: {other:?}, without it {without:?}")),
+        }
+    }
+    ensure!(failures.is_empty(), "{} fields:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+fn ignored(node: &Node) -> Result<()> {
+    let base = Base::new(node)?;
+    let mut failures = Vec::new();
+    for (field, _) in rows(Verdict::Ignored, IGNORED)? {
+        let [without, with] = base.both(&field).with_context(|| field.clone())?;
+        let told = |answer: &Result<(), Status>| {
+            answer.as_ref().err().map(|status| (status.code(), status.message().to_owned()))
+        };
+        if told(&without) != told(&with) {
+            failures.push(format!("{field}: {with:?}, without it {without:?}"));
+        }
+    }
+    ensure!(failures.is_empty(), "{} fields:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// `config.mounts[0].image` as `config.mounts.image`.
+fn without_indexes(text: &str) -> String {
+    let mut kept = String::new();
+    let mut inside = false;
+    for letter in text.chars() {
+        match letter {
+            '[' => inside = true,
+            ']' => inside = false,
+            _ if !inside => kept.push(letter),
+            _ => {}
+        }
+    }
+    kept
+}
