@@ -13,8 +13,9 @@ PREFIX ?= /usr
 VM_TIMEOUT ?= 2400
 KERNEL ?= 6.12
 CMD ?= bash
-# What the tests run is built with the kill points of the recovery tests in it.
-TEST_FEATURES := failpoints
+# What the tests run is built with the kill points of the recovery tests in it, and with the means to take
+# a defence away. The shim never is.
+TEST_FEATURES := failpoints,undefended
 
 # A C program that stands on nothing: no library, so that none is needed for 32 bits.
 BARE := -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie -fno-stack-protector \
@@ -55,12 +56,14 @@ build: small ## Build berth (debug), berth-shim and berth-pause into target/stag
 release: small ## Build berth (optimised), berth-shim and berth-pause into target/stage
 	cargo build --locked --release --bin berth
 	$(call stage,$(TARGET)/release/berth)
+	@# What is installed can neither be told to fail nor to leave a defence out.
+	! grep -l -e BERTH_FAIL_PLAN -e BERTH_UNDEFENDED $(STAGE)/berth $(STAGE)/berth-shim
 
 .PHONY: check
 check: ## Formatting, lints of every feature set, documentation; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	cargo clippy --locked --all-targets --features $(TEST_FEATURES) -- -D warnings
 	cargo clippy --locked --no-default-features --lib --bin berth-shim -- -D warnings
 	cargo clippy --locked -p berth-pause --profile pause -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --lib
@@ -78,6 +81,7 @@ build-tests: small
 	$(call stage,$(TARGET)/debug/berth)
 	gcc $(BARE) -o $(STAGE)/test-syscall tests/integration/syscall.c
 	gcc $(BARE) -m32 -o $(STAGE)/test-syscall32 tests/integration/syscall.c
+	gcc $(BARE) -o $(STAGE)/test-takeover tests/integration/takeover.c
 	cargo test --locked --features $(TEST_FEATURES) --lib --test shim --test integration --no-run 2>&1 | tee $(LOGS)/build
 	sed -n 's/^ *Executable unittests src.lib.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/unit
 	sed -n 's/^ *Executable tests.shim.main.rs (\(.*\))$$/\1/p' $(LOGS)/build >$(LOGS)/shim

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod oci;
 pub mod shim;
 pub mod sys;
+pub mod undefended;
 
 #[cfg(feature = "daemon")]
 pub mod blocking;

@@ -9,8 +9,10 @@ use super::limits::plan_limits;
 use super::stats::{CgroupStats, read_memory_events, read_stats};
 use super::tree::Tree;
 use super::{CgroupError, CgroupPath, Resources};
+use crate::sys::process;
+use crate::undefended::{Defence, removed};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -117,6 +119,9 @@ impl Group {
     /// # Errors
     /// [`CgroupError::Write`]; none when it is gone.
     pub fn kill(&self) -> Result<(), CgroupError> {
+        if removed(Defence::CgroupKill) {
+            return self.kill_one_by_one();
+        }
         // Best effort: a file system without attributes is on no kernel that needs the mark.
         xattr::set(self.folder(), KILLED, b"1").ok();
         match self.dir().and_then(|dir| dir.write("cgroup.kill", "1")) {
@@ -127,6 +132,16 @@ impl Group {
             }
             result => result,
         }
+    }
+
+    /// As it was done before there was cgroup.kill, but once: who is born meanwhile is missed.
+    fn kill_one_by_one(&self) -> Result<(), CgroupError> {
+        for pid in self.pids()? {
+            let Ok(pidfd) = process::open_pidfd(pid) else { continue };
+            // It has ended by itself.
+            process::kill(pidfd.as_fd()).ok();
+        }
+        Ok(())
     }
 
     /// Whether [`Group::kill`] was used on it. Such a cgroup is good for nothing but removal: the

@@ -103,10 +103,8 @@ fn prepare(
         .effect(|| crate::store::replace(&node.layout.bundle_config(&container.id), &json))
         .at(PREPARE)?
         .at("write config.json")?;
-    if let Some(path) = &container.record().log_path {
-        wanted.still().at(PREPARE)?;
-        log::open(path).at("open the container's log")?;
-    }
+    wanted.still().at(PREPARE)?;
+    log::open(container).at("open the container's log")?;
     let user = (user.uid, user.gid, user.additional_gids);
     wanted
         .effect(|| container.change(node, |record| record.user = Some(user)))

@@ -173,10 +173,7 @@ fn prepare(
     }
     let prepared = oci::prepare(&spec, rootfs, &pod).at("prepare the container's mounts")?;
     wanted.still().at(PREPARE)?;
-    let log = match &record.log_path {
-        Some(path) => Some(log::open(path).at("open the container's log")?.into()),
-        None => None,
-    };
+    let log = log::open(container).at("open the container's log")?.map(Into::into);
     let io = ContainerIo { tty: record.config.tty, stdin: record.config.stdin, log };
     Ok((prepared, leaf.open_fd().at("open the container's cgroup")?, io))
 }

@@ -19,6 +19,7 @@ use crate::shim::wire::namespace_plan::Source;
 use crate::shim::wire::{InitPlan, NamespacePlan, SettingPlan};
 use crate::sys::process::SingleThreaded;
 use crate::sys::{clone, fds as sys_fds, ns, path, prctl};
+use crate::undefended::{Defence, removed};
 
 /// What a container's first process is made of.
 pub(super) struct Init<'a> {
@@ -73,7 +74,7 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     // Hooks may write below the root.
     rootfs::seal(init)?;
     for sysctl in &plan.sysctls {
-        write_sysctl(host_proc.as_fd(), sysctl)?;
+        write_sysctl(init, host_proc.as_fd(), sysctl)?;
     }
     // A way out of the new root, if it stayed open.
     drop(host_proc);
@@ -170,12 +171,25 @@ fn set_names(plan: &InitPlan) -> Result<(), StepError> {
 
 /// Through the shim's own /proc: the container's may be read-only or missing. Which namespace a
 /// sysctl belongs to goes by the process, not by the mount.
-fn write_sysctl(host_proc: BorrowedFd<'_>, sysctl: &SettingPlan) -> Result<(), StepError> {
+fn write_sysctl(
+    init: &Init<'_>,
+    host_proc: BorrowedFd<'_>,
+    sysctl: &SettingPlan,
+) -> Result<(), StepError> {
     let detail = || sysctl.name.clone();
     let file = format!("sys/{}", sysctl.name);
-    let file =
-        path::open_in(host_proc, Path::new(&file), libc::O_WRONLY, 0, path::Resolve::Beneath)
-            .on(Step::Sysctl, detail)?;
+    let file = match removed(Defence::Sysctl) {
+        true => {
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let file = format!("proc/{file}");
+            nix::fcntl::openat(init.fd(0)?, file.as_str(), flags, nix::sys::stat::Mode::empty())
+                .on(Step::Sysctl, detail)?
+        }
+        false => {
+            path::open_in(host_proc, Path::new(&file), libc::O_WRONLY, 0, path::Resolve::Beneath)
+                .on(Step::Sysctl, detail)?
+        }
+    };
     let value = sysctl.value.as_deref().unwrap_or_default();
     nix::unistd::write(&file, value.as_bytes()).on(Step::Sysctl, detail).map(drop)
 }

@@ -24,6 +24,7 @@ use crate::shim::wire::{CapabilityPlan, ProcessPlan};
 use crate::sys::clone::{self, Strings};
 use crate::sys::fds::{self, Standard};
 use crate::sys::{caps, path, prctl};
+use crate::undefended::{Defence, gap, removed};
 
 /// Which mappings are in a core: the kernel's own choice, core(5).
 const COREDUMP_FILTER: &str = "0x33";
@@ -197,7 +198,7 @@ fn is_program(info: &stat::FileStat) -> bool {
 /// A path through a leftover descriptor or a foreign mount is not inside the root.
 fn check_cwd(plan: &ProcessPlan) -> Result<(), StepError> {
     let detail = || format!("{:?}", plan.cwd);
-    if fds::inside_root().on(Step::Cwd, detail)? {
+    if fds::inside_root().on(Step::Cwd, detail)? || removed(Defence::WorkingDirectory) {
         return Ok(());
     }
     let detail = format!("{:?} is outside the container's root", plan.cwd);
@@ -368,6 +369,7 @@ fn exec(plan: &ProcessPlan, report: BorrowedFd<'_>) -> Result<Infallible, StepEr
     // Before the filters, which may not permit a write; a failure after it is told all the same.
     report::tell_ready(report);
     confine(plan)?;
+    gap("exec", "");
     let name = plan.args.first().map(String::as_str).unwrap_or_default();
     let mut attempt = lookup::Attempt::new(name);
     for candidate in lookup::candidates(name, lookup::path_of(&plan.env)) {

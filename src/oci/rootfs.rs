@@ -19,6 +19,7 @@ use crate::shim::wire::DevicePlan;
 use crate::sys::fds;
 use crate::sys::mount::{self, Change, FsContext, Propagation, Reach, attr};
 use crate::sys::path::{Resolve, open_in};
+use crate::undefended::{Defence, gap, removed};
 
 /// The links of /dev (OCI runtime spec, "Default Devices", "Dev symbolic links").
 const LINKS: [(&str, &str); 5] = [
@@ -69,6 +70,7 @@ pub(super) fn build(
         Stdio::Streams { .. } => None,
         Stdio::Terminal(socket) => {
             let terminal = terminal::open(root, host_proc, socket.as_fd())?;
+            gap("console", "");
             make_console(root, terminal.as_fd()).at(Step::Console)?;
             Some(terminal)
         }
@@ -96,7 +98,11 @@ fn enter_host(host: BorrowedFd<'_>) -> std::io::Result<()> {
 }
 
 fn make_console(root: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> std::io::Result<()> {
-    let console = mount::clone_tree(terminal, c"", Reach::One)?;
+    let console = match removed(Defence::Console) {
+        // The name of the first terminal of a devpts.
+        true => mount::clone_tree(root, c"dev/pts/0", Reach::One)?,
+        false => mount::clone_tree(terminal, c"", Reach::One)?,
+    };
     let at = open_or_make(root, Path::new("/dev/console"), Kind::File, Links::Follow)?;
     mount::attach(console.as_fd(), at.as_fd())
 }
@@ -167,7 +173,10 @@ fn mask(root: BorrowedFd<'_>, masks: BorrowedFd<'_>, path: &str) -> std::io::Res
         true => c"dir",
         false => c"null",
     };
-    let cover = mount::clone_tree(masks, cover, Reach::One)?;
+    let cover = match removed(Defence::Mask) {
+        true => mount::clone_tree(root, c"dev/null", Reach::One)?,
+        false => mount::clone_tree(masks, cover, Reach::One)?,
+    };
     mount::attach(cover.as_fd(), at.as_fd())
 }
 

@@ -4,6 +4,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use super::error::OciError;
 use crate::shim::wire::SettingPlan;
+use crate::undefended::{Defence, removed};
 
 /// sysvipc(7), mq_overview(7): what belongs to an IPC namespace.
 const IPC: [&str; 12] = [
@@ -60,8 +61,11 @@ pub(super) fn plan(linux: &Linux) -> Result<Vec<SettingPlan>, OciError> {
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0') {
             return Err(invalid("is not a name"));
         }
-        let kind = namespace(&path).ok_or_else(|| invalid("is not of a namespace"))?;
-        if !listed.iter().any(|n| n.typ() == kind) {
+        let kind = namespace(&path);
+        if kind.is_none() && !removed(Defence::SysctlName) {
+            return Err(invalid("is not of a namespace"));
+        }
+        if kind.is_some_and(|kind| !listed.iter().any(|n| n.typ() == kind)) {
             return Err(invalid("is of a namespace that is the host's"));
         }
         plans.push(SettingPlan { name: path, value: Some(value.clone()) });

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::undefended::{Defence, removed};
+
 /// Closes every descriptor of at least `from` that is not in `keep` (close_range(2), Linux 5.9).
 ///
 /// The caller must not use an owner of a closed descriptor again: for a child between clone and
@@ -11,6 +13,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// # Errors
 /// None expected.
 pub fn close_all_but(from: u32, keep: &mut [u32]) -> io::Result<()> {
+    if removed(Defence::Descriptors) {
+        return Ok(());
+    }
     keep.sort_unstable();
     let mut next = from;
     for fd in keep.iter().copied().filter(|fd| *fd >= from) {

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::undefended::{Defence, removed};
+
 /// How a path below a directory is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolve {
@@ -19,6 +21,9 @@ pub enum Resolve {
 
 impl Resolve {
     fn bits(self) -> u64 {
+        if removed(Defence::Resolve) {
+            return 0;
+        }
         match self {
             // Magic links (/proc/self/exe and their like) never help below an image's root.
             Self::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,

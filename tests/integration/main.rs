@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 mod apparmor;
+mod attacks_paths;
+mod attacks_processes;
+mod attacks_requests;
 mod bad_files;
 mod bad_input;
 mod best_effort;
@@ -65,6 +68,9 @@ fn main() -> anyhow::Result<ExitCode> {
     harness::suite::run(
         vec![
             ("apparmor", apparmor::tests()),
+            ("attacks_paths", attacks_paths::tests()),
+            ("attacks_processes", attacks_processes::tests()),
+            ("attacks_requests", attacks_requests::tests()),
             ("bad_files", bad_files::tests()),
             ("bad_input", bad_input::tests()),
             ("best_effort", best_effort::tests()),

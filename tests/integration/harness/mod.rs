@@ -1,5 +1,6 @@
 //! What the integration tests stand on.
 //!
+//! * `attack`: calls of `berth-oci` with a defence taken away
 //! * `machine`: what this machine can do, and what a test needs of it
 //! * `suite`: the table of tests, skips, and the checks around each test
 //! * `node`: a running daemon with folders, a socket and a bridge of its own
@@ -19,6 +20,7 @@
 
 #![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
 
+pub(crate) mod attack;
 pub(crate) mod cni;
 pub(crate) mod cri;
 pub(crate) mod image;
