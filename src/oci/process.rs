@@ -29,11 +29,16 @@ use crate::undefended::{Defence, gap, removed};
 /// Which mappings are in a core: the kernel's own choice, core(5).
 const COREDUMP_FILTER: &str = "0x33";
 
-/// The /proc of the present mount namespace, verified to be one.
+/// The inode of the root of every proc file system.
+const PROC_ROOT: u64 = 1;
+
+/// The /proc of the present mount namespace, verified to be the root of one: a bind mount of a
+/// folder in a proc file system has its type, too.
 pub(super) fn open_proc() -> Result<OwnedFd, StepError> {
     let dir = open_directory("/proc").on(Step::Isolate, || "/proc")?;
     let kind = nix::sys::statfs::fstatfs(&dir).on(Step::Isolate, || "/proc")?;
-    if kind.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
+    let root = stat::fstat(&dir).on(Step::Isolate, || "/proc")?.st_ino == PROC_ROOT;
+    if kind.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC || !root {
         let detail = "/proc of the shim is no proc file system".to_owned();
         return Err(StepError { step: Step::Isolate, errno: 0, detail });
     }

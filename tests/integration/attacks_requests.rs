@@ -83,7 +83,7 @@ fn layer(victim: &Path) -> Result<Vec<u8>> {
     let victim = text(victim)?;
     let mut tar = tar::Builder::new(Vec::new());
     add_raw(&mut tar, "out", Symlink, victim)?;
-    add_raw(&mut tar, "out/through", Regular, "x\n")?;
+    add_raw(&mut tar, "out/in/through", Regular, "x\n")?;
     let up = format!("{}{victim}/above", "../".repeat(12).trim_end_matches('/'));
     add_raw(&mut tar, &up, Regular, "x\n")?;
     add_raw(&mut tar, "etc/passwd", Symlink, &format!("{victim}/passwd"))?;
@@ -93,7 +93,7 @@ fn layer(victim: &Path) -> Result<Vec<u8>> {
 
 fn image(node: &Node, defended: Defended) -> Result<()> {
     let victim = node.path("victim");
-    fs::create_dir_all(&victim)?;
+    fs::create_dir_all(victim.join("in"))?;
     fs::write(victim.join("passwd"), "ghost:x:4242:4242::/:/bin/sh\n")?;
     let layer = layer(&victim)?;
     if defended == Defended::Yes {
@@ -104,7 +104,7 @@ fn image(node: &Node, defended: Defended) -> Result<()> {
         let unpacked =
             Command::new("tar").arg("-xPf").arg(&file).arg("-C").arg(&folder).output()?;
         ensure!(unpacked.status.success(), "{unpacked:?}");
-        for name in ["through", "above"] {
+        for name in ["in/through", "above"] {
             fs::remove_file(victim.join(name))
                 .with_context(|| format!("{name} does not escape"))?;
         }
@@ -115,10 +115,12 @@ fn image(node: &Node, defended: Defended) -> Result<()> {
     let archive = node.path("escape.tar");
     write_layout_as(&archive, IMAGE, &layer, &gzip(&layer)?)?;
     node.import(&archive)?;
-    let found = kernel::names_in(&victim);
     match defended {
-        Defended::Yes => ensure!(found == ["passwd"], "{found:?} of the host were written"),
-        Defended::No => ensure!(found.contains(&"through".into()), "the attack never worked"),
+        Defended::Yes => {
+            let found = (kernel::names_in(&victim), kernel::names_in(&victim.join("in")));
+            ensure!(found == (vec!["in".into(), "passwd".into()], vec![]), "{found:?}");
+        }
+        Defended::No => ensure!(victim.join("in/through").exists(), "the attack never worked"),
     }
 
     // The user is looked up in the image's passwd.
@@ -197,7 +199,7 @@ fn sysctl(node: &Node) -> Result<()> {
         ("kernel.msgmax", appended, "Invalid argument"),
         ("kernel.core_pattern", "|/tmp/attack", "is not of a namespace"),
         ("net/../kernel/core_pattern", "|/tmp/attack", "is not a name"),
-        ("net.ipv4/../../kernel/core_pattern", "|/tmp/attack", "namespace"),
+        ("net.ipv4/../../kernel/core_pattern", "|/tmp/attack", "is not a name"),
         ("vm.swappiness", swappiness.trim(), "is not of a namespace"),
     ]
     .into_iter()
