@@ -140,6 +140,18 @@ fn image(node: &Node, defended: Defended) -> Result<()> {
         }
         (_, answer) => anyhow::bail!("{answer:?}"),
     }
+    // A part of the image is mounted.
+    let (_, seen) = scene.output("part", "cat /v/passwd 2>/dev/null; ls /v", |config| {
+        config.mounts.push(proto::Mount {
+            container_path: "/v".into(),
+            image: Some(proto::ImageSpec { image: IMAGE.into(), ..Default::default() }),
+            image_sub_path: "out".into(),
+            readonly: true,
+            ..Default::default()
+        });
+    })?;
+    ensure!(seen.contains("ghost") == (defended == Defended::No), "{seen:?}");
+    ensure!(seen.contains("in\n"), "nothing is mounted: {seen:?}");
     node.remove_pod(&scene.pod)?;
     node.berth_ok(&["image", "rm", IMAGE])?;
     fs::remove_file(&archive)?;
