@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// A log that cannot be opened.
@@ -48,9 +48,15 @@ impl Kinded for LogError {
 /// # Errors
 /// The errno, with the path.
 pub fn open(container: &Container) -> Result<Option<File>, LogError> {
-    let Some(path) = container.record().log_path else { return Ok(None) };
-    let folder = container.sandbox.config().log_directory.clone().unwrap_or_default();
-    open_below(&folder, &path).map(Some)
+    let record = container.record();
+    let Some(path) = record.log_path else { return Ok(None) };
+    open_below(folder_of(&path, &record.config.log_path), &path).map(Some)
+}
+
+/// The folder that `below` was joined to.
+fn folder_of<'p>(path: &'p Path, below: &Path) -> &'p Path {
+    let names = below.components().filter(|part| matches!(part, Component::Normal(_))).count();
+    path.ancestors().nth(names).unwrap_or(Path::new("/"))
 }
 
 fn open_below(folder: &Path, path: &Path) -> Result<File, LogError> {
@@ -135,6 +141,14 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
+    }
+
+    #[test]
+    fn the_folder_is_what_the_request_joined_to() {
+        let folder = Path::new("/logs/pod");
+        for below in ["0.log", "web/0.log", "./web/./0.log", "web//0.log"] {
+            assert_eq!(folder_of(&folder.join(below), Path::new(below)), folder, "{below}");
+        }
     }
 
     #[test]
