@@ -10,7 +10,7 @@ use super::stats::{CgroupStats, read_memory_events, read_stats};
 use super::tree::Tree;
 use super::{CgroupError, CgroupPath, Resources};
 use crate::sys::process;
-use crate::undefended::{Defence, removed};
+use crate::undefended::{Defence, gap, removed};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -136,9 +136,14 @@ impl Group {
 
     /// As it was done before there was cgroup.kill, but once: who is born meanwhile is missed.
     fn kill_one_by_one(&self) -> Result<(), CgroupError> {
-        for pid in self.pids()? {
-            let Ok(pidfd) = process::open_pidfd(pid) else { continue };
-            // It has ended by itself.
+        let pids = self.pids()?;
+        let held: Vec<_> =
+            pids.iter().filter_map(|pid| Some((pid, process::open_pidfd(*pid).ok()?))).collect();
+        // A pid that was given again since is no process of this cgroup.
+        let still = self.pids()?;
+        gap("cgroup-kill", "");
+        for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+            // It may have ended by itself.
             process::kill(pidfd.as_fd()).ok();
         }
         Ok(())

@@ -157,16 +157,23 @@ fn forking(node: &Node) -> Result<()> {
     let group = oci.cgroup("/berth-oci/c1");
     let now = || -> Result<BTreeSet<i32>> { Ok(kernel::pids_in(&group)?.into_iter().collect()) };
 
-    // The control: they are found and killed, one by one.
-    let killed = oci.call_without("cgroup-kill", &["kill", "--all", "c1", "KILL"])?;
+    // The control: they are listed, and then killed one by one.
+    let file = oci.path("gap");
+    let gap = Gap { site: "cgroup-kill", file: &file, seen: text(&file)? };
+    let held = oci.hold("cgroup-kill", &gap, &["kill", "--all", "c1", "KILL"])?;
+    let first = oci.pid("c1")?;
+    let listed = now()?;
+    eventually("each has a child and ends", || {
+        Ok(now()?.iter().all(|pid| *pid == first || !listed.contains(pid)).then_some(()))
+    })?;
+    let killed = held.release()?;
     ensure!(killed.code == Some(0), "{killed:?}");
-    for round in 0..3 {
-        let before = now()?;
-        eventually("others live on", || {
-            Ok(now()?.iter().any(|pid| !before.contains(pid)).then_some(()))
-        })
-        .with_context(|| format!("round {round}: the attack never worked"))?;
-    }
+    oci.becomes("c1", "stopped")?;
+    let before = now()?;
+    eventually("the others live on", || {
+        Ok(now()?.iter().any(|pid| !before.contains(pid)).then_some(()))
+    })
+    .context("the attack never worked")?;
     oci.ok(&["kill", "--all", "c1", "KILL"])?;
     eventually("nobody is left", || {
         Ok((kernel::counter(&group.join("cgroup.events"), "populated")? == 0).then_some(()))
