@@ -47,6 +47,8 @@ pub mod engine;
 #[cfg(feature = "daemon")]
 pub mod failpoint;
 #[cfg(feature = "daemon")]
+pub mod handlers;
+#[cfg(feature = "daemon")]
 pub mod image;
 #[cfg(feature = "daemon")]
 pub mod lock;

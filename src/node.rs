@@ -5,6 +5,7 @@ use crate::cgroups::{Cgroups, Group};
 use crate::cni::Network;
 use crate::config::Config;
 use crate::error::{AtStep as _, ErrorKind, StepFailed};
+use crate::handlers::Handlers;
 use crate::ids::SandboxId;
 use crate::image::Images;
 use crate::shim::client::{ShimBinaries, ShimEvent};
@@ -27,6 +28,8 @@ pub struct Node {
     pub cgroups: Cgroups,
     /// The pod network.
     pub network: Network,
+    /// What makes containers beside the native executor.
+    pub handlers: Handlers,
     /// Images and writable layers.
     pub images: Images,
     /// What shims and pauses run from.
@@ -50,6 +53,7 @@ crate::error::kinded!(
     crate::container::apparmor::AppArmorError,
     crate::container::spec::SpecError,
     crate::container::user::UserError,
+    crate::handlers::HandlerError,
     crate::image::ImageError,
     crate::oci::OciError,
     crate::oci::seccomp::SeccompError,

@@ -146,7 +146,7 @@ fn merge_tables(into: &mut toml::Table, from: toml::Table) {
     }
 }
 
-/// Notes the place of every value of a file. All tables of the schema have fixed keys, so a value
+/// Notes the place of every value of a file. No key of the schema has a table for its value, so a value
 /// is whatever is no table.
 fn note_origins(
     path: &Path,

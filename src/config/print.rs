@@ -1,8 +1,9 @@
 //! The effective configuration as text: TOML again, with the origin of each value behind it.
 
-use super::{Config, ConfigError, Loaded};
+use super::{Config, ConfigError, Loaded, Runtime};
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 impl Loaded {
     /// The whole configuration as TOML, one key a line, each with a comment that names its origin.
@@ -31,7 +32,10 @@ impl Loaded {
 /// # Errors
 /// None at present.
 pub fn keys() -> Result<Vec<String>, ConfigError> {
-    let tables = tables(&Config::default())?;
+    let mut config = Config::default();
+    // A table whose name is free, once.
+    config.runtimes.insert("NAME".to_owned(), Runtime { path: PathBuf::new() });
+    let tables = tables(&config)?;
     Ok(tables
         .into_iter()
         .flat_map(|(table, keys)| keys.into_iter().map(move |(key, _)| format!("{table}.{key}")))
@@ -46,13 +50,31 @@ fn tables(config: &Config) -> Result<Vec<Table>, ConfigError> {
     let Value::Object(tables) = serde_json::to_value(config).map_err(failed)? else {
         return Ok(Vec::new());
     };
-    Ok(tables
-        .into_iter()
-        .filter_map(|(name, value)| match value {
-            Value::Object(keys) => Some((name, keys.into_iter().collect())),
-            _ => None,
-        })
-        .collect())
+    let mut all = Vec::new();
+    for (name, value) in tables {
+        if let Value::Object(keys) = value {
+            split(&name, keys, &mut all);
+        }
+    }
+    Ok(all)
+}
+
+/// A table, and each table in it by its whole name.
+fn split(name: &str, keys: serde_json::Map<String, Value>, all: &mut Vec<Table>) {
+    let mut plain = Vec::new();
+    let mut inner = Vec::new();
+    for (key, value) in keys {
+        match value {
+            Value::Object(keys) => inner.push((format!("{name}.{key}"), keys)),
+            value => plain.push((key, value)),
+        }
+    }
+    if !plain.is_empty() {
+        all.push((name.to_owned(), plain));
+    }
+    for (name, keys) in inner {
+        split(&name, keys, all);
+    }
 }
 
 fn toml_value(value: &Value) -> Result<Option<String>, ConfigError> {
@@ -70,12 +92,17 @@ mod tests {
 
     #[test]
     fn the_printed_configuration_reads_back_as_itself() {
-        let text = "[server]\ngroup = \"adm\"\n[image]\nplain_http = [\"a:5000\", \"b\"]\n";
+        let text = "[server]\ngroup = \"adm\"\n[image]\nplain_http = [\"a:5000\", \"b\"]\n\
+            [runtimes.runc]\npath = \"/usr/bin/runc\"\n";
         let loaded = merge(&[("/c".into(), text.into())], &Overrides::default()).unwrap();
         let printed = loaded.to_text().unwrap();
         let again: Config = toml::from_str(&printed).unwrap();
         assert_eq!(again, loaded.config);
         assert!(printed.contains("group = \"adm\"  # /c:2\n"), "{printed}");
+        assert!(
+            printed.contains("[runtimes.runc]\npath = \"/usr/bin/runc\"  # /c:6\n"),
+            "{printed}"
+        );
         assert!(printed.contains("# libexec is not set  # default\n"), "{printed}");
         assert!(printed.contains("mtu = 1500  # default\n"), "{printed}");
     }

@@ -2,6 +2,7 @@
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The effective configuration.
@@ -16,6 +17,8 @@ pub struct Config {
     pub cgroups: Cgroups,
     /// What processes get.
     pub process: Process,
+    /// Runtime handlers beside the native executor, by name.
+    pub runtimes: BTreeMap<String, Runtime>,
     /// The pod network.
     pub network: Network,
     /// Devices by CDI names.
@@ -123,6 +126,14 @@ impl Default for Process {
     fn default() -> Self {
         Self { privileges: Enforce::Required, nofile_soft: 1024, nofile_hard: 524_288 }
     }
+}
+
+/// `[runtimes.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// The program of an OCI runtime.
+    pub path: PathBuf,
 }
 
 /// Which network pods get.

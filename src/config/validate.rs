@@ -81,6 +81,7 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     let layers = c.image.parallel_layers;
     check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
+    runtimes(loaded)?;
     let level = &c.log.level;
     let filter = EnvFilter::try_new(crate::telemetry::directives(level));
     check.that(
@@ -107,6 +108,31 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     paths.extend(c.cdi.dirs.iter().map(|p| ("cdi.dirs", p)));
     for (key, path) in paths {
         check.that(plain(path), key, path.display(), "not an absolute path without '..'")?;
+    }
+    Ok(())
+}
+
+/// The longest name of a RuntimeClass' handler: a label of DNS.
+const MAX_HANDLER: usize = 63;
+
+fn runtimes(loaded: &Loaded) -> Result<(), ConfigError> {
+    for (name, runtime) in &loaded.config.runtimes {
+        let label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let named = (1..=MAX_HANDLER).contains(&name.len())
+            && name.bytes().all(label)
+            && !name.starts_with('-')
+            && !name.ends_with('-');
+        let reason = match (named, plain(&runtime.path)) {
+            (false, _) => "not a name of lower-case letters, digits and '-'",
+            (true, false) => "not an absolute path without '..'",
+            (true, true) => continue,
+        };
+        return Err(ConfigError::Value {
+            key: "runtimes",
+            value: format!("{name}: {}", runtime.path.display()),
+            origin: loaded.origin(&format!("runtimes.{name}.path")).to_string(),
+            reason,
+        });
     }
     Ok(())
 }
@@ -158,6 +184,8 @@ mod tests {
             ("[network]\nsubnet = \"10.0.0.0/30\"", "network.subnet"),
             ("[network]\nsubnet6 = \"fd00::/127\"", "network.subnet6"),
             ("[image]\nparallel_layers = 0", "image.parallel_layers"),
+            ("[runtimes.runc]\npath = \"runc\"", "runtimes"),
+            ("[runtimes.Runc]\npath = \"/usr/bin/runc\"", "runtimes"),
             ("[log]\nlevel = \"berth=lots\"", "log.level"),
             ("[log]\nlevel = \"loud\"", "log.level"),
         ] {

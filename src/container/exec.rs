@@ -5,15 +5,16 @@
 //! the process and tells its end.
 
 use super::object::Container;
-use super::start::load_spec;
+use super::start::{self, load_spec};
 use super::state::State;
 use crate::blocking;
 use crate::cgroups::Leaf;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::node::Node;
-use crate::oci::{self, ExecPlan, PodContext, Volumes};
+use crate::oci::{self, ExecPlan, HandlerPlace, PodContext, Volumes};
 use crate::shim::client::{ExecIo, ShimError};
 use crate::sys::process::InitPid;
+use oci_spec::runtime::{Process, Spec};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -103,16 +104,21 @@ async fn begin(
     };
     let tty = matches!(io, ExecIo::Tty);
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
+    let exec_id = crate::ids::random_hex().at("name the command")?;
+    let name = exec_id.clone();
     let (plan, mut slot, cgroup) = blocking::run("prepare the command", move || {
-        let plan = plan(&work_node, &work, init, command, tty)?;
+        let prepared = prepare(&work_node, &work, init, command, tty)?;
         let leaf = work.leaf(&work_node).exec_slot().at("find the command a cgroup")?;
         let slot = Slot { leaf, over: false };
         let cgroup = slot.leaf.open_fd().at("open the command's cgroup")?;
+        let plan = match start::handler_place(&work_node, &work) {
+            None => plan(&prepared)?,
+            Some(place) => plan_handled(&prepared, &place, &name, &slot)?,
+        };
         Ok::<_, StepFailed>((plan, slot, cgroup))
     })
     .await
     .at("prepare the command")??;
-    let exec_id = crate::ids::random_hex().at("name the command")?;
     let exit = container.sandbox.expect_exec(&exec_id);
     match shim.exec(&container.id, &exec_id, plan, io, cgroup).await {
         Ok((init, terminal)) => Ok(Started { exec_id, init, exit, slot, terminal }),
@@ -131,13 +137,50 @@ async fn begin(
     }
 }
 
-fn plan(
+/// A command before it is known who runs it.
+struct Prepared {
+    spec: Spec,
+    process: Process,
+    pod: PodContext,
+}
+
+fn plan(prepared: &Prepared) -> Result<ExecPlan, StepFailed> {
+    let Prepared { spec, process, pod } = prepared;
+    oci::prepare_exec(spec, process, pod).at("prepare the command")
+}
+
+/// For the runtime that made the container: the process as a file in the bundle.
+fn plan_handled(
+    prepared: &Prepared,
+    place: &HandlerPlace,
+    exec_id: &str,
+    slot: &Slot,
+) -> Result<ExecPlan, StepFailed> {
+    let process = prepared.process.clone();
+    if process.terminal() == Some(true) {
+        return Err(StepFailed {
+            step: "make a terminal",
+            kind: ErrorKind::FailedPrecondition,
+            source: "that is not part of this version with another runtime handler".into(),
+        });
+    }
+    let process = oci::exec_handled(process, &prepared.pod).at("prepare the command")?;
+    let json =
+        serde_json::to_vec(&process).map_err(std::io::Error::other).at("encode the command")?;
+    let file = place.bundle.join(format!("process-{exec_id}.json"));
+    std::fs::write(file, json).at("write the command")?;
+    let path = slot.leaf.path().to_string();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    Ok(oci::exec_plan_handled(name))
+}
+
+fn prepare(
     node: &Node,
     container: &Container,
     init: InitPid,
     command: Vec<String>,
     tty: bool,
-) -> Result<ExecPlan, StepFailed> {
+) -> Result<Prepared, StepFailed> {
     let spec = load_spec(node, container)?;
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(command));
@@ -156,5 +199,5 @@ fn plan(
         volumes: Volumes::default(),
         hooks: None,
     };
-    oci::prepare_exec(&spec, &process, &pod).at("prepare the command")
+    Ok(Prepared { spec, process, pod })
 }

@@ -9,12 +9,13 @@ use crate::clock;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::failpoint;
 use crate::node::{Node, kill_and_wait};
-use crate::oci::{self, Outside, PodContext, Prepared};
+use crate::oci::{self, HandlerPlace, Outside, PodContext, Prepared};
 use crate::shim::client::{Begun, ContainerIo, ShimError};
 use crate::store::StoreError;
 use crate::sys::process::InitPid;
 use oci_spec::runtime::Spec;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,12 +148,17 @@ fn prepare(
     const PREPARE: &str = "prepare the start";
     let record = container.record();
     let spec = load_spec(node, container)?;
+    let handled = container.sandbox.record().runtime.is_some();
     failpoint::hold("start");
     let leaf = container.leaf(node);
     wanted
         .effect(|| {
             leaf.create().at("create the container's cgroup")?;
             leaf.apply(&record.resources).at("set the container's limits")?;
+            // Another runtime sets its own, by the same specification, and would replace them.
+            if handled {
+                return Ok(());
+            }
             leaf.set_devices(&device_rules(&spec)?).at("set the container's device rules")
         })
         .at(PREPARE)??;
@@ -166,16 +172,62 @@ fn prepare(
         hooks: Some(hooks::home(node, container)),
     };
     wanted.still().at(PREPARE)?;
-    if spec.hooks().is_some() {
-        // Where hooks find the root file system: its mount is in the container's namespace alone.
-        let place = hooks::home(node, container).rootfs;
-        std::fs::create_dir_all(place).at("make a place for the root file system")?;
-    }
-    let prepared = oci::prepare(&spec, rootfs, &pod).at("prepare the container's mounts")?;
+    let prepared = match handler_place(node, container) {
+        None => {
+            if spec.hooks().is_some() {
+                // Where hooks find the root file system: its mount is in the container's namespace
+                // alone.
+                let place = hooks::home(node, container).rootfs;
+                std::fs::create_dir_all(place).at("make a place for the root file system")?;
+            }
+            oci::prepare(&spec, rootfs, &pod).at("prepare the container's mounts")?
+        }
+        Some(place) => {
+            wanted.effect(|| prepare_handled(spec, rootfs, &pod, &place)).at(PREPARE)??
+        }
+    };
     wanted.still().at(PREPARE)?;
     let log = log::open(container).at("open the container's log")?.map(Into::into);
     let io = ContainerIo { tty: record.config.tty, stdin: record.config.stdin, log };
     Ok((prepared, leaf.open_fd().at("open the container's cgroup")?, io))
+}
+
+/// Where another runtime makes the container; `None`: the native executor does.
+pub fn handler_place(node: &Node, container: &Container) -> Option<HandlerPlace> {
+    Some(HandlerPlace {
+        program: container.sandbox.record().runtime?,
+        bundle: node.layout.handler(&container.id),
+        cgroup_root: node.config.cgroups.root.clone(),
+    })
+}
+
+/// Makes the bundle and what the shim needs. A bundle that an earlier attempt left is replaced.
+fn prepare_handled(
+    spec: Spec,
+    rootfs: OwnedFd,
+    pod: &PodContext,
+    place: &HandlerPlace,
+) -> Result<Prepared, StepFailed> {
+    match std::fs::remove_dir_all(&place.bundle) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+    .at("remove an earlier bundle")?;
+    // Runtimes change to the root even where they do not use it: outside of `create` it is empty.
+    for folder in ["mounts/0", "state"] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(place.bundle.join(folder))
+            .at("make the bundle")?;
+    }
+    let handled =
+        oci::prepare_handled(spec, rootfs, pod, place).at("prepare the container's mounts")?;
+    let json = serde_json::to_vec(&handled.spec)
+        .map_err(std::io::Error::other)
+        .at("encode config.json")?;
+    std::fs::write(place.bundle.join("config.json"), json).at("write config.json")?;
+    Ok(handled.prepared)
 }
 
 fn device_rules(spec: &Spec) -> Result<Vec<DeviceRule>, StepFailed> {

@@ -29,6 +29,13 @@ impl ImageShell {
         Self { gate }
     }
 
+    fn named(&self, image: Option<proto::ImageSpec>) -> Result<String, Status> {
+        let image = image.unwrap_or_default();
+        let name = named(&image)?;
+        self.gate.engine()?.knows_handler("image.runtime_handler", &image.runtime_handler)?;
+        Ok(name)
+    }
+
     fn images(&self) -> Result<&Images, Status> {
         Ok(self.gate.engine()?.images())
     }
@@ -51,7 +58,7 @@ impl ImageService for ImageShell {
     ) -> Answer<proto::ImageStatusResponse> {
         let images = self.images()?;
         let request = request.into_inner();
-        let name = named(request.image)?;
+        let name = self.named(request.image)?;
         let image = images.find(&name)?;
         let info = match &image {
             Some(image) if request.verbose => to_proto::image_info(image),
@@ -67,7 +74,7 @@ impl ImageService for ImageShell {
     ) -> Answer<proto::PullImageResponse> {
         let images = self.images()?;
         let request = request.into_inner();
-        let name = named(request.image)?;
+        let name = self.named(request.image)?;
         let auth = pull_credentials("auth", request.auth)?;
         let id = images.pull(&name, auth, None).await.map_err(pull_failed)?;
         Ok(Response::new(proto::PullImageResponse { image_ref: to_proto::tagged_id(&id) }))
@@ -78,7 +85,7 @@ impl ImageService for ImageShell {
         request: Request<proto::RemoveImageRequest>,
     ) -> Answer<proto::RemoveImageResponse> {
         let images = self.images()?;
-        let name = named(request.into_inner().image)?;
+        let name = self.named(request.into_inner().image)?;
         match images.remove(&name).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(Response::new(proto::RemoveImageResponse {})),
@@ -122,8 +129,8 @@ fn fitting(images: &Images, filter: Option<proto::ImageFilter>) -> Result<Vec<Im
     }
 }
 
-fn named(image: Option<proto::ImageSpec>) -> Result<String, RequestError> {
-    let name = image_name("image", &image.unwrap_or_default())?;
+fn named(image: &proto::ImageSpec) -> Result<String, RequestError> {
+    let name = image_name("image", image)?;
     about("image", &name);
     Ok(name)
 }

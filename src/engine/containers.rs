@@ -110,6 +110,7 @@ impl Engine {
         if !sandbox.is_ready() {
             return Err(EngineError::Precondition(format!("sandbox {} is not ready", sandbox.id)));
         }
+        self.admit_handled(&sandbox, config)?;
         let image = self
             .node
             .images
@@ -119,6 +120,35 @@ impl Engine {
         let volumes = self.volumes(&sandbox, config)?;
         let target = self.target_of(&sandbox, config)?;
         Ok(Admitted { sandbox, image, volumes, target })
+    }
+
+    /// What a container of another runtime cannot have.
+    fn admit_handled(
+        &self,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+    ) -> Result<(), EngineError> {
+        let record = sandbox.record();
+        if record.runtime.is_none() {
+            return Ok(());
+        }
+        let handler = &record.handler;
+        let refused = |what: String| Err(EngineError::Precondition(what));
+        if config.tty {
+            return refused(format!(
+                "tty: a terminal is not part of this version with runtime handler {handler:?}"
+            ));
+        }
+        let features = self.node.handlers.features_of(handler);
+        let asked = config.mounts.iter().find(|m| m.recursive_read_only);
+        if let Some(mount) = asked.filter(|_| !features.recursive_read_only_mounts) {
+            let path = mount.container_path.display();
+            return refused(format!(
+                "RROUnsupported: runtime handler {handler:?} cannot make the mount at {path} \
+                 recursively read-only"
+            ));
+        }
+        Ok(())
     }
 
     /// What the names of image volumes stand for.

@@ -8,6 +8,7 @@ use crate::cgroups::Cgroups;
 use crate::cni::Network;
 use crate::config::Config;
 use crate::error::{AtStep, StepFailed, chain};
+use crate::handlers::Handlers;
 use crate::image::Images;
 use crate::node::Node;
 use crate::shim::client::ShimBinaries;
@@ -60,6 +61,12 @@ impl Engine {
         let libexec = libexec(&config);
         let shims = ShimBinaries::load(&libexec.join("berth-shim"), &libexec.join("berth-pause"))
             .at("load berth-shim and berth-pause")?;
+        let (configured, groups) = (config.runtimes.clone(), cgroups.clone());
+        let handlers = crate::blocking::run("ask the runtime handlers", move || {
+            Handlers::probe(&configured, &groups)
+        })
+        .await
+        .at("ask the runtime handlers")?;
         let (shim_events, inbox) = mpsc::unbounded_channel();
         let durable = Durable::start(layout.state()).at("start the record writer")?;
         let node = Arc::new(Node {
@@ -67,6 +74,7 @@ impl Engine {
             layout,
             cgroups,
             network,
+            handlers,
             images,
             shims,
             shim_events,

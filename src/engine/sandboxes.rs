@@ -14,6 +14,7 @@ use crate::sandbox::update::{self, PodResources};
 use crate::sandbox::{files, remove, run, stop, sysctl, teardown};
 use crate::{container, store};
 use futures::FutureExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Engine {
@@ -39,11 +40,7 @@ impl Engine {
 
     /// What can be refused before anything is made.
     fn admit(&self, config: &SandboxConfig, handler: &str) -> Result<(), EngineError> {
-        if !handler.is_empty() {
-            return Err(EngineError::Invalid(format!(
-                "runtime handler {handler:?} is not configured"
-            )));
-        }
+        self.program_of(handler)?;
         sysctl::validate_sysctls(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
         files::validate_files(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
         self.node
@@ -59,6 +56,23 @@ impl Engine {
             )));
         }
         Ok(())
+    }
+
+    /// The program of a runtime handler; `None` for the native executor.
+    fn program_of(&self, handler: &str) -> Result<Option<PathBuf>, EngineError> {
+        self.node.handlers.find(handler).map_err(|e| match e.kind() {
+            ErrorKind::InvalidArgument => EngineError::Invalid(format!("runtime_handler: {e}")),
+            _ => EngineError::Precondition(chain(&e)),
+        })
+    }
+
+    /// Whether a runtime handler is configured.
+    ///
+    /// # Errors
+    /// Invalid, with the field of the request and its name.
+    pub fn knows_handler(&self, field: &str, handler: &str) -> Result<(), EngineError> {
+        let unknown = |e| EngineError::Invalid(format!("{field}: {e}"));
+        self.node.handlers.known(handler).map_err(unknown)
     }
 
     fn reserve_sandbox(
@@ -138,6 +152,7 @@ impl Engine {
             id: id.clone(),
             config: Arc::new(config),
             handler: handler.to_owned(),
+            runtime: self.program_of(handler)?,
             request_hash: request_hash.to_owned(),
             created_at_nanos: clock::now_nanos(),
             phase: Phase::Creating,

@@ -6,7 +6,7 @@ use crate::config::Enforce;
 
 impl Engine {
     /// The node's conditions: RuntimeReady and NetworkReady, and a false one for each thing that the
-    /// best-effort switches left out.
+    /// best-effort switches left out, and for runtime handlers that cannot be used.
     pub fn status(&self) -> NodeStatus {
         let mut conditions = vec![self.runtime_ready(), self.network_ready()];
         let degraded = self.node.cgroups.degraded();
@@ -27,8 +27,18 @@ impl Engine {
                     .into(),
             });
         }
+        let unusable = self.node.handlers.unusable();
+        if !unusable.is_empty() {
+            conditions.push(Condition {
+                kind: "RuntimeHandlersReady".into(),
+                status: false,
+                reason: "ProgramMissing".into(),
+                message: unusable.join("; "),
+            });
+        }
         NodeStatus {
             conditions,
+            handlers: self.node.handlers.usable(),
             cgroup_driver: self.node.config.cgroups.driver,
             info: serde_json::json!({
                 "config": *self.node.config,

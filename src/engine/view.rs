@@ -116,6 +116,8 @@ pub struct Condition {
 pub struct NodeStatus {
     /// RuntimeReady and NetworkReady first, then a false one for each best-effort use.
     pub conditions: Vec<Condition>,
+    /// The runtime handlers beside the native executor that can be used, with what each can do.
+    pub handlers: Vec<(String, crate::handlers::Features)>,
     /// The cgroup driver in force.
     pub cgroup_driver: crate::config::CgroupDriver,
     /// Details for verbose status.

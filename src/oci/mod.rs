@@ -6,6 +6,7 @@
 
 mod create;
 mod exec;
+mod handler;
 mod hold;
 mod hook;
 mod init;
@@ -21,6 +22,7 @@ mod turn;
 
 pub use create::{Held, LEVEL, PodHandles, Spawned, Stdio, spawn, spawn_init};
 pub use exec::spawn_exec;
+pub use handler::{RuntimeCall, spawn_runtime};
 pub use hold::Hold;
 pub use hook::{Hook, StateText};
 pub use report::{
@@ -33,6 +35,8 @@ pub use crate::shim::wire::{ExecPlan, InitPlan};
 
 #[cfg(feature = "daemon")]
 mod error;
+#[cfg(feature = "daemon")]
+mod handler_spec;
 #[cfg(feature = "daemon")]
 mod hooks;
 #[cfg(feature = "daemon")]
@@ -52,6 +56,8 @@ mod validate;
 
 #[cfg(feature = "daemon")]
 pub use error::OciError;
+#[cfg(feature = "daemon")]
+pub use handler_spec::{Handled, HandlerPlace, exec_handled, exec_plan_handled, prepare_handled};
 #[cfg(feature = "daemon")]
 pub use hooks::{HookHome, Hooks, Outside};
 #[cfg(feature = "daemon")]

@@ -65,7 +65,7 @@ pub fn capability_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The order of the limits is that of their numbers, `RLIMIT_CPU` = 0.
-const LIMITS: [PosixRlimitType; 16] = [
+pub(super) const LIMITS: [PosixRlimitType; 16] = [
     PosixRlimitType::RlimitCpu,
     PosixRlimitType::RlimitFsize,
     PosixRlimitType::RlimitData,

@@ -114,6 +114,7 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
         shared_root: matches!(linux.rootfs_propagation().as_deref(), Some("shared" | "rshared")),
         sysctls: sysctl::plan(linux)?,
         hooks,
+        handler: None,
     };
     Ok(Prepared { plan, fds, outside })
 }
@@ -130,10 +131,10 @@ pub fn prepare_exec(
     validate::check(spec)?;
     validate::check_process(process)?;
     let process = plan::process(process, spec.linux().as_ref(), node(pod)?)?;
-    Ok(ExecPlan { level: WITHOUT_HOOKS, process })
+    Ok(ExecPlan { level: WITHOUT_HOOKS, process, slot: None })
 }
 
-fn node(pod: &PodContext) -> Result<Node, OciError> {
+pub(super) fn node(pod: &PodContext) -> Result<Node, OciError> {
     let path = "/proc/sys/kernel/threads-max";
     let failed = |source| OciError::Host { path, source };
     let text = std::fs::read_to_string(path).map_err(failed)?;
@@ -209,7 +210,7 @@ fn push(fds: &mut Vec<OwnedFd>, fd: OwnedFd) -> u32 {
     u32::try_from(fds.len() - 1).unwrap_or(u32::MAX)
 }
 
-fn is_bind(mount: &Mount) -> bool {
+pub(super) fn is_bind(mount: &Mount) -> bool {
     let options = mount.options().as_deref().unwrap_or_default();
     mount.typ().as_deref() == Some("bind")
         || options.iter().any(|o| matches!(o.as_str(), "bind" | "rbind"))

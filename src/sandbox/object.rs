@@ -16,6 +16,7 @@ use crate::sys::process::InitPid;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
 
@@ -28,6 +29,9 @@ pub struct SandboxRecord {
     pub config: Arc<SandboxConfig>,
     /// The runtime handler; empty: the native executor.
     pub handler: String,
+    /// The handler's program, as it was configured when the sandbox was made; none: the native executor.
+    #[serde(default)]
+    pub runtime: Option<PathBuf>,
     /// A hash of the whole request, to tell a repeat from a clash.
     pub request_hash: String,
     /// When it was asked for, Unix nanoseconds.

@@ -5,12 +5,15 @@
 //! | –        | `StartContainer`, cloned   | `Starting`                             |
 //! | Starting | ready, pipe closed         | `Running`; `Started` is answered       |
 //! | Starting | failed, died, deadline     | gone; `Failed` is answered             |
+//! | –        | of a handler: `create`     | `Handled`, which ends as Starting does |
 //! | Running  | first process reaped       | `Exited`; the event is told            |
 //! | Exited   | `Forget`                   | gone                                   |
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
 
 use super::exit_file::ExitRecord;
+use super::handler::{Handled, Runtime};
 use super::io::{Log, Lost, Read, Scratch, Stream, now_nanos};
 use super::memory::OomCounts;
 use super::starting::Starting;
@@ -58,6 +61,8 @@ impl Process {
 #[derive(Debug)]
 pub(super) enum Phase {
     Starting(Starting),
+    /// Another runtime is at work on it.
+    Handled(Box<Handled>),
     Running(Process),
     Exited(ExitRecord),
     /// Nothing is left; swept at the end of the round.
@@ -75,16 +80,17 @@ impl Phase {
     }
 
     pub(super) fn is_live(&self) -> bool {
-        matches!(self, Self::Starting(_) | Self::Running(_))
+        matches!(self, Self::Starting(_) | Self::Handled(_) | Self::Running(_))
     }
 
     pub(super) fn is_starting(&self) -> bool {
-        matches!(self, Self::Starting(_))
+        matches!(self, Self::Starting(_) | Self::Handled(_))
     }
 
     pub(super) fn kill(&self) {
         match self {
             Self::Starting(starting) => starting.kill(),
+            Self::Handled(handled) => handled.kill(),
             Self::Running(process) => process.kill(),
             Self::Exited(_) | Self::Gone => {}
         }
@@ -108,6 +114,8 @@ pub(super) struct Container {
     pub(super) left_out: Vec<String>,
     /// Its first process has got the signal that asks it to end.
     pub(super) asked_to_end: bool,
+    /// What made it, if not this project's executor.
+    pub(super) runtime: Option<Rc<Runtime>>,
 }
 
 impl Container {
@@ -152,7 +160,7 @@ impl Container {
         let (process, exit) = match &self.phase {
             Phase::Running(process) => (Some(process.to_wire()), None),
             Phase::Exited(record) => (None, Some(record.clone().into())),
-            Phase::Starting(_) | Phase::Gone => return None,
+            Phase::Starting(_) | Phase::Handled(_) | Phase::Gone => return None,
         };
         let (container, left_out) = (self.id.clone(), self.left_out.clone());
         Some(wire::ContainerState { container, process, exit, left_out })

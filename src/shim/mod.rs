@@ -4,6 +4,7 @@
 
 mod container;
 pub mod exit_file;
+mod handler;
 pub mod inherited;
 mod io;
 mod ledger;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::container::Phase;
 use super::exit_file::ExitRecord;
+use super::handler::After;
 use super::io::Stream;
 use super::lines::Name;
 use super::server::{Pause, Server};
@@ -22,6 +23,9 @@ impl Server {
     }
 
     fn child_ended(&mut self, pid: i32, ended: Ended) {
+        if self.handled_ended(pid, ended) {
+            return;
+        }
         if let Pause::Running(pause) = &self.pause
             && pause.pid == pid
         {
@@ -33,11 +37,13 @@ impl Server {
             self.container_ended(n, ended);
         } else if let Some(n) = self.execs.iter().position(|e| e.phase.pid() == Some(pid)) {
             self.exec_ended(n, ended);
+        } else {
+            // An orphan that was given to this subreaper.
+            self.keep_stranger(pid, ended);
         }
-        // Anything else is an orphan that was given to this subreaper.
     }
 
-    fn container_ended(&mut self, n: usize, ended: Ended) {
+    pub(super) fn container_ended(&mut self, n: usize, ended: Ended) {
         let Some(c) = self.containers.get_mut(n) else { return };
         if let Phase::Starting(starting) = &mut c.phase {
             // Decided by its report; if it did run, the end is told after the start.
@@ -51,7 +57,11 @@ impl Server {
             self.tell_lost(id.clone(), lost);
         }
         let exit = record.into();
-        self.tell(What::ContainerExited(wire::ContainerExited { container: id, exit }));
+        let told = What::ContainerExited(wire::ContainerExited { container: id, exit });
+        match self.containers.get_mut(n).and_then(|c| c.runtime.take()) {
+            Some(runtime) => self.close(&runtime, After::Tell(told)),
+            None => self.tell(told),
+        }
     }
 
     /// The event is told, and kept, whether or not the file can be written.
@@ -59,7 +69,7 @@ impl Server {
         record.store(self.given.exits.as_fd(), id).ok();
     }
 
-    fn exec_ended(&mut self, n: usize, ended: Ended) {
+    pub(super) fn exec_ended(&mut self, n: usize, ended: Ended) {
         let Some(exec) = self.execs.get_mut(n) else { return };
         if let Phase::Starting(starting) = &mut exec.phase {
             starting.ended = Some(ended);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::container::{Container, Exec, Phase, Process, start_time};
 use super::exit_file;
+use super::handler::Runtime;
 use super::io::{Log, Stream};
 use super::lines::Name;
 use super::link::Asked;
@@ -148,13 +149,28 @@ impl Server {
         let oom_before = OomCounts::read(cgroup.as_fd());
         let pod = self.pod_handles(&cgroup);
         let Streams { stdio, streams, terminal, stdin } = streams;
-        let spawned = spawn_init(&self.threads, &m.plan, fds.0.collect(), stdio, &pod)
-            .map_err(|e| failed(&e))?;
         let within = Duration::from_millis(m.deadline_millis);
-        let starting = Starting::new(asker, spawned, terminal, within);
+        let (phase, runtime) = match m.plan.handler {
+            None => {
+                let spawned = spawn_init(&self.threads, &m.plan, fds.0.collect(), stdio, &pod)
+                    .map_err(|e| failed(&e))?;
+                (Phase::Starting(Starting::new(asker, spawned, terminal, within)), None)
+            }
+            Some(plan) => {
+                if plan.needs_pause == Some(true) && pod.pause_pidfd.is_none() {
+                    return Err(errno("join the pod's namespaces", libc::ESRCH));
+                }
+                let (host, bundle) = (fds.take()?, fds.take()?);
+                let runtime = Runtime::new(plan, m.container.clone(), host, bundle);
+                let mounts: Vec<OwnedFd> = fds.0.collect();
+                let stdio = self.with_stdin(stdio)?;
+                let phase = self.create_handled((asker, within), &runtime, &mounts, &stdio)?;
+                (phase, Some(runtime))
+            }
+        };
         self.containers.push(Container {
             id: m.container,
-            phase: Phase::Starting(starting),
+            phase,
             log: Log::new(log),
             streams,
             terminal: None,
@@ -163,6 +179,7 @@ impl Server {
             oom_before,
             left_out: Vec::new(),
             asked_to_end: false,
+            runtime,
         });
         Ok(None)
     }
@@ -188,14 +205,25 @@ impl Server {
         let cgroup = fds.take()?;
         let (stdio, terminal) = self.exec_stdio(&m, &mut fds)?;
         let container = self.containers.iter().find(|c| c.id == m.container);
-        let Some(Phase::Running(init)) = container.map(|c| &c.phase) else {
+        let Some((Phase::Running(init), runtime)) = container.map(|c| (&c.phase, &c.runtime))
+        else {
             return Err(errno(STEP, libc::ESRCH));
         };
-        let pod = self.pod_handles(&cgroup);
-        let spawned = spawn_exec(&self.threads, &m.plan, init.pidfd.as_fd(), stdio, &pod)
-            .map_err(|e| failed(&e))?;
         let within = Duration::from_millis(m.deadline_millis);
-        let phase = Phase::Starting(Starting::new(asker, spawned, terminal, within));
+        let phase = match (&m.plan.slot, runtime) {
+            (Some(slot), Some(runtime)) => {
+                let stdio = self.with_stdin(stdio)?;
+                self.exec_handled((asker, within), runtime, (&m.exec, slot), &stdio)?
+            }
+            // A level that no executor has is refused there.
+            _ => {
+                let pod = self.pod_handles(&cgroup);
+                let init = init.pidfd.as_fd();
+                let spawned = spawn_exec(&self.threads, &m.plan, init, stdio, &pod)
+                    .map_err(|e| failed(&e))?;
+                Phase::Starting(Starting::new(asker, spawned, terminal, within))
+            }
+        };
         self.execs.push(Exec { container: m.container, id: m.exec, phase, terminal: None });
         Ok(None)
     }
@@ -271,6 +299,7 @@ impl Server {
             Phase::Running(_) => return Err(errno(STEP, libc::EBUSY)),
             // The start is answered as failed when its pipe closes.
             Phase::Starting(starting) => starting.kill(),
+            Phase::Handled(handled) => handled.kill(),
             Phase::Exited(_) | Phase::Gone => {
                 container.phase = Phase::Gone;
                 exit_file::remove(self.given.exits.as_fd(), &m.container)

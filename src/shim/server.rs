@@ -16,13 +16,14 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::container::{Container, Exec, Phase, Process};
+use super::handler::Closing;
 use super::io::{Lost, Scratch};
 use super::ledger::Ledger;
 use super::link::Link;
 use super::namespace::{Namespace, NamespaceError};
 use super::starting::Asker;
 use super::wire::{self, event::What, reply};
-use crate::sys::process::{InitPid, SingleThreaded};
+use crate::sys::process::{Ended, InitPid, SingleThreaded};
 use crate::sys::spawn::Privileges;
 use crate::sys::{heap, socket};
 
@@ -87,6 +88,10 @@ pub struct Server {
     pub(super) greeting: Option<Asker>,
     /// `Shutdown`, to be answered when nothing is left.
     pub(super) shutdown: Option<Asker>,
+    /// Runtimes that forget what has ended.
+    pub(super) closing: Vec<Closing>,
+    /// Ends of processes that nobody knew while a runtime was at work.
+    pub(super) strangers: Vec<(i32, Ended)>,
     signals: SignalFd,
     generations: u64,
     pub(super) scratch: Scratch,
@@ -130,6 +135,8 @@ impl Server {
             link: None,
             greeting: None,
             shutdown: None,
+            closing: Vec::new(),
+            strangers: Vec::new(),
             signals,
             generations: 0,
             scratch: Scratch::default(),
@@ -169,11 +176,23 @@ impl Server {
             watch(Source::Link, link.as_fd(), PollFlags::POLLIN | out);
         }
         for phase in self.phases() {
-            if let Phase::Starting(starting) = phase {
-                watch(Source::Report, starting.report(), PollFlags::POLLIN);
+            let report = match phase {
+                Phase::Starting(starting) => Some(starting.report()),
+                Phase::Handled(handled) => handled.report(),
+                _ => None,
+            };
+            if let Some(report) = report {
+                watch(Source::Report, report, PollFlags::POLLIN);
             }
         }
+        for report in self.closing.iter().filter_map(Closing::report) {
+            watch(Source::Report, report, PollFlags::POLLIN);
+        }
         for (container, c) in self.containers.iter().enumerate() {
+            // What a runtime says there is told otherwise; if it fails, it is no output.
+            if matches!(c.phase, Phase::Handled(_)) {
+                continue;
+            }
             for (which, stream) in c.streams.iter().enumerate() {
                 if let Some(stream) = stream {
                     let source = Source::Stream { container, which };
@@ -190,7 +209,7 @@ impl Server {
         Ok(sources.into_iter().zip(&fds).filter(|(_, fd)| is_ready(fd)).map(|(s, _)| s).collect())
     }
 
-    fn phases(&self) -> impl Iterator<Item = &Phase> {
+    pub(super) fn phases(&self) -> impl Iterator<Item = &Phase> {
         self.containers.iter().map(|c| &c.phase).chain(self.execs.iter().map(|e| &e.phase))
     }
 
@@ -198,8 +217,10 @@ impl Server {
     fn timeout(&self) -> PollTimeout {
         let deadlines = self.phases().filter_map(|phase| match phase {
             Phase::Starting(starting) => Some(starting.deadline),
+            Phase::Handled(handled) => Some(handled.deadline()),
             _ => None,
         });
+        let deadlines = deadlines.chain(self.closing.iter().map(Closing::deadline));
         let quiet = self.scratch.is_held().then(|| Instant::now() + QUIET);
         deadlines.chain(quiet).min().map_or(PollTimeout::NONE, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -220,6 +241,7 @@ impl Server {
         }
         self.reap();
         self.check_starts();
+        self.check_handled();
         self.containers.retain(|c| !matches!(c.phase, Phase::Gone));
         self.execs.retain(|e| !matches!(e.phase, Phase::Gone | Phase::Exited(_)));
         self.greet();
@@ -329,7 +351,8 @@ impl Server {
     fn finished(&self) -> Option<Asker> {
         let asker = self.shutdown?;
         let pause_runs = matches!(self.pause, Pause::Running(_));
-        (!pause_runs && !self.phases().any(Phase::is_live)).then_some(asker)
+        let rest = self.phases().any(Phase::is_live) || !self.closing.is_empty();
+        (!pause_runs && !rest).then_some(asker)
     }
 
     /// The last answer. A daemon that does not take it finds the socket closed, and the records.

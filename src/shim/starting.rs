@@ -163,7 +163,7 @@ pub(super) fn refused(step: &str, error: &io::Error) -> wire::Failed {
     wire::Failed { step: step.to_owned(), errno, message: Some(message) }
 }
 
-fn late() -> wire::Failed {
+pub(super) fn late() -> wire::Failed {
     refused("start within the deadline", &io::Error::from_raw_os_error(libc::ETIMEDOUT))
 }
 

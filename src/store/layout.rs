@@ -81,6 +81,12 @@ impl Layout {
         self.container(id).join("config.json")
     }
 
+    /// The bundle of a container that another runtime makes: `config.json`, `mounts`, and `state`,
+    /// the runtime's own folder.
+    pub fn handler(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("handler")
+    }
+
     /// Where network namespaces are pinned for CNI plugins.
     pub fn netns_dir(&self) -> PathBuf {
         self.run.join("netns")

@@ -21,6 +21,9 @@ struct Data {
 /// The bit of CAP_SYS_ADMIN.
 pub const SYS_ADMIN: u64 = 1 << 21;
 
+/// The bit of CAP_SYS_RESOURCE.
+pub const SYS_RESOURCE: u64 = 1 << 24;
+
 const VERSION_3: u32 = 0x2008_0522;
 
 /// The three sets that capset(2) sets, bit n for capability n.

@@ -23,6 +23,7 @@ mod daemon;
 mod devices;
 mod events;
 mod exec;
+mod handlers;
 mod harness;
 mod image_volumes;
 mod images;
@@ -84,6 +85,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("devices", devices::tests()),
             ("events", events::tests()),
             ("exec", exec::tests()),
+            ("handlers", handlers::tests()),
             ("image_volumes", image_volumes::tests()),
             ("images", images::tests()),
             ("inherited", inherited::tests()),

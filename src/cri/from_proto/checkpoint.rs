@@ -3,7 +3,7 @@
 use super::RequestError;
 use super::container::container_config;
 use super::sandbox::sandbox_config;
-use super::text::{absolute, grace, handler, id};
+use super::text::{absolute, grace, id, native_handler};
 use crate::cri::proto;
 use crate::engine::{PodCheckpoint, PodRestore};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub(crate) fn checkpoint_pod(
 /// What is to be made of which folder.
 pub(crate) fn restore_pod(request: proto::RestorePodRequest) -> Result<PodRestore, RequestError> {
     let checkpoint = absolute("checkpoint_path", &request.checkpoint_path)?;
-    handler("runtime_handler", &request.runtime_handler)?;
+    native_handler("runtime_handler", &request.runtime_handler)?;
     no_options(&request.options)?;
     sandbox_config("config", request.config)?;
     if request.container_configs.is_empty() {

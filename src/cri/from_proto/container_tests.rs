@@ -118,7 +118,9 @@ fn what_no_version_could_honour_is_invalid_by_its_field() {
         ("metadata.name: required", |c| c.metadata = Some(ContainerMetadata::default())),
         ("image: required", |c| c.image = None),
         ("image.image: required", |c| c.image = Some(ImageSpec::default())),
-        ("image.runtime_handler: ", |c| c.image.as_mut().unwrap().runtime_handler = "kata".into()),
+        ("image.runtime_handler: ", |c| {
+            c.image.as_mut().unwrap().runtime_handler = "No/label".into()
+        }),
         ("command[0]: ", |c| c.command = vec!["a\0b".into()]),
         ("args[1]: ", |c| c.args = vec!["a".into(), "\0".into()]),
         ("working_dir: ", |c| c.working_dir = "tmp".into()),

@@ -12,6 +12,8 @@ const MAX_NAME: usize = 512;
 const MAX_PATH: usize = 4095;
 /// An id is 64 digits; nobody needs more of a prefix.
 const MAX_ID: usize = 256;
+/// The longest name of a runtime handler.
+const MAX_HANDLER: usize = 63;
 /// A year: no grace period and no probe is longer, and no clock overflows.
 const MAX_SECONDS: u64 = 366 * 24 * 3600;
 
@@ -26,13 +28,24 @@ pub(crate) fn id<'a>(field: &str, id: &'a str) -> Result<&'a str, RequestError> 
     Ok(id)
 }
 
-/// The runtime handler. Only the default one exists.
+/// The name of a runtime handler, a label of DNS; empty: the native executor. Whether it is configured
+/// is the engine's to say.
 pub(crate) fn handler<'a>(field: &str, handler: &'a str) -> Result<&'a str, RequestError> {
-    if handler.is_empty() {
+    let label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if handler.len() <= MAX_HANDLER && handler.bytes().all(label) {
         return Ok(handler);
     }
     let shown: String = handler.chars().take(80).collect();
-    Err(RequestError::invalid(field, format!("no runtime handler {shown:?} is configured")))
+    Err(RequestError::invalid(field, format!("{shown:?} is no name of a runtime handler")))
+}
+
+/// A runtime handler where only the native executor can be.
+pub(super) fn native_handler(field: &str, handler: &str) -> Result<(), RequestError> {
+    if handler.is_empty() {
+        return Ok(());
+    }
+    let shown: String = handler.chars().take(80).collect();
+    Err(RequestError::invalid(field, format!("not possible with runtime handler {shown:?}")))
 }
 
 /// A command line: not empty, and each word can be passed to execve(2).

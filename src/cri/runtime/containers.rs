@@ -17,7 +17,11 @@ pub(in crate::cri) async fn create(
 ) -> Result<proto::CreateContainerResponse, Status> {
     let sandbox = id("pod_sandbox_id", &request.pod_sandbox_id)?;
     about("sandbox_id", sandbox);
+    let handlers = request.config.as_ref().map(handlers_of).unwrap_or_default();
     let (mut config, asked) = container_config("config", request.config)?;
+    for (field, handler) in &handlers {
+        engine.knows_handler(field, handler)?;
+    }
     about("container", &config.name);
     about("image", &config.image);
     let pod = engine.sandbox_status(sandbox)?.config;
@@ -26,6 +30,18 @@ pub(in crate::cri) async fn create(
     let id = engine.create_container(sandbox, config).await.map_err(create_failed)?;
     about("container_id", id.as_str());
     Ok(proto::CreateContainerResponse { container_id: id.to_string() })
+}
+
+/// The runtime handlers that a container's images name, with the fields that do.
+fn handlers_of(config: &proto::ContainerConfig) -> Vec<(String, String)> {
+    let named = |field: String, image: &Option<proto::ImageSpec>| {
+        Some((field, image.as_ref()?.runtime_handler.clone()))
+    };
+    let own = named("config.image.runtime_handler".to_owned(), &config.image);
+    let mounts = config.mounts.iter().enumerate().filter_map(|(n, mount)| {
+        named(format!("config.mounts[{n}].image.runtime_handler"), &mount.image)
+    });
+    own.into_iter().chain(mounts).collect()
 }
 
 /// An image volume that cannot be had gets the word by which a kubelet tells it from other causes.

@@ -5,7 +5,7 @@ use crate::config::CgroupDriver;
 use crate::cri::proto;
 use crate::engine::view::NodeStatus;
 
-/// The answer to Status. The default handler is the only one.
+/// The answer to Status. The native executor is the handler without a name.
 pub(crate) fn runtime_status(
     status: NodeStatus,
     verbose: proto::StatusRequest,
@@ -16,23 +16,26 @@ pub(crate) fn runtime_status(
         reason: c.reason,
         message: c.message,
     });
+    let others = status.handlers;
     proto::StatusResponse {
         status: Some(proto::RuntimeStatus { conditions: conditions.collect() }),
         info: if verbose.verbose { info(&status.info) } else { Default::default() },
-        runtime_handlers: vec![proto::RuntimeHandler {
-            name: String::new(),
-            features: Some(proto::RuntimeHandlerFeatures {
-                // mount_setattr(2) with AT_RECURSIVE is older than the oldest supported kernel.
-                recursive_read_only_mounts: true,
-                user_namespaces: false,
-            }),
-        }],
+        // mount_setattr(2) with AT_RECURSIVE is older than the oldest supported kernel.
+        runtime_handlers: std::iter::once(handler(String::new(), true))
+            .chain(others.into_iter().map(|(n, f)| handler(n, f.recursive_read_only_mounts)))
+            .collect(),
         features: Some(proto::RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: false,
             mount_options: false,
         }),
     }
+}
+
+fn handler(name: String, recursive_read_only_mounts: bool) -> proto::RuntimeHandler {
+    let features =
+        proto::RuntimeHandlerFeatures { recursive_read_only_mounts, user_namespaces: false };
+    proto::RuntimeHandler { name, features: Some(features) }
 }
 
 /// The answer to RuntimeConfig. The driver is always told: its zero is systemd.

@@ -5,6 +5,7 @@
 //! their own.
 
 mod cgroups;
+mod handlers;
 mod kernel;
 mod network;
 mod report;
@@ -22,6 +23,7 @@ pub fn run(config: &Config) -> Report {
     cgroups::check(&config.cgroups, &mut report);
     storage::check(config, &mut report);
     network::check(&config.network, &mut report);
+    handlers::check(config, &mut report);
     surroundings::check(config, &mut report);
     report
 }
