@@ -312,7 +312,8 @@ fn bad(node: &Node) -> Result<()> {
                 "defaultAction": "SCMP_ACT_LOG",
                 "syscalls": [
                     { "names": ["read"], "action": "SCMP_ACT_ALLOW" },
-                    { "names": ["read"], "action": "SCMP_ACT_ERRNO" },
+                    { "names": ["read"], "action": "SCMP_ACT_ERRNO",
+                      "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }] },
                 ],
             })
             .to_string(),
