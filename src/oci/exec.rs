@@ -95,6 +95,7 @@ fn steps(
     ns::join(exec.t, exec.init_pidfd, libc::CLONE_NEWCGROUP.cast_unsigned())
         .on(Step::Namespaces, || "the container's cgroup")?;
     process::early(host_proc, &exec.plan.process)?;
+    process::set_apparmor(host_proc, &exec.plan.process)?;
     let terminal = match &exec.stdio {
         Stdio::Streams { .. } => None,
         Stdio::Terminal(socket) => {

@@ -87,9 +87,6 @@ pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(),
         other => other.on(Step::Attributes, || "coredump_filter")?,
     }
     prctl::set_personality(plan.personality).at(Step::Attributes)?;
-    if let Some(profile) = &plan.apparmor {
-        set_apparmor(host_proc, profile)?;
-    }
     // Nodes and files that the set-up makes have the modes it says.
     stat::umask(Mode::empty());
     Ok(())
@@ -110,8 +107,10 @@ fn set_scheduling(plan: &ProcessPlan) -> Result<(), StepError> {
     prctl::set_io_priority(plan.io_priority).on(Step::Scheduling, || "I/O priority")
 }
 
-/// From the next exec on. The kernel has two places; the older one is shared with other modules.
-fn set_apparmor(host_proc: BorrowedFd<'_>, profile: &str) -> Result<(), StepError> {
+/// The AppArmor profile, from the next exec on: a hook's, too, that is run afterwards. The kernel has
+/// two places; the older one is shared with other modules.
+pub(super) fn set_apparmor(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+    let Some(profile) = &plan.apparmor else { return Ok(()) };
     let value = format!("exec {profile}");
     match write_proc(host_proc, "self/attr/apparmor/exec", &value) {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {

@@ -305,9 +305,7 @@ fn orphaned_hook(node: &mut Node) -> Result<()> {
     })?;
     node.kill().ok();
     node.launch()?;
-    eventually("the hook has ended", || {
-        Ok((!Path::new(&format!("/proc/{pid}")).exists()).then_some(()))
-    })?;
+    eventually("the hook has ended", || Ok((!kernel::alive(pid)).then_some(())))?;
     // The start is undone, and can be done.
     let state = node.container(&id)?.state();
     ensure!(state == proto::ContainerState::ContainerCreated, "{state:?}");
