@@ -21,6 +21,7 @@ use nix::sys::stat::{self, Mode, SFlag};
 
 use super::create::{Spawned, Stdio, report_pipe};
 use super::init::{missing, open_directory};
+use super::process;
 use super::report;
 use super::step::{At, Step, StepError};
 use crate::shim::wire::handler_mount::Source;
@@ -94,6 +95,8 @@ fn steps(
     keep.extend(call.mounts.iter().copied().flatten().map(|fd| fds::number(fd.as_fd())));
     fds::close_all_but(3, &mut keep).at(Step::Isolate)?;
     fds::new_session().at(Step::Session)?;
+    // crun leaves what it inherits where a container asks for 0: the shim's own is far below.
+    process::plain_oom_score(process::open_proc()?.as_fd())?;
     let shm = match call.shm.filter(|_| call.mounts.is_some()) {
         Some(shm) => {
             Some(mount::clone_tree(AT_FDCWD, shm, Reach::One).on(Step::Mount, || "the pod's shm")?)

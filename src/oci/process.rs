@@ -69,6 +69,11 @@ pub(super) fn oom_score(
     }
 }
 
+/// Sets oom_score_adj of the caller to what a process has that nobody gave one; raising it is free.
+pub(super) fn plain_oom_score(host_proc: BorrowedFd<'_>) -> Result<(), StepError> {
+    write_proc(host_proc, "self/oom_score_adj", "0").at(Step::OomScore)
+}
+
 fn refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }

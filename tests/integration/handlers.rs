@@ -15,6 +15,7 @@ use tonic::Code;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         own("runc_makes_the_same_pod", NEEDS, options, |node| same(node, "runc")),
+        own("crun_makes_the_same_pod", CRUN, options, |node| same(node, "crun")),
         own("what_fails_by_runc_is_told_in_its_words", NEEDS, options, |n| failures(n, "runc")),
         own("what_fails_by_crun_is_told_in_its_words", CRUN, options, |n| failures(n, "crun")),
         own("runcs_containers_outlive_the_daemon", NEEDS, options, |node| recovery(node, "runc")),
