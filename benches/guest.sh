@@ -84,32 +84,7 @@ cni_bin_dirs = ["$work/bin"]
 plain_http = ["$registry"]
 END
 done
-cat >$work/containerd.toml <<END
-version = 2
-root = "$work/containerd/root"
-state = "$work/containerd/state"
-disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
-    "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp"]
-[grpc]
-address = "$work/containerd.sock"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "$registry/pause:latest"
-disable_apparmor = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "$work/bin"
-conf_dir = "$work/cni"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "overlayfs"
-default_runtime_name = "runc"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-BinaryName = "$work/bin/runc"
-SystemdCgroup = false
-[plugins."io.containerd.grpc.v1.cri".registry]
-config_path = "$work/certs.d"
-END
+"$here/../tests/vm/containerd.sh" $work $registry/pause:latest $work/certs.d >$work/containerd.toml
 
 python3 "$here/image.py" $work/registry $work/rootfs /bin/busybox $work/bin/berth-pause
 docker-registry serve $work/registry.yml >"$out/registry.log" 2>&1 &

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what building and testing needs: Debian packages, two Python packages in an environment of their
-# own, the kernel of the test machine, and the engines that drive berth-oci in tests and that `make bench` measures
+# own, kernel and emulator of the test machine, and the engines that drive berth-oci in tests and that `make bench` measures
 # (containerd, podman): these are unpacked below the cache folder, not installed, so that no service of theirs starts.
 # Does nothing, quickly, when all is there.
 #
@@ -44,6 +44,7 @@ if [ "$(cat "$cache/venv/.requirements" 2>/dev/null)" != "$wanted" ]; then
 fi
 
 "$here/kernel.sh" 6.12 >/dev/null
+"$here/qemu.sh" >/dev/null
 
 # Podman's libraries are those that Debian's base installation does not have.
 peers=(conmon containerd crun golang-github-containers-common golang-github-containers-image libgpgme11

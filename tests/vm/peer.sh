@@ -28,29 +28,7 @@ cat >$work/cni/10-peer.conflist <<END
     "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.91.0.0/16" }]],
               "routes": [{ "dst": "0.0.0.0/0" }], "dataDir": "$work/leases" } } ] }
 END
-cat >$work/containerd.toml <<END
-version = 2
-root = "$work/root"
-state = "$work/state"
-[grpc]
-address = "$work/containerd.sock"
-[plugins."io.containerd.internal.v1.opt"]
-path = "$work/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "berth.test/pause:latest"
-disable_apparmor = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "$work/bin"
-conf_dir = "$work/cni"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "overlayfs"
-default_runtime_name = "runc"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-BinaryName = "$work/bin/runc"
-SystemdCgroup = false
-END
+tests/vm/containerd.sh $work berth.test/pause:latest >$work/containerd.toml
 containerd --config $work/containerd.toml >$work/containerd.log 2>&1 &
 daemon=$!
 status=0

@@ -30,6 +30,7 @@ tools=${BERTH_CACHE:-$HOME/.cache/berth}/venv/bin
 vng=$tools/vng
 [ -x "$vng" ] || { echo "run.sh: no virtme-ng, run make deps" >&2; exit 125; }
 vmlinuz=$("$here/kernel.sh" "$kernel")
+qemu=$("$here/qemu.sh")
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
@@ -48,9 +49,10 @@ touch "$out/output.log"
 started=$SECONDS
 accel=(--disable-kvm)
 [ -w /dev/kvm ] && [ -n "${BERTH_VM_KVM:-}" ] && accel=()
+# Only --verbose sends the kernel's console to us, and with it the reason of a panic.
 # The machine's own process group, so that a machine out of time is ended with all its children.
 PATH=$tools:$PATH setsid timeout --signal=TERM --kill-after=20 "$limit" \
-    "$vng" "${accel[@]}" --force-9p -r "$vmlinuz" --cpus "$(nproc)" --memory "$memory" \
+    "$vng" --verbose --qemu "$qemu" "${accel[@]}" --force-9p -r "$vmlinuz" --cpus "$(nproc)" --memory "$memory" \
     --rwdir="$out" --append "loglevel=4 printk.time=1 panic=-1" \
     -- "$here/guest.sh $out" </dev/null >"$out/console.log" 2>&1 &
 machine=$!

@@ -20,6 +20,7 @@ fi
 [ $# -gt 0 ] || set -- systemd::
 
 vmlinuz=$("$here/kernel.sh" "${KERNEL:-6.12}")
+qemu=$("$here/qemu.sh")
 image=$("$here/systemd-image.sh" "$vmlinuz")
 out=$target/vm-systemd
 rm -rf "$out"
@@ -54,7 +55,7 @@ started=$SECONDS
 accel=(-accel tcg,thread=multi)
 [ -w /dev/kvm ] && [ -n "${BERTH_VM_KVM:-}" ] && accel=(-accel kvm)
 # snapshot: what the machine writes is thrown away.
-setsid timeout --signal=TERM --kill-after=20 "$limit" qemu-system-x86_64 "${accel[@]}" -cpu max -m 2G \
+setsid timeout --signal=TERM --kill-after=20 "$limit" "$qemu" "${accel[@]}" -cpu max -m 2G \
     -smp "$(nproc)" -nodefaults -no-reboot -display none \
     -kernel "$vmlinuz" -initrd "$image/initrd.gz" \
     -append "console=ttyS0 loglevel=4 printk.time=1 panic=-1 systemd.show_status=0" \
