@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod error;
+pub mod idmap;
 pub mod ids;
 pub mod oci;
 pub mod shim;

@@ -34,6 +34,8 @@ pub struct Node {
     pub images: Images,
     /// What shims and pauses run from.
     pub shims: ShimBinaries,
+    /// Whether pods can have user namespaces here, and why not.
+    pub userns: Result<(), String>,
     /// Where shims report.
     pub shim_events: ShimEvents,
     /// Where everybody listens.

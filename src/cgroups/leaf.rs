@@ -12,6 +12,11 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Which files of a cgroup belong to whom it is delegated to.
+const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
+/// The same, where sysfs does not tell.
+const DELEGATED: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
+
 /// More execs at a time than this are refused.
 const SLOTS: u32 = 1024;
 
@@ -63,6 +68,23 @@ impl Leaf {
                 self.tree.make(&self.path)
             }
         }
+    }
+
+    /// Gives it to a user and a group of the host: the folder and the files that the kernel says may
+    /// be delegated (/sys/kernel/cgroup/delegate).
+    ///
+    /// # Errors
+    /// [`CgroupError::Access`].
+    pub fn give_to(&self, (uid, gid): (u32, u32)) -> Result<(), CgroupError> {
+        let folder = self.folder();
+        let files = std::fs::read_to_string(DELEGATE).unwrap_or_else(|_| DELEGATED.to_owned());
+        // A kernel names files that this cgroup does not have, for lack of a controller.
+        let files = files.lines().map(|file| folder.join(file)).filter(|path| path.exists());
+        for path in std::iter::once(folder.clone()).chain(files) {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid))
+                .map_err(|source| CgroupError::Access { operation: "chown", path, source })?;
+        }
+        Ok(())
     }
 
     /// Makes it for a new owner: one that is there already must be empty.

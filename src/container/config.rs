@@ -1,6 +1,7 @@
 //! What CreateContainer asks for, validated.
 
 use crate::cgroups::Resources;
+use crate::idmap::IdMaps;
 use crate::sandbox::config::PidNamespace;
 pub use crate::sandbox::config::Profile;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,10 @@ pub struct Mount {
     pub propagation: MountPropagation,
     /// Whether the source gets the pod's SELinux label.
     pub selinux_relabel: bool,
+    /// How the ids of its files are mapped; `None`: not at all. Not written when they are not, so
+    /// that requests of before have the same hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maps: Option<IdMaps>,
 }
 
 /// An image as a volume.

@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::image::ImageInfo;
 use crate::node::Node;
 use crate::oci::{OciError, Volumes};
-use crate::sandbox::pod_files;
+use crate::sandbox::{pod_files, userns};
 use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -67,11 +67,17 @@ fn prepare(
     let volumes: Vec<_> =
         container.record().volumes.into_iter().map(|volume| volume.image_id).collect();
     wanted
-        .effect(|| node.images.prepare_snapshot(&image.id, &container.id, &volumes))
+        .effect(|| {
+            let maps = sandbox.config.userns.as_ref();
+            node.images.prepare_snapshot(&image.id, &container.id, &volumes, maps)
+        })
         .at(PREPARE)?
         .at("prepare the container's writable layer")?;
-    let rootfs =
-        node.images.mount_snapshot(&container.id).at("mount the container's root file system")?;
+    let space = userns::of_pod(&sandbox)?;
+    let rootfs = node
+        .images
+        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()))
+        .at("mount the container's root file system")?;
     let user = user::resolve_user(rootfs.as_fd(), &config.security, &image.config.user)
         .at("resolve the container's user")?;
     drop(rootfs);
@@ -125,12 +131,22 @@ fn add_devices(node: &Node, config: &ContainerConfig, spec: &mut Spec) -> Result
 /// # Errors
 /// The image, and what in it, that cannot be mounted.
 pub fn mount_volumes(node: &Node, container: &Container) -> Result<Volumes, StepFailed> {
-    let record = container.record();
+    let (record, sandbox) = (container.record(), container.sandbox.record());
     let mut mounted = BTreeMap::new();
     for volume in record.volumes {
         let asked = record.config.mounts.get(volume.mount).and_then(|mount| mount.image.as_ref());
         let Some(asked) = asked else { continue };
-        let mount = node.images.mount_volume(&container.id, &volume.image_id, &asked.sub_path);
+        let maps = record.config.mounts.get(volume.mount).and_then(|mount| mount.maps.as_ref());
+        // Said or not: an image's files are the root's of who uses it.
+        let maps = maps.or(sandbox.config.userns.as_ref());
+        let space = match maps {
+            maps if maps == sandbox.config.userns.as_ref() => userns::of_pod(&sandbox)?,
+            Some(maps) => Some(userns::make(node, maps)?),
+            None => None,
+        };
+        let space = space.as_ref().map(|space| space.as_fd());
+        let part = (&volume.image_id, asked.sub_path.as_path());
+        let mount = node.images.mount_volume(&container.id, part, space);
         mounted.insert(image_source(volume.mount), mount.at(IMAGE_VOLUME)?);
     }
     Ok(Arc::new(mounted))

@@ -30,6 +30,17 @@ pub struct DevicePlan {
     pub nodes: Vec<LinuxDevice>,
     /// Rules in order; a later one wins. The first denies everything.
     pub rules: Vec<LinuxDeviceCgroup>,
+    /// Nodes of the host to be bound under their own name, with their owner.
+    pub bound: Vec<PathBuf>,
+}
+
+/// Whose root the container's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// The host's.
+    Host,
+    /// That of a user namespace.
+    Mapped,
 }
 
 /// Reads the devices that the request names and, for a privileged container, all of the host.
@@ -37,8 +48,8 @@ pub struct DevicePlan {
 /// # Errors
 /// [`SpecError::Device`] for one that does not exist or is no device, [`SpecError::Invalid`] for
 /// permissions that are none.
-pub fn read_devices(config: &ContainerConfig) -> Result<DevicePlan, SpecError> {
-    let mut plan = DevicePlan { nodes: Vec::new(), rules: default_rules() };
+pub fn read_devices(config: &ContainerConfig, root: Root) -> Result<DevicePlan, SpecError> {
+    let mut plan = DevicePlan { nodes: Vec::new(), rules: default_rules(), bound: Vec::new() };
     for device in &config.devices {
         let access = parse_permissions(&device.permissions)?;
         for node in read_device(device)? {
@@ -53,7 +64,13 @@ pub fn read_devices(config: &ContainerConfig) -> Result<DevicePlan, SpecError> {
             !MADE_BY_THE_EXECUTOR.iter().any(|name| node.path() == &Path::new("/dev").join(name))
         });
         for node in host {
-            add(&mut plan.nodes, node);
+            match root {
+                Root::Host => add(&mut plan.nodes, node),
+                // A node of its own would be the pod's root's. The host's is open to it as far as
+                // it is to everybody: /dev/fuse is, a disk is not.
+                Root::Mapped if plan.nodes.iter().any(|known| known.path() == node.path()) => {}
+                Root::Mapped => plan.bound.push(node.path().clone()),
+            }
         }
         plan.rules = vec![rule(true, LinuxDeviceType::A, None, None, "rwm")];
     }
@@ -218,7 +235,7 @@ mod tests {
 
     #[test]
     fn without_devices_everything_but_the_common_ones_is_denied() {
-        let plan = read_devices(&container()).unwrap();
+        let plan = read_devices(&container(), Root::Host).unwrap();
         assert_eq!(plan.nodes, []);
         assert_eq!(plan.rules[0], rule(false, LinuxDeviceType::A, None, None, "rwm"));
         assert!(plan.rules.contains(&rule(true, LinuxDeviceType::C, Some(1), Some(3), "rwm")));
@@ -228,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_device_keeps_its_numbers_and_gets_the_permissions_asked_for() {
-        let plan = read_devices(&asked(Path::new("/dev/full"), "wr")).unwrap();
+        let plan = read_devices(&asked(Path::new("/dev/full"), "wr"), Root::Host).unwrap();
         assert_eq!(plan.nodes.len(), 1);
         let node = &plan.nodes[0];
         assert_eq!(node.path(), Path::new("/dev/mine"));
@@ -242,7 +259,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
-        let plan = read_devices(&asked(&link, "")).unwrap();
+        let plan = read_devices(&asked(&link, ""), Root::Host).unwrap();
         assert_eq!((plan.nodes[0].major(), plan.nodes[0].minor()), (1, 5));
     }
 
@@ -256,22 +273,36 @@ mod tests {
             (file, "use device"),
             (dir.path().to_path_buf(), "use device"),
         ] {
-            let error = read_devices(&asked(&path, "rw")).unwrap_err();
+            let error = read_devices(&asked(&path, "rw"), Root::Host).unwrap_err();
             assert_eq!(error.to_string(), format!("{why} {}", path.display()));
             assert_eq!(error.kind(), crate::error::ErrorKind::InvalidArgument);
         }
     }
 
     #[test]
+    fn in_a_user_namespace_the_hosts_nodes_keep_their_owners() {
+        let mut config = asked(Path::new("/dev/full"), "r");
+        config.security.privileged = true;
+        let plan = read_devices(&config, Root::Mapped).unwrap();
+        // What was asked for is the container's own.
+        assert_eq!(plan.nodes.len(), 1);
+        assert_eq!(plan.nodes[0].path(), Path::new("/dev/mine"));
+        assert!(!plan.bound.is_empty());
+        assert!(!plan.bound.iter().any(|path| path == Path::new("/dev/null")));
+        let host = read_devices(&config, Root::Host).unwrap();
+        assert_eq!((host.bound.len(), host.nodes.len()), (0, plan.bound.len() + 1));
+    }
+
+    #[test]
     fn odd_permissions_are_refused() {
-        assert!(read_devices(&asked(Path::new("/dev/null"), "rx")).is_err());
+        assert!(read_devices(&asked(Path::new("/dev/null"), "rx"), Root::Host).is_err());
     }
 
     #[test]
     fn a_privileged_container_gets_the_hosts_devices_and_may_use_all() {
         let mut config = asked(Path::new("/dev/full"), "r");
         config.security.privileged = true;
-        let plan = read_devices(&config).unwrap();
+        let plan = read_devices(&config, Root::Host).unwrap();
         assert_eq!(plan.rules, [rule(true, LinuxDeviceType::A, None, None, "rwm")]);
         assert!(plan.nodes.iter().any(|node| node.path() == Path::new("/dev/mine")));
         assert!(!plan.nodes.iter().any(|node| node.path() == Path::new("/dev/null")));

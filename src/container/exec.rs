@@ -12,6 +12,7 @@ use crate::cgroups::Leaf;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::node::Node;
 use crate::oci::{self, ExecPlan, HandlerPlace, PodContext, Volumes};
+use crate::sandbox::userns;
 use crate::shim::client::{ExecIo, ShimError};
 use crate::sys::process::InitPid;
 use oci_spec::runtime::{Process, Spec};
@@ -198,6 +199,7 @@ fn prepare(
         target: Some(init),
         volumes: Volumes::default(),
         hooks: None,
+        new_userns: userns::maker(&node.shims),
     };
     Ok(Prepared { spec, process, pod })
 }

@@ -6,6 +6,7 @@
 
 use super::config::{ContainerConfig, Mount, MountPropagation};
 use super::error::SpecError;
+use crate::idmap::IdRange;
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
 use oci_spec::runtime as oci;
 use std::path::{Component, Path, PathBuf};
@@ -31,7 +32,8 @@ pub struct PodFiles {
     pub hostname: PathBuf,
 }
 
-/// All mounts of a container, in the order in which they are made.
+/// All mounts of a container, in the order in which they are made. `host_devices` are nodes of the
+/// host that appear under their own name.
 ///
 /// # Errors
 /// [`SpecError::Invalid`] for a destination or a combination of options that cannot be.
@@ -39,10 +41,14 @@ pub fn plan_mounts(
     sandbox: &SandboxConfig,
     config: &ContainerConfig,
     files: &PodFiles,
+    host_devices: &[PathBuf],
 ) -> Result<Vec<oci::Mount>, SpecError> {
     let asked = config.mounts.iter().enumerate().map(|(index, mount)| request_mount(index, mount));
     let asked = asked.collect::<Result<Vec<_>, _>>()?;
     let mut mounts = default_mounts(sandbox, config, files);
+    mounts.extend(host_devices.iter().map(|path| {
+        mount_at(path.clone(), "bind", path, &["bind", "rprivate", "nosuid", "noexec"])
+    }));
     let below_dev = asked.iter().any(|mount| mount.destination() == Path::new("/dev"));
     mounts.retain(|default| {
         let replaced = asked.iter().any(|mount| mount.destination() == default.destination());
@@ -126,7 +132,32 @@ fn request_mount(index: usize, asked: &Mount) -> Result<oci::Mount, SpecError> {
         (true, false) => "ro",
         (false, false) => "rw",
     };
-    Ok(mount_at(destination, "bind", &asked.host_path, &["rbind", propagation, access]))
+    let options = ["rbind", propagation, access];
+    let mut mount = mount_at(destination, "bind", &asked.host_path, &options);
+    if let Some(maps) = &asked.maps {
+        // The whole tree, as the mount is of the whole tree: what is below and cannot be mapped
+        // would show other ids without a word.
+        mount.options_mut().get_or_insert_default().push("ridmap".to_owned());
+        mount.set_uid_mappings(Some(oci_ranges(&maps.uids)?));
+        mount.set_gid_mappings(Some(oci_ranges(&maps.gids)?));
+    }
+    Ok(mount)
+}
+
+/// Ranges of ids as the specification writes them.
+///
+/// # Errors
+/// None that is known: the library's builder could ask for more.
+pub(super) fn oci_ranges(ranges: &[IdRange]) -> Result<Vec<oci::LinuxIdMapping>, SpecError> {
+    let one = |range: &IdRange| {
+        oci::LinuxIdMappingBuilder::default()
+            .container_id(range.container)
+            .host_id(range.host)
+            .size(range.length)
+            .build()
+            .map_err(|e| SpecError::invalid("mappings", e.to_string(), "cannot be written down"))
+    };
+    ranges.iter().map(one).collect()
 }
 
 /// A mount that shall be read-only all the way down must be read-only itself, and no mount may
@@ -205,12 +236,13 @@ mod tests {
             recursive_read_only: false,
             propagation: MountPropagation::Private,
             selinux_relabel: false,
+            maps: None,
         }
     }
 
     fn planned(mounts: Vec<Mount>) -> Result<Vec<oci::Mount>, SpecError> {
         let config = ContainerConfig { mounts, ..container() };
-        plan_mounts(&sandbox(), &config, &files())
+        plan_mounts(&sandbox(), &config, &files(), &[])
     }
 
     fn at<'a>(mounts: &'a [oci::Mount], destination: &str) -> Vec<&'a oci::Mount> {
@@ -262,7 +294,7 @@ mod tests {
     fn the_kernels_trees_are_writable_for_a_privileged_container_alone() {
         let mut config = container();
         config.security.privileged = true;
-        let mounts = plan_mounts(&sandbox(), &config, &files()).unwrap();
+        let mounts = plan_mounts(&sandbox(), &config, &files(), &[]).unwrap();
         assert!(options(&mounts, "/sys").ends_with(",rw"));
         assert!(options(&mounts, "/sys/fs/cgroup").ends_with(",rw"));
     }
@@ -271,7 +303,7 @@ mod tests {
     fn the_pods_files_are_read_only_exactly_with_a_read_only_root() {
         let mut config = container();
         config.security.readonly_rootfs = true;
-        let mounts = plan_mounts(&sandbox(), &config, &files()).unwrap();
+        let mounts = plan_mounts(&sandbox(), &config, &files(), &[]).unwrap();
         for file in ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname"] {
             assert_eq!(options(&mounts, file), "rbind,rprivate,ro");
         }
@@ -282,7 +314,7 @@ mod tests {
     fn a_pod_with_the_hosts_ipc_shares_the_hosts_shm() {
         let mut pod = sandbox();
         pod.namespaces.ipc = PodNamespace::Node;
-        let mounts = plan_mounts(&pod, &container(), &files()).unwrap();
+        let mounts = plan_mounts(&pod, &container(), &files(), &[]).unwrap();
         assert_eq!(at(&mounts, "/dev/shm")[0].source(), &Some("/dev/shm".into()));
     }
 

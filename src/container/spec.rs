@@ -5,11 +5,11 @@
 
 use super::capabilities::plan_capabilities;
 use super::config::ContainerConfig;
-use super::devices::read_devices;
+use super::devices::{self, DevicePlan, read_devices};
 use super::env::{RequestProcess, plan_args, plan_env, plan_working_dir};
 pub use super::error::SpecError;
 pub use super::mounts::PodFiles;
-use super::mounts::{plan_mounts, rootfs_propagation};
+use super::mounts::{oci_ranges, plan_mounts, rootfs_propagation};
 use super::seccomp;
 use super::security::{plan_hidden_paths, plan_rlimits};
 use super::user::ResolvedUser;
@@ -66,18 +66,21 @@ pub struct SpecInputs<'a> {
 /// # Errors
 /// What in the request cannot be, is not supported, or has no holder; see [`SpecError`].
 pub fn build(inputs: &SpecInputs<'_>) -> Result<Spec, SpecError> {
+    check_user(inputs)?;
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"))
         .set_readonly(Some(inputs.config.security.readonly_rootfs));
+    let devices = read_devices(inputs.config, root_of(inputs.sandbox))?;
+    let mounts = plan_mounts(inputs.sandbox, inputs.config, inputs.files, &devices.bound)?;
     let mut spec = Spec::default();
     spec.set_version(OCI_VERSION.to_owned())
         .set_root(Some(root))
         .set_process(Some(process(inputs)?))
         // The UTS namespace is pause's, which has set the name.
         .set_hostname(None)
-        .set_mounts(Some(plan_mounts(inputs.sandbox, inputs.config, inputs.files)?))
+        .set_mounts(Some(mounts))
         .set_annotations(Some(annotations(inputs)))
-        .set_linux(Some(linux(inputs)?));
+        .set_linux(Some(linux(inputs, devices)?));
     Ok(spec)
 }
 
@@ -123,9 +126,26 @@ fn plan_oom_score(resources: &Resources) -> Result<i32, SpecError> {
     }
 }
 
-fn linux(inputs: &SpecInputs<'_>) -> Result<Linux, SpecError> {
+fn root_of(sandbox: &SandboxConfig) -> devices::Root {
+    if sandbox.userns.is_some() { devices::Root::Mapped } else { devices::Root::Host }
+}
+
+/// A process can only have ids that its user namespace maps.
+fn check_user(inputs: &SpecInputs<'_>) -> Result<(), SpecError> {
+    let Some(maps) = &inputs.sandbox.userns else { return Ok(()) };
+    const REASON: &str = "is not mapped in the pod's user namespace";
+    let ResolvedUser { uid, gid, additional_gids, .. } = inputs.user;
+    if maps.host_uid(*uid).is_none() {
+        return Err(SpecError::invalid("run_as_user", uid.to_string(), REASON));
+    }
+    match std::iter::once(gid).chain(additional_gids).find(|g| maps.host_gid(**g).is_none()) {
+        Some(gid) => Err(SpecError::invalid("supplemental_groups", gid.to_string(), REASON)),
+        None => Ok(()),
+    }
+}
+
+fn linux(inputs: &SpecInputs<'_>, devices: DevicePlan) -> Result<Linux, SpecError> {
     let config = inputs.config;
-    let devices = read_devices(config)?;
     let holders = Holders { pause: inputs.pause, target: inputs.target };
     let (masked, readonly) = plan_hidden_paths(&config.security);
     let mut linux = Linux::default();
@@ -138,6 +158,11 @@ fn linux(inputs: &SpecInputs<'_>) -> Result<Linux, SpecError> {
         .set_seccomp(seccomp::of_container(&config.security)?)
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(readonly));
+    if let Some(maps) = &inputs.sandbox.userns {
+        linux
+            .set_uid_mappings(Some(oci_ranges(&maps.uids)?))
+            .set_gid_mappings(Some(oci_ranges(&maps.gids)?));
+    }
     Ok(linux)
 }
 

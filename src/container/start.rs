@@ -4,17 +4,19 @@ use super::object::Container;
 use super::state::{Event, Exit, Reason, State};
 use super::{create, hooks, log};
 use crate::blocking::{self, Wanted};
-use crate::cgroups::DeviceRule;
+use crate::cgroups::{DeviceRule, Leaf};
 use crate::clock;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::failpoint;
+use crate::idmap::IdMaps;
 use crate::node::{Node, kill_and_wait};
 use crate::oci::{self, HandlerPlace, Outside, PodContext, Prepared};
+use crate::sandbox::userns;
 use crate::shim::client::{Begun, ContainerIo, ShimError};
 use crate::store::StoreError;
 use crate::sys::process::InitPid;
 use oci_spec::runtime::Spec;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,17 +161,23 @@ fn prepare(
             if handled {
                 return Ok(());
             }
-            leaf.set_devices(&device_rules(&spec)?).at("set the container's device rules")
+            leaf.set_devices(&device_rules(&spec)?).at("set the container's device rules")?;
+            give_cgroup(container, &leaf)
         })
         .at(PREPARE)??;
-    let rootfs =
-        node.images.mount_snapshot(&container.id).at("mount the container's root file system")?;
+    let sandbox = container.sandbox.record();
+    let space = userns::of_pod(&sandbox)?;
+    let rootfs = node
+        .images
+        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()))
+        .at("mount the container's root file system")?;
     let pod = PodContext {
-        pause: container.sandbox.record().pause,
+        pause: sandbox.pause,
         privileges: node.config.process.privileges,
         target,
         volumes: create::mount_volumes(node, container)?,
         hooks: Some(hooks::home(node, container)),
+        new_userns: userns::maker(&node.shims),
     };
     wanted.still().at(PREPARE)?;
     let prepared = match handler_place(node, container) {
@@ -228,6 +236,19 @@ fn prepare_handled(
         .at("encode config.json")?;
     std::fs::write(place.bundle.join("config.json"), json).at("write config.json")?;
     Ok(handled.prepared)
+}
+
+/// A cgroup that its container may write to belongs to the root of the pod's user namespace (OCI
+/// runtime spec, "Cgroup ownership").
+fn give_cgroup(container: &Container, leaf: &Leaf) -> Result<(), StepFailed> {
+    let sandbox = container.sandbox.record();
+    let owner = sandbox.config.userns.as_ref().and_then(IdMaps::host_root);
+    match owner {
+        Some(owner) if container.record().config.security.privileged => {
+            leaf.give_to(owner).at("give the cgroup to the pod's user namespace")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn device_rules(spec: &Spec) -> Result<Vec<DeviceRule>, StepFailed> {

@@ -77,6 +77,7 @@ pub(crate) fn sandbox() -> SandboxConfig {
             ipc: PodNamespace::Pod,
             pid: PidNamespace::Container,
         },
+        userns: None,
         privileged: false,
         seccomp: None,
         sysctls: BTreeMap::new(),

@@ -11,6 +11,7 @@ use crate::error::{AtStep, StepFailed, chain};
 use crate::handlers::Handlers;
 use crate::image::Images;
 use crate::node::Node;
+use crate::sandbox::userns;
 use crate::shim::client::ShimBinaries;
 use crate::store::{Durable, Layout, StoreError};
 use nix::fcntl::{Flock, FlockArg};
@@ -67,6 +68,14 @@ impl Engine {
         })
         .await
         .at("ask the runtime handlers")?;
+        let (programs, layers) = (shims.clone(), images.clone());
+        let userns =
+            crate::blocking::run("try a user namespace", move || userns::probe(&programs, &layers))
+                .await
+                .at("try a user namespace")?;
+        if let Err(reason) = &userns {
+            tracing::info!(cause = reason, "pods cannot have user namespaces on this node");
+        }
         let (shim_events, inbox) = mpsc::unbounded_channel();
         let durable = Durable::start(layout.state()).at("start the record writer")?;
         let node = Arc::new(Node {
@@ -77,6 +86,7 @@ impl Engine {
             handlers,
             images,
             shims,
+            userns,
             shim_events,
             bus: Bus::default(),
             durable,

@@ -40,7 +40,10 @@ impl Engine {
 
     /// What can be refused before anything is made.
     fn admit(&self, config: &SandboxConfig, handler: &str) -> Result<(), EngineError> {
-        self.program_of(handler)?;
+        let program = self.program_of(handler)?;
+        if config.userns.is_some() {
+            self.admit_userns(handler, program.is_some())?;
+        }
         sysctl::validate_sysctls(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
         files::validate_files(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
         self.node
@@ -56,6 +59,21 @@ impl Engine {
             )));
         }
         Ok(())
+    }
+
+    /// Whether the node, and the handler's program if it has one, can run a pod in a user namespace.
+    fn admit_userns(&self, handler: &str, program: bool) -> Result<(), EngineError> {
+        if program {
+            return Err(EngineError::Precondition(format!(
+                "linux.security_context.namespace_options.userns_options: the runtime handler \
+                 {handler:?} runs no pods in user namespaces, only the native one does"
+            )));
+        }
+        self.node.userns.as_ref().map(drop).map_err(|reason| {
+            EngineError::Precondition(format!(
+                "this node cannot run pods in user namespaces: {reason}"
+            ))
+        })
     }
 
     /// The program of a runtime handler; `None` for the native executor.

@@ -39,11 +39,13 @@ impl Engine {
         NodeStatus {
             conditions,
             handlers: self.node.handlers.usable(),
+            user_namespaces: self.node.userns.is_ok(),
             cgroup_driver: self.node.config.cgroups.driver,
             info: serde_json::json!({
                 "config": *self.node.config,
                 "sandboxes": self.registry.sandboxes().len(),
                 "containers": self.registry.containers().len(),
+                "userNamespaces": self.node.userns.as_ref().err().map_or("possible", |e| e.as_str()),
             }),
         }
     }

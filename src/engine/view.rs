@@ -118,6 +118,8 @@ pub struct NodeStatus {
     pub conditions: Vec<Condition>,
     /// The runtime handlers beside the native executor that can be used, with what each can do.
     pub handlers: Vec<(String, crate::handlers::Features)>,
+    /// Whether pods can have user namespaces here.
+    pub user_namespaces: bool,
     /// The cgroup driver in force.
     pub cgroup_driver: crate::config::CgroupDriver,
     /// Details for verbose status.

@@ -14,9 +14,10 @@ use super::store::Store;
 use super::usage::Usage;
 use crate::blocking;
 use crate::config::ImageConfig;
+use crate::idmap::IdMaps;
 use crate::ids::{ContainerId, ImageId};
 use crate::store::Layout;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -174,6 +175,7 @@ impl Images {
         image: &ImageId,
         c: &ContainerId,
         volumes: &[ImageId],
+        maps: Option<&IdMaps>,
     ) -> Result<(), ImageError> {
         let store = &self.inner.store;
         let get = |image: &ImageId| {
@@ -184,7 +186,7 @@ impl Images {
         let volumes = volumes.collect::<Result<_, ImageError>>()?;
         self.inner.snapshots.prepare(
             c,
-            Over { image, layers: &found.layers, volumes },
+            Over { image, layers: &found.layers, volumes, maps },
             &store.layers,
         )
     }
@@ -198,20 +200,34 @@ impl Images {
     pub fn mount_volume(
         &self,
         c: &ContainerId,
-        image: &ImageId,
-        sub_path: &Path,
+        (image, sub_path): (&ImageId, &Path),
+        space: Option<BorrowedFd<'_>>,
     ) -> Result<OwnedFd, ImageError> {
-        self.inner.snapshots.mount_volume(c, image, sub_path, &self.inner.store.layers)
+        let part = (image, sub_path);
+        self.inner.snapshots.mount_volume(c, part, &self.inner.store.layers, space)
     }
 
     /// Mounts a container's root file system, detached: the mount lives as long as the descriptor
     /// or where it is attached. Every call is a mount of its own: use one at a time a container,
-    /// and `sys::mount::clone_tree` for more views of it.
+    /// and `sys::mount::clone_tree` for more views of it. The image's ids are mapped by the user
+    /// namespace `space`, that of the maps the layer was prepared with.
     ///
     /// # Errors
     /// No such snapshot; the kernel's refusal.
-    pub fn mount_snapshot(&self, c: &ContainerId) -> Result<OwnedFd, ImageError> {
-        self.inner.snapshots.mount(c, &self.inner.store.layers)
+    pub fn mount_snapshot(
+        &self,
+        c: &ContainerId,
+        space: Option<BorrowedFd<'_>>,
+    ) -> Result<OwnedFd, ImageError> {
+        self.inner.snapshots.mount(c, &self.inner.store.layers, space)
+    }
+
+    /// Whether root file systems can have their image's ids mapped here: by mounting one.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn try_id_mapped(&self, space: BorrowedFd<'_>) -> Result<(), ImageError> {
+        self.inner.snapshots.try_id_mapped(&self.inner.store.layers, space)
     }
 
     /// Removes a container's writable layer; one that is not there is removed already. Layers that

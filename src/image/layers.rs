@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -158,7 +158,7 @@ impl Layers {
         let (root_entry, opaque_root) =
             (unpacked.root_entry, unpacked.opaque.contains(Path::new("")));
         let lower = if needs_lower && !lowers.is_empty() {
-            Some(Tree::from_fd(self.mount(&diff_id.to_string(), lowers, None)?))
+            Some(Tree::from_fd(self.mount(&diff_id.to_string(), lowers, None, None)?))
         } else {
             None
         };
@@ -195,9 +195,14 @@ impl Layers {
         subject: &str,
         layers: &[Arc<Layer>],
         upper: Option<(PathBuf, PathBuf)>,
+        space: Option<BorrowedFd<'_>>,
     ) -> Result<OwnedFd, ImageError> {
-        let lowers = stack(layers);
-        self.overlay.mount(&Stack { lowers, upper }).map_err(|refused| ImageError::Overlay {
+        let stack = Stack { lowers: stack(layers), upper };
+        let mounted = match space {
+            None => self.overlay.mount(&stack),
+            Some(space) => self.overlay.mount_id_mapped(&stack, space),
+        };
+        mounted.map_err(|refused| ImageError::Overlay {
             subject: subject.to_owned(),
             detail: refused.detail,
             source: refused.source,

@@ -5,17 +5,22 @@
 //! the key and refuse the mount. Otherwise mount(2), whose options fit one page: layers are named by
 //! short names relative to the working directory of a thread that has one of its own.
 //!
+//! In a user namespace the lower layers are id-mapped: for the time of the mount their folder is
+//! covered by an id-mapped view of itself, in a thread's own namespace. The upper layer is not: it
+//! holds the host's ids, since overlayfs itself writes there as the host's root, whom no pod maps.
+//!
 //! Documentation/filesystems/overlayfs.rst, fsconfig(2), mount(2).
 
 use crate::sys::mount::{
-    FsContext, Propagation, Reach, attach, clone_tree, mount, set_propagation,
+    Change, FsContext, Propagation, Reach, attach, clone_tree, mount, set_attributes_idmapped,
+    set_propagation,
 };
 use crate::sys::path::{Resolve, c_path, open_in};
 use nix::sched::CloneFlags;
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -81,6 +86,38 @@ impl Overlay {
         self
     }
 
+    /// Mounts a stack whose lower layers are id-mapped by a user namespace. As [`Overlay::mount`].
+    pub(super) fn mount_id_mapped(
+        &self,
+        stack: &Stack,
+        space: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, Refused> {
+        let mut stack = stack.clone();
+        if stack.lowers.is_empty() || (stack.upper.is_none() && stack.lowers.len() < 2) {
+            stack.lowers.push(self.empty.clone());
+        }
+        on_a_thread(|| {
+            self.cover_layers(space)?;
+            match self.way.get() {
+                Some(Way::MountData) => Ok(self.mount_in_namespace(&stack)?),
+                Some(Way::LowerPlus) => self.mount_by_context(&stack),
+                None => self
+                    .mount_by_context(&stack)
+                    .or_else(|refused| self.mount_in_namespace(&stack).map_err(|_| refused)),
+            }
+        })
+    }
+
+    /// Covers the layers' folder, in the present mount namespace.
+    fn cover_layers(&self, space: BorrowedFd<'_>) -> Result<(), Refused> {
+        let folder = super::tree::Tree::open(&self.layers)?;
+        let view = clone_tree(folder.root(), c"", Reach::One)?;
+        set_attributes_idmapped(view.as_fd(), Change::default(), Reach::One, Some(space)).map_err(
+            |source| Refused { source, detail: " (the layers' ids cannot be mapped)".to_owned() },
+        )?;
+        Ok(attach(view.as_fd(), folder.root())?)
+    }
+
     /// Mounts a stack. The mount lives as long as the descriptor, or where it is attached to.
     pub(super) fn mount(&self, stack: &Stack) -> Result<OwnedFd, Refused> {
         let mut stack = stack.clone();
@@ -91,7 +128,7 @@ impl Overlay {
             // The same folder twice is refused by the kernel; one empty folder is its own view.
             let empty = self.layers.join(&self.empty);
             let fd = fs::File::open(&empty)?;
-            return Ok(clone_tree(std::os::fd::AsFd::as_fd(&fd), c"", Reach::One)?);
+            return Ok(clone_tree(fd.as_fd(), c"", Reach::One)?);
         }
         match self.way.get() {
             Some(Way::LowerPlus) => self.mount_by_context(&stack),
@@ -149,26 +186,28 @@ impl Overlay {
     /// 6.15 clone nothing but what is attached in the caller's namespace: a thread gets one for it.
     pub(super) fn part_of(&self, root: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
         let (target, path) = (self.target.clone(), path.to_owned());
-        on_a_thread(move || {
+        let work = move || {
             let target = super::tree::Tree::open(&target)?;
             attach(root.as_fd(), target.root())?;
             let part = open_in(root.as_fd(), &path, libc::O_PATH, 0, Resolve::InRoot)?;
-            clone_tree(part.as_fd(), c"", Reach::One)
-        })
+            Ok(clone_tree(part.as_fd(), c"", Reach::One)?)
+        };
+        on_a_thread(work).map_err(|refused| refused.source)
     }
 
     /// mount(2) on a thread with a working directory and a mount namespace of its own. The clone
     /// outlives both.
     fn mount_by_thread(&self, stack: &Stack) -> io::Result<OwnedFd> {
+        on_a_thread(|| Ok(self.mount_in_namespace(stack)?)).map_err(|refused| refused.source)
+    }
+
+    /// mount(2) in the present mount namespace, and a clone of what it mounted.
+    fn mount_in_namespace(&self, stack: &Stack) -> io::Result<OwnedFd> {
         let data = self.mount_data(stack)?;
-        let target = c_path(&self.target)?;
-        let (layers, folder) = (self.layers.clone(), self.target.clone());
-        on_a_thread(move || {
-            nix::unistd::chdir(&layers)?;
-            mount(c"overlay", &target, c"overlay", 0, &data)?;
-            let mounted = super::tree::Tree::open(&folder)?;
-            clone_tree(mounted.root(), c"", Reach::One)
-        })
+        nix::unistd::chdir(&self.layers)?;
+        mount(c"overlay", &c_path(&self.target)?, c"overlay", 0, &data)?;
+        let mounted = super::tree::Tree::open(&self.target)?;
+        clone_tree(mounted.root(), c"", Reach::One)
     }
 
     fn mount_data(&self, stack: &Stack) -> io::Result<String> {
@@ -187,15 +226,20 @@ impl Overlay {
     }
 }
 
-/// Runs on a thread with a working directory and a mount namespace of its own.
-fn on_a_thread(work: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static) -> io::Result<OwnedFd> {
-    let apart = move || -> io::Result<OwnedFd> {
-        nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
-        set_propagation(c"/", Propagation::Private, Reach::Tree)?;
-        work()
+/// Runs `work` on a thread with a working directory and a mount namespace of its own.
+fn on_a_thread(work: impl FnOnce() -> Result<OwnedFd, Refused> + Send) -> Result<OwnedFd, Refused> {
+    let enter = || -> Result<(), Refused> {
+        let flags = CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS;
+        nix::sched::unshare(flags).map_err(io::Error::from)?;
+        Ok(set_propagation(c"/", Propagation::Private, Reach::Tree)?)
     };
-    let thread = std::thread::Builder::new().name("overlay-mount".to_owned()).spawn(apart)?;
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("overlay-mount".to_owned())
+            .spawn_scoped(scope, || enter().and_then(|()| work()))?;
+        let panicked = || io::Error::other("the mounting thread panicked").into();
+        thread.join().unwrap_or_else(|_| Err(panicked()))
+    })
 }
 
 /// What a distribution's kernel may default otherwise. An image must not steer lookups by extended

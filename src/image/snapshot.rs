@@ -11,6 +11,7 @@ use super::layers::{Layer, LayerKey, Layers};
 use super::metadata::{read_xattrs, set_time, set_xattrs};
 use super::tree::Tree;
 use super::usage::walk;
+use crate::idmap::IdMaps;
 use crate::ids::{ContainerId, ImageId};
 use crate::store;
 use crate::sys::mount::{Change, Reach, attr, set_attributes};
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,6 +60,8 @@ pub(super) struct Over<'a> {
     /// Lowest first.
     pub(super) layers: &'a [Arc<Layer>],
     pub(super) volumes: Volumes,
+    /// The ids of its container.
+    pub(super) maps: Option<&'a IdMaps>,
 }
 
 /// All snapshots.
@@ -119,7 +122,7 @@ impl Snapshots {
         over: Over<'_>,
         store: &Layers,
     ) -> Result<(), ImageError> {
-        let Over { image, layers, volumes } = over;
+        let Over { image, layers, volumes, maps } = over;
         let path = self.path(id);
         let there = self.table().get(id).map(|snapshot| snapshot.image.clone());
         match there {
@@ -136,7 +139,7 @@ impl Snapshots {
         let upper = part.join("fs");
         create_private(&part.join("work"))?;
         create_private(&upper)?;
-        copy_root(store.root_of(layers).as_deref(), &upper)
+        copy_root(store.root_of(layers).as_deref(), &upper, maps)
             .map_err(|e| ImageError::io("set the metadata of", &upper, e))?;
         let keys = |layers: &[Arc<Layer>]| layers.iter().map(|l| l.key.clone()).collect();
         let record = Record {
@@ -153,25 +156,48 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Mounts a snapshot, detached.
-    pub(super) fn mount(&self, id: &ContainerId, store: &Layers) -> Result<OwnedFd, ImageError> {
+    /// Mounts a snapshot, detached, with its layers' ids mapped by the user namespace `space`.
+    pub(super) fn mount(
+        &self,
+        id: &ContainerId,
+        store: &Layers,
+        space: Option<BorrowedFd<'_>>,
+    ) -> Result<OwnedFd, ImageError> {
         let layers = self.table().get(id).map(|snapshot| snapshot.layers.clone());
         let layers = layers.ok_or_else(|| not_found(id))?;
         let path = self.path(id);
-        store.mount(&format!("container {id}"), &layers, Some((path.join("fs"), path.join("work"))))
+        let upper = Some((path.join("fs"), path.join("work")));
+        store.mount(&format!("container {id}"), &layers, upper, space)
+    }
+
+    /// Mounts nothing over nothing with mapped ids.
+    pub(super) fn try_id_mapped(
+        &self,
+        store: &Layers,
+        space: BorrowedFd<'_>,
+    ) -> Result<(), ImageError> {
+        // No container's name: swept at the next start, should this one be cut off.
+        let probe = self.folder.join("probe.part");
+        remove_all(&probe)?;
+        let (upper, work) = (probe.join("fs"), probe.join("work"));
+        create_private(&upper)?;
+        create_private(&work)?;
+        let mounted = store.mount("id-mapped layers", &[], Some((upper, work)), Some(space));
+        remove_all(&probe)?;
+        mounted.map(drop)
     }
 
     /// Mounts an image that is a volume of the container, detached.
     pub(super) fn mount_volume(
         &self,
         id: &ContainerId,
-        image: &ImageId,
-        sub_path: &Path,
+        (image, sub_path): (&ImageId, &Path),
         store: &Layers,
+        space: Option<BorrowedFd<'_>>,
     ) -> Result<OwnedFd, ImageError> {
         let layers = self.table().get(id).and_then(|snapshot| snapshot.volumes.get(image).cloned());
         let layers = layers.ok_or_else(|| not_found(id))?;
-        let root = store.mount(&format!("image {image}"), &layers, None)?;
+        let root = store.mount(&format!("image {image}"), &layers, None, space)?;
         let part = match sub_path.as_os_str().is_empty() {
             true => Ok(root),
             false => store.part_of(root, sub_path),
@@ -245,13 +271,21 @@ fn not_found(id: &ContainerId) -> ImageError {
     ImageError::NotFound { name: format!("snapshot of container {id}") }
 }
 
-/// The upper directory's metadata is what a container sees of `/`.
-fn copy_root(from: Option<&Path>, upper: &Path) -> io::Result<()> {
+/// The upper directory's metadata is what a container sees of `/`; its owner the host's.
+fn copy_root(from: Option<&Path>, upper: &Path, maps: Option<&IdMaps>) -> io::Result<()> {
+    let host = |uid, gid| match maps {
+        None => (Some(uid), Some(gid)),
+        // What is not mapped stays with the host's root, nobody inside.
+        Some(maps) => (maps.host_uid(uid), maps.host_gid(gid)),
+    };
     let Some(from) = from else {
+        let (uid, gid) = host(0, 0);
+        std::os::unix::fs::lchown(upper, uid, gid)?;
         return fs::set_permissions(upper, fs::Permissions::from_mode(0o755));
     };
     let metadata = fs::symlink_metadata(from)?;
-    std::os::unix::fs::lchown(upper, Some(metadata.uid()), Some(metadata.gid()))?;
+    let (uid, gid) = host(metadata.uid(), metadata.gid());
+    std::os::unix::fs::lchown(upper, uid, gid)?;
     fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
     let (from, to) = (Tree::open(from)?, Tree::open(upper)?);
     let dot = OsStr::new(".");

@@ -33,12 +33,12 @@ struct Mounted {
 
 fn mount(images: &Images, image: &ImageId) -> Mounted {
     let id = ContainerId::parse(&random_hex().unwrap()).unwrap();
-    images.prepare_snapshot(image, &id, &[]).unwrap();
+    images.prepare_snapshot(image, &id, &[], None).unwrap();
     remount(images, id)
 }
 
 fn remount(images: &Images, id: ContainerId) -> Mounted {
-    let fd = images.mount_snapshot(&id).unwrap();
+    let fd = images.mount_snapshot(&id, None).unwrap();
     let root = PathBuf::from(format!("/proc/self/fd/{}/", fd.as_raw_fd()));
     Mounted { id, root, _fd: fd }
 }
@@ -316,7 +316,7 @@ fn a_snapshot_outlives_its_image_and_a_restart_and_then_everything_goes() {
     assert_eq!(world.images.retain_snapshots(&[]).len(), 1);
     assert_eq!(world.layer_folders().len(), 0);
     world.images.remove_snapshot(&id).unwrap();
-    assert!(world.images.mount_snapshot(&id).is_err());
+    assert!(world.images.mount_snapshot(&id, None).is_err());
 }
 
 #[test]
@@ -326,14 +326,14 @@ fn preparing_is_repeatable_but_not_over_another_image() {
     let two = import(&world, &[Tar::new().file("x", "2").build()]);
     let id = ContainerId::parse(&random_hex().unwrap()).unwrap();
     for _ in 0..2 {
-        world.images.prepare_snapshot(&one, &id, &[]).unwrap();
+        world.images.prepare_snapshot(&one, &id, &[], None).unwrap();
     }
-    assert!(world.images.prepare_snapshot(&two, &id, &[]).is_err());
+    assert!(world.images.prepare_snapshot(&two, &id, &[], None).is_err());
     let unknown = ImageId::parse(&"0".repeat(64)).unwrap();
-    let error = world.images.prepare_snapshot(&unknown, &id, &[]).unwrap_err();
+    let error = world.images.prepare_snapshot(&unknown, &id, &[], None).unwrap_err();
     assert_eq!(error.kind(), crate::error::ErrorKind::NotFound);
     world.images.remove_snapshot(&id).unwrap();
-    world.images.prepare_snapshot(&two, &id, &[]).unwrap();
+    world.images.prepare_snapshot(&two, &id, &[], None).unwrap();
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::init::{self, Init};
 use super::report::{self, Report};
 use super::step::{At, Step, StepError};
 use super::turn::Turn;
+use super::{process as process_steps, userns};
 use crate::shim::wire::namespace_plan::Source;
 use crate::shim::wire::{InitPlan, NamespacePlan};
 use crate::sys::clone::{self, Forked, Kinship};
@@ -22,7 +23,7 @@ use crate::sys::process::{self, SingleThreaded};
 use crate::sys::{fds as sys_fds, ns};
 
 /// The newest plan this executor understands.
-pub const LEVEL: u32 = 2;
+pub const LEVEL: u32 = 3;
 
 /// A child on its way to exec.
 #[derive(Debug)]
@@ -127,6 +128,9 @@ pub fn spawn(
     check_level(plan.level)?;
     let (reader, report) = report_pipe()?;
     let init = Init { t, plan, fds, stdio, pod, report, hold };
+    if plan.user.is_some() {
+        return in_user_namespace(t, reader, init);
+    }
     match joined_pid_namespace(plan) {
         None => {
             let kinds = fresh_namespaces(plan);
@@ -146,6 +150,31 @@ pub fn spawn(
             }
         }),
     }
+}
+
+/// The namespaces that a user namespace owns are made, and those that it may join are joined, by a
+/// process that is in it already.
+fn in_user_namespace(
+    t: &SingleThreaded,
+    reader: OwnedFd,
+    init: Init<'_>,
+) -> Result<Spawned, StepError> {
+    through_intermediate(t, reader, |pid_pipe| {
+        init::isolate(&init, Some(pid_pipe))?;
+        let host_proc = process_steps::open_proc()?;
+        process_steps::oom_score(host_proc.as_fd(), &init.plan.process, init.report.as_fd())?;
+        drop(host_proc);
+        if let Some(user) = &init.plan.user {
+            userns::before(user, &init.plan.process, &init.stdio)?;
+        }
+        userns::make_nodes(&init)?;
+        init::join_as_host(&init)?;
+        let kinds = fresh_namespaces(init.plan) & userns::CLONED;
+        match fork_into(t, Kinship::Sibling, kinds, init.pod).at(Step::Clone)? {
+            (Forked::Child, placed) => init::run(&init, placed),
+            (Forked::Parent { pid, .. }, _) => Ok(pid),
+        }
+    })
 }
 
 /// Clones into the pod's cgroup; when that is full, beside it.
@@ -225,7 +254,7 @@ pub(super) fn report_pipe() -> Result<(OwnedFd, OwnedFd), StepError> {
 
 /// What clone3(2) makes. A cgroup namespace is rooted in the cgroup of the process that makes it,
 /// and for clone3(2) that is the *parent*: the child makes its own afterwards.
-fn fresh_namespaces(plan: &InitPlan) -> u64 {
+pub(super) fn fresh_namespaces(plan: &InitPlan) -> u64 {
     plan.namespaces
         .iter()
         .filter(|n| matches!(n.source, Some(Source::Fresh(_))))

@@ -58,8 +58,8 @@ pub enum OciError {
         /// `shared`, or `shared or slave`.
         needed: &'static str,
     },
-    /// A namespace to be joined cannot be opened.
-    #[error("open the namespace {}", .path.display())]
+    /// A namespace cannot be opened, or, a user namespace, made.
+    #[error("open or make the namespace {}", .path.display())]
     Namespace {
         /// Its path.
         path: PathBuf,
@@ -94,6 +94,7 @@ impl OciError {
                     ErrorKind::InvalidArgument
                 }
                 Some(libc::EACCES | libc::EPERM) => ErrorKind::PermissionDenied,
+                _ if source.kind() == io::ErrorKind::Unsupported => ErrorKind::FailedPrecondition,
                 _ => ErrorKind::Internal,
             },
             Self::Propagation { .. } | Self::Namespace { .. } => ErrorKind::FailedPrecondition,

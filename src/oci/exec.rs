@@ -15,13 +15,14 @@ use super::process;
 use super::report;
 use super::step::{At, Step, StepError};
 use super::terminal;
+use super::userns;
 use crate::shim::wire::ExecPlan;
 use crate::sys::clone::{self, Forked, Kinship};
 use crate::sys::process::SingleThreaded;
 use crate::sys::{fds as sys_fds, ns, prctl};
 
-/// What a process of a container shares with its first one, but for the cgroup namespace. A user or
-/// time namespace cannot be there: the plan refuses them.
+/// What a process of a container shares with its first one, but for the cgroup namespace, and the
+/// user namespace where there is one. A time namespace cannot be there: the plan refuses it.
 const JOINED: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
@@ -64,7 +65,12 @@ fn join_and_clone(exec: &Exec<'_>, pid_pipe: BorrowedFd<'_>) -> Result<i32, Step
     let host_proc = process::open_proc()?;
     // Copied by the clone.
     process::oom_score(host_proc.as_fd(), &exec.plan.process, exec.report.as_fd())?;
-    ns::join(exec.t, exec.init_pidfd, JOINED.cast_unsigned())
+    let mut joined = JOINED;
+    if let Some(user) = &exec.plan.user {
+        userns::before(user, &exec.plan.process, &exec.stdio)?;
+        joined |= libc::CLONE_NEWUSER;
+    }
+    ns::join(exec.t, exec.init_pidfd, joined.cast_unsigned())
         .on(Step::Namespaces, || "the container's")?;
     match fork_into(exec.t, Kinship::Sibling, 0, exec.pod).at(Step::Clone)? {
         (Forked::Child, placed) => run(exec, placed, procs.as_fd(), host_proc.as_fd()),
@@ -96,6 +102,10 @@ fn steps(
         .on(Step::Namespaces, || "the container's cgroup")?;
     process::early(host_proc, &exec.plan.process)?;
     process::set_apparmor(host_proc, &exec.plan.process)?;
+    if exec.plan.user.is_some() {
+        userns::become_root()?;
+    }
+    process::keyring(&exec.plan.process)?;
     let terminal = match &exec.stdio {
         Stdio::Streams { .. } => None,
         Stdio::Terminal(socket) => {

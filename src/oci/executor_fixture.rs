@@ -16,6 +16,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use oci_spec::runtime::{Process, Spec};
 use serde_json::{Value, json};
 
+use super::maps::NewUserns;
 use super::prepare::{PodContext, Volumes, prepare, prepare_exec};
 use super::{PodHandles, Report, Spawned, Stdio, StepError, parse_report, spawn_exec, spawn_init};
 use crate::config::Enforce;
@@ -223,6 +224,7 @@ pub(super) fn lonely() -> PodContext {
         pause: None,
         privileges: Enforce::BestEffort,
         target: None,
+        new_userns: NewUserns::Fork,
         volumes: Volumes::default(),
         hooks: None,
     }

@@ -13,6 +13,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, PosixRlimitBuilder, 
 
 use super::error::OciError;
 use super::handler::NO_LEVEL;
+use super::maps::UserSpaces;
 use super::options;
 use super::plan::{self, LIMITS};
 use super::prepare::{PodContext, Prepared, SHM_SOURCE, is_bind, node};
@@ -61,6 +62,11 @@ pub fn prepare_handled(
     if spec.hooks().is_some() {
         return Err(OciError::unsupported("hooks with this runtime handler"));
     }
+    let mut linux = spec.linux().clone().ok_or(OciError::Missing { field: "linux" })?;
+    if linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User) {
+        return Err(OciError::unsupported("a user namespace with this runtime handler"));
+    }
+    let mut spaces = UserSpaces::of_spec(&linux, pod)?;
     let mut handler = base(place)?;
     let mut fds = shared_fds(place)?;
     let first = fds.len();
@@ -88,10 +94,21 @@ pub fn prepare_handled(
             let clone = match pod.volumes.get(&source) {
                 _ if source == Path::new(SHM_SOURCE) => None,
                 Some(volume) => Some(take_volume(volume, &source, &target, &options)?),
-                None => Some(clone_source(&source, &target, &options)?),
+                None => {
+                    let maps = spaces.of_mount(mount, &options)?;
+                    let space = maps.as_ref().map(|maps| spaces.get(maps)).transpose()?;
+                    Some(clone_source(&source, &target, &options, space)?)
+                }
             };
             let at = attach(&mut fds, clone);
-            mount.set_source(Some(at));
+            // What is attached there is mapped already.
+            let left = mount.options().clone().unwrap_or_default();
+            let left = left.into_iter().filter(|o| !matches!(o.as_str(), "idmap" | "ridmap"));
+            mount
+                .set_source(Some(at))
+                .set_options(Some(left.collect()))
+                .set_uid_mappings(None)
+                .set_gid_mappings(None);
         } else if mount.typ().as_deref() == Some("cgroup2") {
             // The name by which runtimes know what belongs there.
             mount.set_typ(Some("cgroup".to_owned())).set_source(Some("cgroup".into()));
@@ -99,10 +116,6 @@ pub fn prepare_handled(
     }
     let process = spec.process().clone().ok_or(OciError::Missing { field: "process" })?;
     let process = complete(process, pod, &mut handler.left_out)?;
-    let mut linux = spec.linux().clone().ok_or(OciError::Missing { field: "linux" })?;
-    if linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User) {
-        return Err(OciError::unsupported("a user namespace with this runtime handler"));
-    }
     let joined = |n: &oci_spec::runtime::LinuxNamespace| n.path().is_some();
     handler.needs_pause = Some(linux.namespaces().iter().flatten().any(joined));
     let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
@@ -237,6 +250,7 @@ mod tests {
             target: None,
             volumes,
             hooks: None,
+            new_userns: crate::oci::NewUserns::Fork,
         }
     }
 

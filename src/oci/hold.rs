@@ -10,11 +10,18 @@ use std::os::fd::BorrowedFd;
 
 use super::step::StepError;
 
+/// What is spare in a shim's mount namespace.
+pub(super) const SPARE: &str = "/root";
+
 /// Runs in the child, on a copy of the parent's memory.
 pub trait Hold {
     /// Where the root file system is attached until the pivot, a path of the parent's root: those
     /// who act before the pivot look for it there.
     fn root_at(&self) -> &str;
+
+    /// A folder of the mount namespace that the process starts with, for what it needs of there until
+    /// the pivot and must not be covered before.
+    fn spare(&self) -> &str;
 
     /// The descriptors that the stops need, by number.
     fn fds(&self) -> Vec<u32>;

@@ -9,12 +9,13 @@ use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag};
 
-use super::create::{Placed, PodHandles, Stdio};
+use super::create::{Placed, PodHandles, Stdio, fresh_namespaces};
 use super::hold::Hold;
 use super::process;
 use super::report;
 use super::rootfs;
 use super::step::{At, Step, StepError};
+use super::userns;
 use crate::shim::wire::namespace_plan::Source;
 use crate::shim::wire::{InitPlan, NamespacePlan, SettingPlan};
 use crate::sys::process::SingleThreaded;
@@ -63,11 +64,22 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     }
     let host_proc = process::open_proc()?;
     join_namespaces(init)?;
-    set_names(plan)?;
-    process::oom_score(host_proc.as_fd(), &plan.process, init.report.as_fd())?;
+    if plan.user.is_none() {
+        process::oom_score(host_proc.as_fd(), &plan.process, init.report.as_fd())?;
+    }
     process::early(host_proc.as_fd(), &plan.process)?;
+    let places = rootfs::open_places(init)?;
+    if plan.user.is_some() {
+        userns::become_root()?;
+        // Made by this user, what they hold belongs to it: the root of mqueue does.
+        let late = fresh_namespaces(plan) & !userns::CLONED;
+        let late = u32::try_from(late).unwrap_or(0);
+        ns::unshare(init.t, late).at(Step::Namespaces)?;
+    }
+    set_names(plan)?;
+    process::keyring(&plan.process)?;
 
-    let terminal = rootfs::build(init, host_proc.as_fd())?;
+    let terminal = rootfs::build(init, host_proc.as_fd(), &places)?;
     if let Some(hold) = init.hold {
         hold.built(init.report.as_fd())?;
     }
@@ -78,8 +90,9 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     for sysctl in &plan.sysctls {
         write_sysctl(init, host_proc.as_fd(), sysctl)?;
     }
-    // A way out of the new root, if it stayed open.
+    // Ways out of the new root, if they stayed open.
     drop(host_proc);
+    drop(places);
     rootfs::enter(init)?;
     let io = process::Io {
         stdio: &init.stdio,
@@ -141,7 +154,12 @@ fn join_namespaces(init: &Init<'_>) -> Result<(), StepError> {
     let pid = libc::CLONE_NEWPID.cast_unsigned();
     let cgroup = libc::CLONE_NEWCGROUP.cast_unsigned();
     let mut of_pause = 0;
-    for namespace in init.plan.namespaces.iter().filter(|n| n.kind != pid) {
+    // In a user namespace all but the cgroup's are joined already.
+    let left = |n: &&NamespacePlan| match init.plan.user {
+        None => n.kind != pid,
+        Some(_) => n.kind == cgroup,
+    };
+    for namespace in init.plan.namespaces.iter().filter(left) {
         match namespace.source {
             Some(Source::Pause(_)) => of_pause |= namespace.kind,
             Some(Source::Fd(_)) => ns::join(init.t, namespace_fd(namespace, init)?, namespace.kind)
@@ -157,6 +175,33 @@ fn join_namespaces(init: &Init<'_>) -> Result<(), StepError> {
     if of_pause != 0 {
         let pause = init.pod.pause_pidfd.ok_or_else(|| missing("pause process"))?;
         ns::join(init.t, pause, of_pause).on(Step::Namespaces, || "the pod's")?;
+    }
+    Ok(())
+}
+
+/// Joins what a process in a user namespace joins, that namespace last: as the host's root, who may
+/// join any.
+pub(super) fn join_as_host(init: &Init<'_>) -> Result<(), StepError> {
+    let user = libc::CLONE_NEWUSER.cast_unsigned();
+    let cgroup = libc::CLONE_NEWCGROUP.cast_unsigned();
+    let (mut of_pause, mut own) = (0, None);
+    for namespace in init.plan.namespaces.iter().filter(|n| n.kind != cgroup) {
+        match namespace.source {
+            Some(Source::Pause(_)) => of_pause |= namespace.kind,
+            Some(Source::Fd(_)) if namespace.kind == user => own = Some(namespace),
+            Some(Source::Fd(_)) => ns::join(init.t, namespace_fd(namespace, init)?, namespace.kind)
+                .on(Step::Namespaces, || format!("kind {:#x}", namespace.kind))?,
+            // Made by the next clone.
+            Some(Source::Fresh(_)) => {}
+            None => return Err(missing("source of a namespace")),
+        }
+    }
+    if of_pause != 0 {
+        let pause = init.pod.pause_pidfd.ok_or_else(|| missing("pause process"))?;
+        ns::join(init.t, pause, of_pause).on(Step::Namespaces, || "the pod's")?;
+    }
+    if let Some(own) = own {
+        ns::join(init.t, namespace_fd(own, init)?, user).on(Step::Namespaces, || "user")?;
     }
     Ok(())
 }

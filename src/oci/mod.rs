@@ -19,6 +19,7 @@ mod step;
 mod target;
 mod terminal;
 mod turn;
+mod userns;
 
 pub use create::{Held, LEVEL, PodHandles, Spawned, Stdio, spawn, spawn_init};
 pub use exec::spawn_exec;
@@ -40,6 +41,8 @@ mod handler_spec;
 #[cfg(feature = "daemon")]
 mod hooks;
 #[cfg(feature = "daemon")]
+mod maps;
+#[cfg(feature = "daemon")]
 mod options;
 #[cfg(feature = "daemon")]
 mod plan;
@@ -60,6 +63,8 @@ pub use error::OciError;
 pub use handler_spec::{Handled, HandlerPlace, exec_handled, exec_plan_handled, prepare_handled};
 #[cfg(feature = "daemon")]
 pub use hooks::{HookHome, Hooks, Outside};
+#[cfg(feature = "daemon")]
+pub use maps::NewUserns;
 #[cfg(feature = "daemon")]
 pub use plan::capability_names;
 #[cfg(feature = "daemon")]

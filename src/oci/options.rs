@@ -16,6 +16,8 @@ pub(super) struct Options {
     pub(super) bind: Option<Reach>,
     /// The last propagation option.
     pub(super) propagation: Option<(Propagation, Reach)>,
+    /// The ids are mapped, of one mount or the tree.
+    pub(super) idmap: Option<Reach>,
     /// The rest: for the file system.
     pub(super) data: Vec<(String, Option<String>)>,
 }
@@ -30,6 +32,7 @@ enum Word {
     ClearTree(u64),
     Bind(Reach),
     Propagate(Propagation, Reach),
+    MapIds(Reach),
     Nothing,
     Refuse,
     Data,
@@ -80,20 +83,23 @@ fn word(option: &str) -> Word {
         "rshared" => Word::Propagate(Shared, Tree),
         "unbindable" => Word::Propagate(Unbindable, One),
         "runbindable" => Word::Propagate(Unbindable, Tree),
-        "remount" | "tmpcopyup" | "idmap" | "ridmap" | "loop" | "move" | "iversion"
-        | "noiversion" | "quiet" | "silent" | "loud" => Word::Refuse,
+        "idmap" => Word::MapIds(One),
+        "ridmap" => Word::MapIds(Tree),
+        "remount" | "tmpcopyup" | "loop" | "move" | "iversion" | "noiversion" | "quiet"
+        | "silent" | "loud" => Word::Refuse,
         _ => Word::Data,
     }
 }
 
 /// The options of every mount that are done here, for those who ask what can be done.
-pub(super) const NAMES: [&str; 45] = [
+pub(super) const NAMES: [&str; 47] = [
     "atime",
     "bind",
     "defaults",
     "dev",
     "diratime",
     "exec",
+    "idmap",
     "noatime",
     "nodev",
     "nodiratime",
@@ -109,6 +115,7 @@ pub(super) const NAMES: [&str; 45] = [
     "rdiratime",
     "relatime",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -164,6 +171,7 @@ pub(super) fn parse(options: &[String]) -> Result<Options, OciError> {
             }
             Word::Bind(reach) => parsed.bind = Some(reach),
             Word::Propagate(propagation, reach) => parsed.propagation = Some((propagation, reach)),
+            Word::MapIds(reach) => parsed.idmap = Some(reach),
             Word::Refuse => return Err(OciError::unsupported(format!("mount option {option:?}"))),
             Word::Data => parsed.data.push(match option.split_once('=') {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -211,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_option_that_is_not_done_is_refused_by_name() {
-        for option in ["tmpcopyup", "idmap", "remount"] {
+        for option in ["tmpcopyup", "loop", "remount"] {
             let error = parse(&[option.to_owned()]).unwrap_err();
             assert!(error.to_string().contains(option), "{error}");
         }

@@ -1,7 +1,7 @@
 //! Spec → plan and descriptors, in the daemon.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,21 +12,26 @@ use oci_spec::runtime::{
 use super::create::LEVEL;
 use super::error::OciError;
 use super::hooks::{self, HookHome, Outside};
+use super::maps::{self, NewUserns, UserSpaces};
 use super::options::{self, Options};
 use super::plan::{self, Node};
 use super::source::{clone_source, take_volume};
 use super::sysctl;
 use super::validate;
 use crate::config::Enforce;
+use crate::idmap::IdMaps;
 use crate::shim::wire::{
-    DevicePlan, ExecPlan, FilesystemPlan, InitPlan, MountPlan, NamespacePlan, SettingPlan,
-    mount_plan, namespace_plan,
+    DevicePlan, ExecPlan, FilesystemPlan, HooksPlan, InitPlan, MountPlan, NamespacePlan,
+    ProcessPlan, SettingPlan, UserPlan, mount_plan, namespace_plan,
 };
-use crate::sys::mount::Propagation;
+use crate::sys::mount::{Propagation, Reach};
 use crate::sys::process::InitPid;
 
-/// What an executor must understand of a plan without hooks: a shim that runs may be older.
-const WITHOUT_HOOKS: u32 = 1;
+/// What an executor must understand of a plan with neither hooks nor a user namespace: a shim that runs
+/// may be older.
+const PLAIN: u32 = 1;
+/// The same of a plan with hooks. One with a user namespace takes the newest.
+const WITH_HOOKS: u32 = 2;
 
 /// The source of a bind mount that means the pod's /dev/shm, in the shim.
 pub const SHM_SOURCE: &str = "berth:shm";
@@ -55,6 +60,8 @@ pub struct PodContext {
     pub volumes: Volumes,
     /// Where the container is for its hooks; `None`: a spec with hooks is refused.
     pub hooks: Option<HookHome>,
+    /// Who makes user namespaces, where one is asked for that is not there.
+    pub new_userns: NewUserns,
 }
 
 /// Detached mounts by the source that stands for them in the spec.
@@ -72,6 +79,7 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
     validate::check_process(process)?;
     let linux = spec.linux().as_ref().ok_or(OciError::Missing { field: "linux" })?;
     let process = plan::process(process, Some(linux), node(pod)?)?;
+    let mut spaces = UserSpaces::of_spec(linux, pod)?;
     let listed = linux.namespaces().as_deref().unwrap_or_default();
     let has = |kind| listed.iter().any(|n| n.typ() == kind);
     let names = [("hostname", spec.hostname()), ("domainname", spec.domainname())];
@@ -85,25 +93,39 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
     }
 
     let mut fds = vec![rootfs];
-    let namespaces = namespaces(listed, pod, &mut fds)?;
+    let namespaces = namespaces(listed, pod, &mut spaces, &mut fds)?;
+    let user = spaces.own().map(UserPlan::from);
+    check_users(spaces.own(), &process)?;
+    let sharing = Sharing {
+        cgroups: has(LinuxNamespaceType::Cgroup),
+        foreign_network: user.is_some() && !has(LinuxNamespaceType::Network),
+    };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let bound_dev = mounts.iter().any(|m| m.destination() == Path::new("/dev") && is_bind(m));
     let (hooks, outside) = match &pod.hooks {
-        Some(home) => hooks::plan(spec, home, &mut fds)?.unzip(),
+        Some(home) => {
+            let within = spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref());
+            if user.is_some() && within.is_some_and(|hooks| !hooks.is_empty()) {
+                // In the container's namespaces and the host's tree they could not reach its root:
+                // only the host's root may search the folders on the way.
+                return Err(OciError::unsupported("createContainer hooks in a user namespace"));
+            }
+            hooks::plan(spec, home, &mut fds)?.unzip()
+        }
         None => {
             spec.hooks().as_ref().map_or(Ok(()), validate::check_hooks)?;
             (None, None)
         }
     };
     let plan = InitPlan {
-        level: if hooks.is_some() { LEVEL } else { WITHOUT_HOOKS },
+        level: level(hooks.as_ref(), user.as_ref()),
         process,
         namespaces,
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         mounts: mounts
             .iter()
-            .map(|m| mount(m, (has(LinuxNamespaceType::Cgroup), pod), &mut fds))
+            .map(|m| mount(m, (sharing, pod), &mut spaces, &mut fds))
             .collect::<Result<_, _>>()?,
         devices: devices(linux, bound_dev)?,
         device_links: !bound_dev,
@@ -115,6 +137,7 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
         sysctls: sysctl::plan(linux)?,
         hooks,
         handler: None,
+        user,
     };
     Ok(Prepared { plan, fds, outside })
 }
@@ -131,7 +154,44 @@ pub fn prepare_exec(
     validate::check(spec)?;
     validate::check_process(process)?;
     let process = plan::process(process, spec.linux().as_ref(), node(pod)?)?;
-    Ok(ExecPlan { level: WITHOUT_HOOKS, process, slot: None })
+    let maps = spec.linux().as_ref().map(maps::of_container).transpose()?.flatten();
+    check_users(maps.as_ref(), &process)?;
+    let user = maps.as_ref().map(UserPlan::from);
+    Ok(ExecPlan { level: level(None, user.as_ref()), process, slot: None, user })
+}
+
+/// What an executor has to understand: the newest that the plan uses.
+fn level(hooks: Option<&HooksPlan>, user: Option<&UserPlan>) -> u32 {
+    match (hooks, user) {
+        (_, Some(_)) => LEVEL,
+        (Some(_), None) => WITH_HOOKS,
+        (None, None) => PLAIN,
+    }
+}
+
+/// A process can only have ids that its user namespace maps.
+fn check_users(maps: Option<&IdMaps>, process: &ProcessPlan) -> Result<(), OciError> {
+    let Some(maps) = maps else { return Ok(()) };
+    const REASON: &str = "is not mapped in the user namespace";
+    if maps.host_uid(process.uid).is_none() {
+        return Err(OciError::invalid("process.user.uid", process.uid, REASON));
+    }
+    match std::iter::once(&process.gid)
+        .chain(&process.groups)
+        .find(|g| maps.host_gid(**g).is_none())
+    {
+        Some(gid) => Err(OciError::invalid("process.user.gid", gid, REASON)),
+        None => Ok(()),
+    }
+}
+
+/// Which of the host's namespaces decide how a file system is mounted.
+#[derive(Clone, Copy)]
+struct Sharing {
+    /// The container has a cgroup namespace of its own.
+    cgroups: bool,
+    /// The user namespace does not own the network namespace.
+    foreign_network: bool,
 }
 
 pub(super) fn node(pod: &PodContext) -> Result<Node, OciError> {
@@ -170,17 +230,34 @@ fn process_of(path: &Path) -> Option<i32> {
 fn namespaces(
     listed: &[LinuxNamespace],
     pod: &PodContext,
+    spaces: &mut UserSpaces<'_>,
     fds: &mut Vec<OwnedFd>,
 ) -> Result<Vec<NamespacePlan>, OciError> {
     let mut plans = Vec::with_capacity(listed.len());
     for namespace in listed {
-        let source = match namespace.path() {
-            None => namespace_plan::Source::Fresh(true),
-            Some(path) => joined(path, pod, fds)?,
+        let own = match namespace.typ() {
+            LinuxNamespaceType::User => spaces.own().cloned(),
+            _ => None,
+        };
+        let source = match (namespace.path(), own) {
+            (Some(path), _) if is_pause(path, pod) => namespace_plan::Source::Pause(true),
+            (_, Some(maps)) => {
+                let failed = |source| OciError::Namespace { path: "user".into(), source };
+                let space = spaces.get(&maps)?.try_clone_to_owned().map_err(failed)?;
+                namespace_plan::Source::Fd(push(fds, space))
+            }
+            (None, None) => namespace_plan::Source::Fresh(true),
+            (Some(path), None) => joined(path, pod, fds)?,
         };
         plans.push(NamespacePlan { kind: kind(namespace.typ()), source: Some(source) });
     }
     Ok(plans)
+}
+
+/// Whether a path is that of a namespace of the pod's pause.
+pub(super) fn is_pause(path: &Path, pod: &PodContext) -> bool {
+    let pid = process_of(path);
+    pid.is_some() && pid == pod.pause.as_ref().map(|p| p.pid)
 }
 
 /// A pid that is the pod's is joined by the descriptor of exactly that process: the path alone
@@ -192,9 +269,6 @@ fn joined(
 ) -> Result<namespace_plan::Source, OciError> {
     let failed = |source| OciError::Namespace { path: path.to_owned(), source };
     let pid = process_of(path);
-    if pid.is_some() && pid == pod.pause.as_ref().map(|p| p.pid) {
-        return Ok(namespace_plan::Source::Pause(true));
-    }
     let fd = match &pod.target {
         Some(target) if pid == Some(target.pid) => target
             .pidfd()
@@ -218,16 +292,19 @@ pub(super) fn is_bind(mount: &Mount) -> bool {
 
 fn mount(
     mount: &Mount,
-    (own_cgroups, pod): (bool, &PodContext),
+    (sharing, pod): (Sharing, &PodContext),
+    spaces: &mut UserSpaces<'_>,
     fds: &mut Vec<OwnedFd>,
 ) -> Result<MountPlan, OciError> {
     let target = target(mount)?;
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        let field = format!("mounts.uidMappings and gidMappings at {target}");
-        return Err(OciError::unsupported(field));
-    }
     let options = options::parse(mount.options().as_deref().unwrap_or_default())?;
     let destination = mount.destination();
+    let maps = spaces.of_mount(mount, &options)?;
+    let own_shm = mount.source().as_deref() == Some(Path::new(SHM_SOURCE));
+    if maps.is_some() && (!is_bind(mount) || own_shm) {
+        let field = format!("an id map of the new file system at {target}");
+        return Err(OciError::unsupported(field));
+    }
     if is_bind(mount) {
         let field = "mounts.source";
         let source = mount.source().as_ref().ok_or(OciError::Missing { field })?;
@@ -241,14 +318,20 @@ fn mount(
             let source = Some(mount_plan::Source::Fd(push(fds, mount)));
             return Ok(MountPlan { target, source, attributes: None });
         }
-        return bind(source, target, destination, &options, fds);
+        let space = maps.as_ref().map(|maps| spaces.get(maps)).transpose()?;
+        return bind((source, space), target, destination, &options, fds);
     }
     let fs_type = mount.typ().as_deref().unwrap_or_default();
     match fs_type {
         // A second instance of the tree, mounted from the host's cgroup namespace, would reset
         // the options of the host's own mount.
-        "cgroup" | "cgroup2" if !own_cgroups => {
-            bind(Path::new("/sys/fs/cgroup"), target, destination, &options, fds)
+        "cgroup" | "cgroup2" if !sharing.cgroups => {
+            bind((Path::new("/sys/fs/cgroup"), None), target, destination, &options, fds)
+        }
+        // Only who owns the network namespace may mount what shows it.
+        "sysfs" if sharing.foreign_network => {
+            let options = Options { bind: Some(Reach::One), ..options };
+            bind((Path::new("/sys"), None), target, destination, &options, fds)
         }
         "cgroup" | "cgroup2" => Ok(filesystem("cgroup2", "cgroup", target, &options)),
         "proc" | "sysfs" | "devpts" | "mqueue" | "tmpfs" => {
@@ -274,7 +357,7 @@ fn target(mount: &Mount) -> Result<String, OciError> {
 }
 
 fn bind(
-    source: &Path,
+    (source, space): (&Path, Option<BorrowedFd<'_>>),
     target: String,
     destination: &Path,
     options: &Options,
@@ -287,7 +370,7 @@ fn bind(
     if !source.is_absolute() {
         return Err(OciError::invalid("mounts.source", source.display(), "must be absolute"));
     }
-    let clone = clone_source(source, destination, options)?;
+    let clone = clone_source(source, destination, options, space)?;
     let source = Some(mount_plan::Source::Fd(push(fds, clone)));
     Ok(MountPlan { target, source, attributes: None })
 }

@@ -31,6 +31,7 @@ fn lonely() -> PodContext {
         pause: None,
         privileges: Enforce::Required,
         target: None,
+        new_userns: NewUserns::Fork,
         volumes: Volumes::default(),
         hooks: None,
     }
@@ -75,7 +76,7 @@ fn what_is_not_done_is_refused_by_name() {
         ("/linux/rootfsPropagation", json!("unbindable"), "linux.rootfsPropagation"),
         ("/linux/rootfsPropagation", json!("odd"), "linux.rootfsPropagation"),
         ("/linux/timeOffsets", json!({ "monotonic": { "secs": 1 } }), "linux.timeOffsets"),
-        ("/linux/namespaces", namespaces(json!({ "type": "user" })), "user namespace"),
+        ("/linux/namespaces", namespaces(json!({ "type": "user" })), "linux.uidMappings"),
         ("/linux/namespaces", namespaces(json!({ "type": "time" })), "time namespace"),
         ("/linux/namespaces", namespaces(json!({ "type": "mount" })), "linux.namespaces"),
         ("/linux/namespaces", json!([]), "mount namespace"),
@@ -135,6 +136,69 @@ fn a_bind_mount_that_cannot_be_opened_names_both_ends() {
     let text = crate::error::chain(&error);
     assert!(text.contains("/loop") && text.contains("/inside"), "{text}");
     assert_eq!(error.kind(), crate::error::ErrorKind::InvalidArgument);
+}
+
+/// In a user namespace of a process of ours: it exists, whatever the maps say.
+fn in_userns(maps: Value) -> Value {
+    let mut spec = with(
+        "/linux/namespaces",
+        json!([{ "type": "mount" }, { "type": "user", "path": "/proc/self/ns/user" }]),
+    );
+    spec["linux"]["uidMappings"] = maps.clone();
+    spec["linux"]["gidMappings"] = maps;
+    spec
+}
+
+#[test]
+fn a_user_namespace_is_joined_and_told_to_newer_executors_alone() {
+    let map = json!([{ "containerID": 0, "hostID": 70_000, "size": 10 }]);
+    let mut spec = in_userns(map.clone());
+    spec["mounts"] = json!([{ "destination": "/sys", "type": "sysfs", "source": "sysfs" }]);
+    let made = planned(spec.clone()).unwrap();
+    assert_eq!(made.plan.level, LEVEL);
+    assert_eq!(made.plan.user.unwrap().uids[0].host, 70_000);
+    // Not the owner of the network: sysfs is bound.
+    assert!(matches!(made.plan.mounts[0].source, Some(mount_plan::Source::Fd(_))));
+    let plain = planned(super::tests::spec()).unwrap();
+    assert_eq!((plain.plan.level, plain.plan.user), (1, None));
+
+    let told = |change: fn(&mut Value)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        crate::error::chain(&planned(spec).map(|p| p.plan).unwrap_err())
+    };
+    type Row = (fn(&mut Value), &'static str);
+    let rows: [Row; 7] = [
+        (|s| s["process"]["user"]["uid"] = json!(10), "process.user.uid"),
+        (|s| s["process"]["user"]["gid"] = json!(10), "process.user.gid"),
+        (|s| s["process"]["user"]["additionalGids"] = json!([1, 10]), "process.user.gid"),
+        (|s| s["linux"]["uidMappings"] = json!([]), "linux.uidMappings is missing"),
+        (|s| s["linux"]["gidMappings"][0]["containerID"] = json!(1), "is not mapped"),
+        (|s| s["linux"]["gidMappings"][0]["size"] = json!(0), "has the size 0"),
+        (|s| s["mounts"][0]["options"] = json!(["idmap"]), "an id map of the new file system"),
+    ];
+    for (change, words) in rows {
+        let text = told(change);
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn hooks_need_a_newer_executor_and_a_user_namespace_the_newest() {
+    let home = HookHome { id: "i".into(), bundle: "/b".into(), rootfs: "/b/rootfs".into() };
+    let pod = PodContext { hooks: Some(home), ..lonely() };
+    let told = |mut spec: Value, moment: &str| {
+        spec["hooks"] = json!({ moment: [{ "path": "/bin/true" }] });
+        let made = prepare(&serde_json::from_value(spec).unwrap(), any_fd(), &pod);
+        made.map(|made| made.plan.level)
+    };
+    let mapped = in_userns(json!([{ "containerID": 0, "hostID": 70_000, "size": 10 }]));
+    assert_eq!(told(super::tests::spec(), "startContainer").unwrap(), 2);
+    assert_eq!(told(mapped.clone(), "startContainer").unwrap(), 3);
+    // They could not find the root file system.
+    let error = told(mapped, "createContainer").unwrap_err();
+    assert_eq!(error.kind(), crate::error::ErrorKind::Unimplemented);
+    assert!(error.to_string().contains("createContainer hooks"), "{error}");
 }
 
 #[test]

@@ -81,9 +81,6 @@ fn refused(error: &io::Error) -> bool {
 /// What can be set before the root file system is entered.
 pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
     fds::new_session().at(Step::Session)?;
-    if plan.keep_keyring != Some(true) {
-        prctl::new_session_keyring().at(Step::Keyring)?;
-    }
     set_scheduling(plan)?;
     prctl::reset_inherited().at(Step::Attributes)?;
     match write_proc(host_proc, "self/coredump_filter", COREDUMP_FILTER) {
@@ -95,6 +92,14 @@ pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(),
     // Nodes and files that the set-up makes have the modes it says.
     stat::umask(Mode::empty());
     Ok(())
+}
+
+/// A session keyring of its own, which belongs to the present user.
+pub(super) fn keyring(plan: &ProcessPlan) -> Result<(), StepError> {
+    if plan.keep_keyring == Some(true) {
+        return Ok(());
+    }
+    prctl::new_session_keyring().at(Step::Keyring)
 }
 
 fn set_scheduling(plan: &ProcessPlan) -> Result<(), StepError> {
@@ -275,7 +280,7 @@ fn open_null() -> Option<OwnedFd> {
     Some(fd)
 }
 
-fn is_null(fd: BorrowedFd<'_>) -> bool {
+pub(super) fn is_null(fd: BorrowedFd<'_>) -> bool {
     stat::fstat(fd).is_ok_and(|info| {
         SFlag::from_bits_truncate(info.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFCHR
             && info.st_rdev == stat::makedev(1, 3)

@@ -15,6 +15,7 @@ use super::mount as mounts;
 use super::step::{At, Step, StepError};
 use super::target::{self, Kind, Links, open_or_make};
 use super::terminal;
+use super::userns;
 use crate::shim::wire::DevicePlan;
 use crate::sys::fds;
 use crate::sys::mount::{self, Change, FsContext, Propagation, Reach, attr};
@@ -30,13 +31,22 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Builds the root up to its attributes. The process's terminal, when it has one.
-pub(super) fn build(
-    init: &Init<'_>,
-    host_proc: BorrowedFd<'_>,
-) -> Result<Option<OwnedFd>, StepError> {
+/// Places of the mount namespace as it was copied, opened while the process may still search the
+/// folders on the way: those of the host's root.
+pub(super) struct Places {
+    /// The pod's /dev/shm, where that namespace is left before it is mounted.
+    shm: Option<OwnedFd>,
+    /// Where the new root is attached.
+    below: OwnedFd,
+    /// In a user namespace: the nodes that were made before it was joined.
+    nodes: Option<OwnedFd>,
+}
+
+/// Opens the places; with createContainer hooks in the host's tree, which becomes the root.
+pub(super) fn open_places(init: &Init<'_>) -> Result<Places, StepError> {
     let plan = init.plan;
     mount::set_propagation(c"/", Propagation::Private, Reach::Tree).at(Step::Rootfs)?;
+    let nodes = plan.user.as_ref().map(|_| userns::open_nodes(init)).transpose()?;
     let mut shm = None;
     if let Some(host) = plan.hooks.as_ref().and_then(|hooks| hooks.host_fd) {
         // Nothing can be cloned from a mount that this namespace does not hold any more.
@@ -48,11 +58,23 @@ pub(super) fn build(
         Some(hold) => open_directory(hold.root_at()).on(Step::Rootfs, || hold.root_at())?,
         None => open_directory("/").at(Step::Rootfs)?,
     };
+    Ok(Places { shm, below, nodes })
+}
+
+/// Builds the root up to its attributes. The process's terminal, when it has one.
+pub(super) fn build(
+    init: &Init<'_>,
+    host_proc: BorrowedFd<'_>,
+    places: &Places,
+) -> Result<Option<OwnedFd>, StepError> {
+    let plan = init.plan;
+    let Places { shm, below, nodes } = places;
     // Before the root: nothing can be cloned from a mount that is not attached.
-    let masks = match plan.masked_paths.is_empty() {
-        true => None,
-        false => Some(make_masks(below.as_fd()).on(Step::Mask, || "make the cover")?),
+    let made = match (nodes, plan.masked_paths.is_empty()) {
+        (None, false) => Some(make_masks(below.as_fd()).on(Step::Mask, || "make the cover")?),
+        _ => None,
     };
+    let masks = nodes.as_ref().or(made.as_ref());
     let root = init.fd(0)?;
     mount::attach(root, below.as_fd()).at(Step::Rootfs)?;
     // A clone of a shared mount is shared, and pivot_root(2) refuses that.
@@ -60,8 +82,12 @@ pub(super) fn build(
     mount::set_attributes(root, private, Reach::One).at(Step::Rootfs)?;
 
     mounts::apply(init, root, shm.as_ref().map(AsFd::as_fd))?;
-    for device in &plan.devices {
-        make_device(root, device).on(Step::Device, || device.path.clone())?;
+    for (n, device) in plan.devices.iter().enumerate() {
+        match nodes {
+            None => make_device(root, device),
+            Some(nodes) => userns::place_node(root, nodes.as_fd(), (n, &device.path)),
+        }
+        .on(Step::Device, || device.path.clone())?;
     }
     if plan.device_links {
         make_links(root)?;
@@ -79,7 +105,7 @@ pub(super) fn build(
     for path in &plan.readonly_paths {
         make_readonly(root, path).on(Step::ReadonlyPath, || path.clone())?;
     }
-    if let Some(masks) = &masks {
+    if let Some(masks) = masks {
         for path in &plan.masked_paths {
             mask(root, masks.as_fd(), path).on(Step::Mask, || path.clone())?;
         }
@@ -114,7 +140,7 @@ pub(super) fn enter(init: &Init<'_>) -> Result<(), StepError> {
     // The old root lies on top of the new one now, and the cover of masked paths, if it was
     // attached there, on top of that: unmounting "." takes the topmost.
     let covered = init.hold.is_none_or(|hold| hold.root_at() == "/");
-    if covered && !init.plan.masked_paths.is_empty() {
+    if covered && init.plan.user.is_none() && !init.plan.masked_paths.is_empty() {
         mount::detach(c".").on(Step::Pivot, || "detach the cover")?;
     }
     mount::detach(c".").on(Step::Pivot, || "detach the old root")?;
@@ -175,7 +201,12 @@ fn mask(root: BorrowedFd<'_>, masks: BorrowedFd<'_>, path: &str) -> std::io::Res
     };
     let cover = match removed(Defence::Mask) {
         true => mount::clone_tree(root, c"dev/null", Reach::One)?,
-        false => mount::clone_tree(masks, cover, Reach::One)?,
+        false => {
+            let cover = mount::clone_tree(masks, cover, Reach::One)?;
+            let readonly = Change { set: attr::RDONLY, ..Change::default() };
+            mount::set_attributes(cover.as_fd(), readonly, Reach::One)?;
+            cover
+        }
     };
     mount::attach(cover.as_fd(), at.as_fd())
 }

@@ -2,7 +2,7 @@
 //! detached mounts complete with attributes and propagation.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
@@ -21,7 +21,8 @@ struct Peers {
     slave: bool,
 }
 
-/// Clones the mount at `source`; a missing source is made as a directory, as others do.
+/// Clones the mount at `source`; a missing source is made as a directory, as others do. Its ids are
+/// mapped by the user namespace `space`.
 ///
 /// # Errors
 /// [`OciError::Source`], [`OciError::Propagation`].
@@ -29,6 +30,7 @@ pub(super) fn clone_source(
     source: &Path,
     target: &Path,
     options: &Options,
+    space: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, OciError> {
     let failed = |operation| {
         move |error| OciError::Source {
@@ -50,7 +52,7 @@ pub(super) fn clone_source(
     .map_err(failed("open"))?;
 
     check_propagation(source, target, options.propagation.map_or(Propagation::Private, |p| p.0))?;
-    adapt(clone, source, target, options)
+    adapt(clone, source, target, (options, space))
 }
 
 /// A detached mount that stands for a source, with the attributes that are asked for.
@@ -69,15 +71,15 @@ pub(super) fn take_volume(
         target: target.to_owned(),
         source: error,
     })?;
-    adapt(copy, source, target, options)
+    adapt(copy, source, target, (options, None))
 }
 
-/// Gives a detached mount its propagation and attributes.
+/// Gives a detached mount its propagation, attributes and id map.
 fn adapt(
     clone: OwnedFd,
     source: &Path,
     target: &Path,
-    options: &Options,
+    (options, space): (&Options, Option<BorrowedFd<'_>>),
 ) -> Result<OwnedFd, OciError> {
     let failed = |operation| {
         move |error| OciError::Source {
@@ -97,7 +99,22 @@ fn adapt(
             set_attributes(&clone, set, clear, reach).map_err(failed("set attributes of"))?;
         }
     }
+    if let Some(space) = space {
+        map_ids(&clone, options.idmap.unwrap_or(Reach::One), space)
+            .map_err(failed("map the ids of"))?;
+    }
     Ok(clone)
+}
+
+/// In words that say what is wrong: the kernel's are `Invalid argument`.
+fn map_ids(mount: &OwnedFd, reach: Reach, space: BorrowedFd<'_>) -> io::Result<()> {
+    match mount::set_attributes_idmapped(mount.as_fd(), Change::default(), reach, Some(space)) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "its file system, or one mounted below it, cannot be id-mapped by this kernel",
+        )),
+        other => other,
+    }
 }
 
 /// Detached mounts that came from elsewhere get attributes the same way.

@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::hold::Hold;
+use super::hold::{Hold, SPARE};
 use super::hook::{Hook, StateText};
 use super::step::{Step, StepError};
 use crate::shim::wire::{HookPlan, HooksPlan};
@@ -99,6 +99,10 @@ impl Hold for Turn<'_> {
             Some(_) => &self.plan.root_at,
             None => "/",
         }
+    }
+
+    fn spare(&self) -> &str {
+        SPARE
     }
 
     fn fds(&self) -> Vec<u32> {

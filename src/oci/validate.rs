@@ -49,8 +49,6 @@ pub(super) fn check_hooks(hooks: &Hooks) -> Result<(), OciError> {
 }
 
 fn check_linux(linux: &Linux) -> Result<(), OciError> {
-    refuse("linux.uidMappings", filled(linux.uid_mappings()))?;
-    refuse("linux.gidMappings", filled(linux.gid_mappings()))?;
     refuse("linux.mountLabel", text(linux.mount_label()))?;
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
     refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
@@ -75,7 +73,6 @@ fn check_namespaces(linux: &Linux) -> Result<(), OciError> {
     for (n, namespace) in list.iter().enumerate() {
         let kind = namespace.typ();
         match kind {
-            LinuxNamespaceType::User => return Err(OciError::unsupported("a user namespace")),
             LinuxNamespaceType::Time => return Err(OciError::unsupported("a time namespace")),
             LinuxNamespaceType::Mount if namespace.path().is_some() => {
                 return Err(OciError::unsupported("joining a mount namespace"));

@@ -13,8 +13,8 @@ use super::{cgroup, console, delete, hooks, resources};
 use crate::clock;
 use crate::error::chain;
 use crate::oci::{
-    Held, PodContext, PodHandles, Prepared, Report, Spawned, Stage, Stdio, Volumes, parse_report,
-    parse_stage, prepare, spawn, take_terminal,
+    Held, NewUserns, PodContext, PodHandles, Prepared, Report, Spawned, Stage, Stdio, Volumes,
+    parse_report, parse_stage, prepare, spawn, take_terminal,
 };
 use crate::sys::mount::{self, Reach};
 use crate::sys::path::c_path;
@@ -165,7 +165,9 @@ fn plan(ctx: &Context<'_>, args: &CreateArgs, bundle: &Bundle) -> Result<Prepare
     let path = c_path(&bundle.rootfs).doing(doing)?;
     let rootfs = mount::clone_tree(nix::fcntl::AT_FDCWD, &path, Reach::Tree).doing(doing)?;
     let (privileges, volumes) = (ctx.config.process.privileges, Volumes::default());
-    let pod = PodContext { pause: None, privileges, target: None, volumes, hooks: None };
+    let new_userns = NewUserns::Fork;
+    let pod =
+        PodContext { pause: None, privileges, target: None, new_userns, volumes, hooks: None };
     let mut prepared = prepare(&bundle.spec, rootfs, &pod).doing(|| "read the configuration")?;
     prepared.plan.process.preserved_fds = Some(args.preserve_fds);
     prepared.plan.process.keep_keyring = Some(args.no_new_keyring);

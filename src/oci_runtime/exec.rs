@@ -8,8 +8,8 @@ use super::foreground::Foreground;
 use super::state::{Container, Status};
 use super::{cgroup, console};
 use crate::oci::{
-    PodContext, PodHandles, Report, Stdio, Volumes, parse_report, prepare_exec, spawn_exec,
-    take_terminal,
+    NewUserns, PodContext, PodHandles, Report, Stdio, Volumes, parse_report, prepare_exec,
+    spawn_exec, take_terminal,
 };
 use crate::sys::process::SingleThreaded;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
@@ -39,7 +39,9 @@ pub(super) fn exec(ctx: &Context<'_>, args: &ExecArgs) -> Result<u8, RuntimeErro
         false => console::connect(tty, args.console_socket.as_deref())?,
     };
     let (privileges, volumes) = (ctx.config.process.privileges, Volumes::default());
-    let pod = PodContext { pause: None, privileges, target: None, volumes, hooks: None };
+    let new_userns = NewUserns::Fork;
+    let pod =
+        PodContext { pause: None, privileges, target: None, new_userns, volumes, hooks: None };
     let mut plan =
         prepare_exec(&spec, &process, &pod).doing(|| "read the process's configuration")?;
     plan.process.preserved_fds = Some(args.preserve_fds);

@@ -96,6 +96,11 @@ impl Hold for Gate<'_> {
         self.root_at
     }
 
+    fn spare(&self) -> &str {
+        // Covered by the root, when that is attached.
+        self.root_at
+    }
+
     fn fds(&self) -> Vec<u32> {
         [&self.turn, &self.listener].map(|fd| fds::number(fd.as_fd())).to_vec()
     }

@@ -1,6 +1,7 @@
 //! What RunPodSandbox asks for, validated.
 
 use crate::cgroups::Resources;
+use crate::idmap::IdMaps;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -59,6 +60,10 @@ pub struct SandboxConfig {
     pub cgroup_parent: Option<String>,
     /// Which namespaces the pod has of its own.
     pub namespaces: SandboxNamespaces,
+    /// The ids of the pod's user namespace; `None`: the host's. Not written when there is none, so
+    /// that requests of before have the same hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<IdMaps>,
     /// Whether containers of this pod may be privileged.
     pub privileged: bool,
     /// The seccomp profile of pause; `None`: unconfined. Containers have their own.

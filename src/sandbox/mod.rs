@@ -14,3 +14,4 @@ pub mod stop;
 pub mod sysctl;
 pub mod teardown;
 pub mod update;
+pub mod userns;

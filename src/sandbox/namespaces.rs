@@ -9,7 +9,9 @@
 //! | pid `Node` | nothing | stays in the host's |
 //! | pid `Target` | – | joins that of the other container |
 //!
-//! Mount and cgroup namespaces are always the container's own.
+//! Mount and cgroup namespaces are always the container's own. A user namespace is the pod's, and owns
+//! all of these; a pod in one has IPC and pids of its own, since the kernel would not let it mount
+//! the host's /proc and /dev/mqueue.
 
 use super::config::{PidNamespace, PodNamespace, SandboxConfig};
 use crate::container::error::SpecError;
@@ -77,6 +79,9 @@ pub fn plan_container(
     use LinuxNamespaceType as Type;
     let wanted = plan_pause(sandbox);
     let mut namespaces = vec![namespace(Type::Mount, None), namespace(Type::Cgroup, None)];
+    if sandbox.userns.is_some() {
+        namespaces.push(of_pause(Type::User, "user", holders)?);
+    }
     for (join, typ, file) in [
         (wanted.net, Type::Network, "net"),
         (wanted.ipc, Type::Ipc, "ipc"),
@@ -222,6 +227,18 @@ mod tests {
         let planned = plan_pause(&pod(PodNamespace::Node, PodNamespace::Pod, PidNamespace::Pod));
         let expected = PauseNamespaces { net: false, ipc: true, uts: false, pid: true };
         assert_eq!(planned, expected);
+    }
+
+    #[test]
+    fn a_user_namespace_is_pauses() {
+        let range = vec![crate::idmap::IdRange { container: 0, host: 9, length: 1 }];
+        let maps = crate::idmap::IdMaps { uids: range.clone(), gids: range };
+        let pod = SandboxConfig { userns: Some(maps), ..sandbox() };
+        let holders = Holders { pause: Some(7), target: None };
+        let planned = plan_container(&pod, &PidNamespace::Container, holders).unwrap();
+        assert!(text(&planned).contains(" user=/proc/7/ns/user "), "{}", text(&planned));
+        let missing = plan_container(&pod, &PidNamespace::Container, Holders::default());
+        assert!(matches!(missing, Err(SpecError::NoHolder { namespace: "user", .. })));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::config::{PodNamespace, SandboxConfig};
 use super::files;
 use crate::container::mounts::PodFiles;
+use crate::idmap::IdMaps;
 use crate::ids::SandboxId;
 use crate::store::Layout;
 use std::io;
@@ -44,23 +45,26 @@ pub fn write(
         PodNamespace::Node => of_host("/etc/hosts"),
         PodNamespace::Pod => files::hosts_file(&hostname, ips),
     };
-    put(&paths.hosts, &hosts)?;
-    put(
-        &paths.resolv_conf,
-        &files::resolv_conf(config.dns.as_ref(), &of_host("/etc/resolv.conf")),
-    )?;
-    put(&paths.hostname, &files::hostname_file(&hostname))
+    let resolv_conf = files::resolv_conf(config.dns.as_ref(), &of_host("/etc/resolv.conf"));
+    let owner = config.userns.as_ref().and_then(IdMaps::host_root);
+    for (path, text) in [
+        (&paths.hosts, hosts),
+        (&paths.resolv_conf, resolv_conf),
+        (&paths.hostname, files::hostname_file(&hostname)),
+    ] {
+        put(path, &text, owner)
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    }
+    Ok(())
 }
 
-fn put(path: &Path, text: &str) -> io::Result<()> {
+/// Containers of any user read them; the root of the pod's user namespace owns them.
+fn put(path: &Path, text: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
     use std::io::Write as _;
-    // Containers of any user read them.
-    std::fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.create(true).write(true).truncate(true).mode(0o644).open(path)?;
+    if let Some((uid, gid)) = owner {
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+    }
+    file.write_all(text.as_bytes())
 }

@@ -8,7 +8,7 @@ use super::config::{PidNamespace, PodNamespace, SandboxConfig};
 use super::object::Sandbox;
 use super::resources::pod_limits;
 use super::state::Event;
-use super::{netns, pod_files, sysctl};
+use super::{netns, pod_files, sysctl, userns};
 use crate::blocking;
 use crate::cgroups::{Resources, Seat};
 use crate::cni::{AttachRequest, Attachment};
@@ -16,6 +16,7 @@ use crate::config::{Enforce, NetworkMode};
 use crate::container::create::HOST_PATH_WITHIN;
 use crate::container::seccomp;
 use crate::error::{AtStep, StepFailed};
+use crate::idmap::IdMaps;
 use crate::node::Node;
 use crate::shim::client::{PausePlan, Shim, SpawnShim};
 use crate::sys::process::InitPid;
@@ -71,7 +72,8 @@ async fn make_cgroups(node: &Arc<Node>, sandbox: &Sandbox) -> Result<Places, Ste
             .at("resolve the cgroup parent")?;
         let limits = limits_of(&record.config);
         let pod = node.cgroups.create_pod(&parent, id, &limits).at("create the pod's cgroup")?;
-        let seat = node.cgroups.seat(node.shims.pause()).at("make the scope of the shims")?;
+        let seat =
+            node.cgroups.seat(node.shims.pause().as_fd()).at("make the scope of the shims")?;
         let shim = node.cgroups.shim(id);
         shim.create().at("create the shim's cgroup")?;
         Ok(Places {
@@ -122,7 +124,7 @@ async fn spawn_shim(node: &Node, sandbox: &Sandbox, cgroup: OwnedFd) -> Result<S
 }
 
 async fn start_pause(
-    node: &Node,
+    node: &Arc<Node>,
     sandbox: &Sandbox,
     shim: &Shim,
     cgroup: OwnedFd,
@@ -136,6 +138,7 @@ async fn start_pause(
         .await
         .at("read the pod's seccomp profile")?
         .at("plan the pod's seccomp profile")?;
+    let user = make_userns(node, &config).await?;
     let own = |namespace| namespace == PodNamespace::Pod;
     let own_net = own(config.namespaces.network);
     let plan = PausePlan {
@@ -145,10 +148,11 @@ async fn start_pause(
         new_uts: own_net,
         new_pid: config.namespaces.pid == PidNamespace::Pod,
         hostname: own_net.then(|| pod_files::hostname(&config)),
-        sysctls: sysctl::plan_sysctls(&config).at("plan the pod's kernel parameters")?,
+        sysctls: sysctl::effective_sysctls(&config).at("plan the pod's kernel parameters")?,
         shm_bytes: own(config.namespaces.ipc).then_some(SHM_BYTES),
         oom_score_adj: PAUSE_OOM_SCORE_ADJ,
         filters,
+        user,
     };
     let begun = shim.start_pause(plan, cgroup).await.at("start pause")?;
     let pause = begun.process;
@@ -159,6 +163,21 @@ async fn start_pause(
         })
         .at("record pause")?;
     Ok(pause)
+}
+
+/// The pod's user namespace, until pause holds it.
+async fn make_userns(
+    node: &Arc<Node>,
+    config: &SandboxConfig,
+) -> Result<Option<(IdMaps, Arc<OwnedFd>)>, StepFailed> {
+    const STEP: &str = "make the pod's user namespace";
+    let Some(maps) = config.userns.clone() else { return Ok(None) };
+    let node = Arc::clone(node);
+    let work = move || {
+        let made = userns::make(&node, &maps)?;
+        Ok(Some((maps, Arc::new(made))))
+    };
+    blocking::run(STEP, work).await.at(STEP)?
 }
 
 async fn attach_network(

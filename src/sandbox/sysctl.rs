@@ -74,6 +74,26 @@ pub fn plan_sysctls(sandbox: &SandboxConfig) -> Result<Vec<(String, String)>, Sy
     Ok(planned)
 }
 
+/// What a pod has of its own network unless it says otherwise: ports and pings for every user, whose
+/// reach is the pod's network alone. In a user namespace its root has both by its capabilities, and
+/// the kernel refuses a range of groups that are not all mapped.
+const DEFAULTS: [(&str, &str); 2] =
+    [("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 2147483647")];
+
+/// The parameters of a pod that are set: the defaults, then its own.
+///
+/// # Errors
+/// As [`plan_sysctls`].
+pub fn effective_sysctls(sandbox: &SandboxConfig) -> Result<Vec<(String, String)>, SysctlError> {
+    let asked = plan_sysctls(sandbox)?;
+    let open = sandbox.namespaces.network == PodNamespace::Pod && sandbox.userns.is_none();
+    let defaults = DEFAULTS
+        .into_iter()
+        .filter(|(name, _)| open && !asked.iter().any(|(path, _)| path == name));
+    let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Ok(defaults.chain(asked.iter().cloned()).collect())
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Namespace {
     Network,
@@ -189,6 +209,25 @@ mod tests {
         let mut pod = pod("net.core.somaxconn", "1");
         pod.sysctls.insert("net/core/somaxconn".to_owned(), "2".to_owned());
         assert!(matches!(validate_sysctls(&pod), Err(SysctlError::Twice(_))));
+    }
+
+    #[test]
+    fn ports_and_pings_are_for_everybody_in_a_network_of_the_pods_own() {
+        let names = |pod: &SandboxConfig| {
+            let planned = effective_sysctls(pod).unwrap();
+            planned.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        let (ports, pings) = DEFAULTS.map(|(name, value)| format!("{name}={value}")).into();
+        assert_eq!(names(&sandbox()), [ports.clone(), pings.clone()]);
+        // The request's own word is the last.
+        let asked = pod("net.ipv4.ip_unprivileged_port_start", "80");
+        let own = "net/ipv4/ip_unprivileged_port_start=80".to_owned();
+        assert_eq!(names(&asked), [pings, own]);
+        let mut on_host = sandbox();
+        on_host.namespaces.network = PodNamespace::Node;
+        assert_eq!(names(&on_host), [""; 0]);
+        let mapped = SandboxConfig { userns: Some(Default::default()), ..sandbox() };
+        assert_eq!(names(&mapped), [""; 0]);
     }
 
     #[test]

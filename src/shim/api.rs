@@ -1,7 +1,7 @@
 //! What the daemon asks a shim for and hears from it, in the daemon's own types.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use super::protocol::FrameError;
 use super::wire;
 use crate::blocking::BlockingError;
 use crate::error::ErrorKind;
+use crate::idmap::IdMaps;
 use crate::ids::ContainerId;
 use crate::sys::memfd;
 use crate::sys::process::InitPid;
@@ -119,9 +120,9 @@ impl ShimBinaries {
         Ok(Self { shim: load(c"berth-shim", shim)?, pause: load(c"berth-pause", pause)? })
     }
 
-    /// The pause program.
-    pub fn pause(&self) -> BorrowedFd<'_> {
-        self.pause.as_fd()
+    /// The program of pause: one that does not end by itself.
+    pub fn pause(&self) -> &Arc<OwnedFd> {
+        &self.pause
     }
 
     pub(super) fn pause_copy(&self) -> io::Result<OwnedFd> {
@@ -150,6 +151,8 @@ pub struct PausePlan {
     pub oom_score_adj: i32,
     /// The seccomp programs that it runs under, from its exec on.
     pub filters: Vec<wire::FilterPlan>,
+    /// The pod's user namespace and its maps; it owns the namespaces above.
+    pub user: Option<(IdMaps, Arc<OwnedFd>)>,
 }
 
 impl From<PausePlan> for wire::PausePlan {
@@ -165,6 +168,7 @@ impl From<PausePlan> for wire::PausePlan {
             shm_bytes: p.shm_bytes,
             oom_score_adj: Some(p.oom_score_adj),
             filters: p.filters,
+            user: p.user.as_ref().map(|(maps, _)| maps.into()),
         }
     }
 }

@@ -88,8 +88,13 @@ impl Shim {
     /// # Errors
     /// [`ShimError::Step`] with what failed; the connection's errors.
     pub async fn start_pause(&self, plan: PausePlan, cgroup: OwnedFd) -> Result<Begun, ShimError> {
+        let copy = |(_, fd): &(_, Arc<OwnedFd>)| fd.try_clone();
+        let user = plan.user.as_ref().map(copy).transpose();
+        let user =
+            user.map_err(|source| ShimError::Prepare { what: "copy a descriptor", source })?;
+        let fds = std::iter::once(cgroup).chain(user).collect();
         let verb = Verb::StartPause(wire::StartPause { plan: plan.into() });
-        Ok(self.started("start_pause", verb, vec![cgroup], PAUSE).await?.0)
+        Ok(self.started("start_pause", verb, fds, PAUSE).await?.0)
     }
 
     /// Starts a container's first process in `cgroup`. Answers when it has exec'd; the shim gives

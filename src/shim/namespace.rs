@@ -11,7 +11,7 @@
 //! What containers need of the host comes as detached mounts by descriptor. So the host's mount
 //! table does not grow by a pod, and a volume of the host is never held busy.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -53,7 +53,7 @@ impl Namespace {
             .map_err(|e| at("unshare the mount namespace")(e.into()))?;
         mount::set_propagation(c"/", Propagation::Slave, Reach::Tree)
             .map_err(at("make every mount a slave"))?;
-        let root = tmpfs(c"64k", c"0700").map_err(at("make the root"))?;
+        let root = tmpfs(c"64k", c"0755", None).map_err(at("make the root"))?;
         // Any folder will do: it is gone with the old root.
         attach(&root, c"/proc").map_err(at("attach the root"))?;
         nix::unistd::fchdir(&root).map_err(|e| at("enter the root")(e.into()))?;
@@ -75,13 +75,13 @@ impl Namespace {
         Ok(Self::default())
     }
 
-    /// Mounts the pod's shm of at most `bytes`.
-    pub(super) fn mount_shm(&mut self, bytes: u64) -> io::Result<()> {
+    /// Mounts the pod's shm of at most `bytes`, which belongs to `owner` (user, group).
+    pub(super) fn mount_shm(&mut self, bytes: u64, owner: Option<(u32, u32)>) -> io::Result<()> {
         if self.shm {
             return Ok(());
         }
-        let size = std::ffi::CString::new(bytes.to_string())?;
-        attach(&tmpfs(&size, c"1777")?, SHM)?;
+        let size = CString::new(bytes.to_string())?;
+        attach(&tmpfs(&size, c"1777", owner)?, SHM)?;
         self.shm = true;
         Ok(())
     }
@@ -92,10 +92,14 @@ impl Namespace {
     }
 }
 
-fn tmpfs(size: &CStr, mode: &CStr) -> io::Result<OwnedFd> {
+fn tmpfs(size: &CStr, mode: &CStr, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
     let context = FsContext::open(c"tmpfs")?;
     context.set(c"size", size)?;
     context.set(c"mode", mode)?;
+    if let Some((uid, gid)) = owner {
+        context.set(c"uid", &CString::new(uid.to_string())?)?;
+        context.set(c"gid", &CString::new(gid.to_string())?)?;
+    }
     context.mount(SAFE)
 }
 

@@ -1,10 +1,13 @@
 //! Starting the pod's pause process: new namespaces, their host name and parameters, exec.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use super::wire::PausePlan;
+use crate::sys::clone::{self, Forked, Kinship};
+use crate::sys::ns;
 use crate::sys::prctl::Filter;
-use crate::sys::process::SingleThreaded;
+use crate::sys::process::{self, SingleThreaded};
 use crate::sys::spawn::{Child, NewNamespaces, Privileges, Spawn, SpawnError, SpawnStep};
 
 /// What pause is made from.
@@ -17,15 +20,96 @@ pub(super) struct PauseParts<'a> {
     pub(super) null: BorrowedFd<'a>,
     /// Whether a refused oom_score_adj is passed over.
     pub(super) privileges: Privileges,
+    /// The pod's user namespace.
+    pub(super) user: Option<BorrowedFd<'a>>,
+}
+
+/// A step of starting pause that failed.
+#[derive(Debug)]
+pub(super) struct PauseError {
+    /// The step, in words.
+    pub(super) step: String,
+    /// Why.
+    pub(super) source: io::Error,
+}
+
+impl From<SpawnError> for PauseError {
+    fn from(error: SpawnError) -> Self {
+        Self { step: format!("{}{}", error.step, error.subject), source: error.source }
+    }
+}
+
+fn at<E: Into<io::Error>>(step: &str) -> impl FnOnce(E) -> PauseError {
+    move |error| PauseError { step: step.to_owned(), source: error.into() }
 }
 
 /// Starts pause. Returns when it has exec'd: the kernel's time for the namespaces, during which a
 /// shim has nothing else to do.
 pub(super) fn spawn_pause(
-    _: &SingleThreaded,
+    threads: &SingleThreaded,
     plan: &PausePlan,
     parts: &PauseParts<'_>,
-) -> Result<Child, SpawnError> {
+) -> Result<Child, PauseError> {
+    match parts.user {
+        None => Ok(spawn(plan, parts)?.spawn()?),
+        Some(user) => spawn_in(threads, user, spawn(plan, parts)?.become_root()),
+    }
+}
+
+/// Has a child join the user namespace and start pause there, so that it owns pause's others. The
+/// child ends, and pause becomes the shim's: a subreaper inherits.
+fn spawn_in(
+    threads: &SingleThreaded,
+    user: BorrowedFd<'_>,
+    spawn: Spawn<'_>,
+) -> Result<Child, PauseError> {
+    const START: &str = "start pause in its user namespace";
+    let (told, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(at(START))?;
+    match clone::fork(threads, Kinship::Awaited, 0, None).map_err(at(START))? {
+        Forked::Child => {
+            let joined = ns::join(threads, user, libc::CLONE_NEWUSER.cast_unsigned());
+            let started =
+                joined.map_err(at("join the user namespace")).and_then(|()| Ok(spawn.spawn()?));
+            // Nobody is left to be told about a pipe that breaks.
+            nix::unistd::write(&tell, to_text(&started).as_bytes()).ok();
+            clone::exit(0)
+        }
+        Forked::Parent { pidfd, .. } => {
+            drop(tell);
+            process::wait_pidfd(pidfd.as_fd()).map_err(at(START))?;
+            let mut bytes = [0u8; 4096];
+            let n = nix::unistd::read(&told, &mut bytes).map_err(at(START))?;
+            let text = String::from_utf8_lossy(bytes.get(..n).unwrap_or_default());
+            from_text(&text).unwrap_or_else(|| {
+                let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+                Err(PauseError { step: START.to_owned(), source })
+            })
+        }
+    }
+}
+
+/// The pid and what was skipped, a line each; or `!`, the errno and the step.
+fn to_text(started: &Result<Child, PauseError>) -> String {
+    match started {
+        Ok(child) => format!("{}\n{}", child.pid, child.skipped.join("\n")),
+        Err(e) => format!("!{}\n{}", e.source.raw_os_error().unwrap_or(libc::EINVAL), e.step),
+    }
+}
+
+fn from_text(text: &str) -> Option<Result<Child, PauseError>> {
+    let (first, rest) = text.split_once('\n')?;
+    if let Some(errno) = first.strip_prefix('!') {
+        let source = io::Error::from_raw_os_error(errno.parse().ok()?);
+        return Some(Err(PauseError { step: rest.to_owned(), source }));
+    }
+    let pid = first.parse().ok()?;
+    let skipped = rest.lines().map(str::to_owned).collect();
+    // A child by now that nobody has reaped: the pid cannot have changed hands.
+    let pidfd = process::open_pidfd(pid).map_err(at("open pause"));
+    Some(pidfd.map(|pidfd| Child { pid, pidfd, skipped }))
+}
+
+fn spawn<'a>(plan: &PausePlan, parts: &PauseParts<'a>) -> Result<Spawn<'a>, SpawnError> {
     let wanted = |flag: Option<bool>| flag.unwrap_or(false).into();
     let namespaces = NewNamespaces::default()
         .with(libc::CLONE_NEWNET, wanted(plan.new_net))
@@ -60,7 +144,7 @@ pub(super) fn spawn_pause(
         })?;
         spawn = spawn.filter(filter);
     }
-    spawn.spawn()
+    Ok(spawn)
 }
 
 /// Without a copy the spawn itself says what is missing.
@@ -81,6 +165,21 @@ fn path(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_child_tells_of_pause_is_understood() {
+        let pid = std::process::id().cast_signed();
+        let pidfd = process::open_pidfd(pid).unwrap();
+        let skipped = vec!["one".to_owned(), "two".to_owned()];
+        let text = to_text(&Ok(Child { pid, pidfd, skipped: skipped.clone() }));
+        let child = from_text(&text).unwrap().unwrap();
+        assert_eq!((child.pid, child.skipped), (pid, skipped));
+        let source = io::Error::from_raw_os_error(libc::EPERM);
+        let text = to_text(&Err(PauseError { step: "exec".to_owned(), source }));
+        let error = from_text(&text).unwrap().unwrap_err();
+        assert_eq!((error.step.as_str(), error.source.raw_os_error()), ("exec", Some(libc::EPERM)));
+        assert!(from_text("").is_none());
+    }
 
     #[test]
     fn a_parameter_is_named_with_dots_or_with_slashes() {

@@ -16,6 +16,7 @@ use super::protocol::{Filled, VERSION};
 use super::server::{Pause, Server};
 use super::starting::{Asker, Starting, failed, refused};
 use super::wire::{self, Failed, reply::Result as Answer, request::Verb};
+use crate::idmap::IdMaps;
 use crate::ids::ContainerId;
 use crate::oci::{PodHandles, Stdio, spawn_exec, spawn_init};
 use crate::sys::{pipe, socket, terminal};
@@ -116,17 +117,22 @@ impl Server {
             return Err(errno("start pause", libc::EEXIST));
         }
         let cgroup = fds.take()?;
+        let user = fds.take_if(Some(plan.user.is_some()))?;
         if let Some(bytes) = plan.shm_bytes {
-            self.namespace.mount_shm(bytes).map_err(|e| refused("mount the pod's shm", &e))?;
+            let owner = plan.user.as_ref().and_then(|user| IdMaps::from(user).host_root());
+            self.namespace
+                .mount_shm(bytes, owner)
+                .map_err(|e| refused("mount the pod's shm", &e))?;
         }
         let parts = PauseParts {
             program: self.given.pause_program.as_fd(),
             cgroup: cgroup.as_fd(),
             null: self.given.null.as_fd(),
             privileges: self.given.privileges,
+            user: user.as_ref().map(|fd| fd.as_fd()),
         };
-        let child = spawn_pause(&self.threads, plan, &parts)
-            .map_err(|e| refused(&format!("{}{}", e.step, e.subject), &e.source))?;
+        let child =
+            spawn_pause(&self.threads, plan, &parts).map_err(|e| refused(&e.step, &e.source))?;
         let pause = Process::new(child.pid, start_time(child.pid), child.pidfd);
         let started = wire::Started { process: pause.to_wire(), left_out: child.skipped };
         self.pause = Pause::Running(pause);

@@ -19,7 +19,8 @@ pub fn sealed_copy(name: &CStr, path: &Path) -> io::Result<OwnedFd> {
     let memfd = create(name)?;
     let mut file = std::fs::File::from(memfd);
     io::copy(&mut source, &mut file)?;
-    nix::sys::stat::fchmod(file.as_fd(), nix::sys::stat::Mode::from_bits_truncate(0o500))?;
+    // Executed also by the root of a user namespace, to whom the owner is a stranger.
+    nix::sys::stat::fchmod(file.as_fd(), nix::sys::stat::Mode::from_bits_truncate(0o555))?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: F_ADD_SEALS takes an integer.
     super::check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into())?;

@@ -34,6 +34,7 @@ mod spawn_child;
 pub mod terminal;
 #[cfg(feature = "daemon")]
 pub mod tty;
+pub mod userns;
 pub(crate) mod vfork;
 
 use std::io;

@@ -22,6 +22,9 @@ use super::vfork;
 /// A resource limit: `RLIMIT_*`, soft, hard.
 pub type Limit = (u32, u64, u64);
 
+/// Namespaces that are made with a process, not by it.
+const CLONED: u64 = libc::CLONE_NEWPID.cast_unsigned() as u64;
+
 /// Namespaces a child can start in: CLONE_NEW* bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NewNamespaces(u64);
@@ -72,6 +75,8 @@ pub enum SpawnStep {
     Session,
     /// keyctl(2), a session keyring.
     Keyring,
+    /// Becoming the root of the caller's user namespace.
+    Root,
     /// sethostname(2).
     Hostname,
     /// Writing the setting with this number.
@@ -99,6 +104,7 @@ impl fmt::Display for SpawnStep {
             Self::Clone => "clone",
             Self::Session => "start a session",
             Self::Keyring => "join a session keyring",
+            Self::Root => "become the user namespace's root",
             Self::Hostname => "set the host name",
             Self::Setting(_) => "write a setting",
             Self::Limit(_) => "set a resource limit",
@@ -199,6 +205,9 @@ pub struct Spawn<'a> {
     pub(super) fds: Vec<(i32, OwnedFd)>,
     cgroup: Option<BorrowedFd<'a>>,
     namespaces: NewNamespaces,
+    pub(super) root: Wanted,
+    /// Whom the child shall not outlive.
+    pub(super) parent: Option<i32>,
     pub(super) hostname: Option<Vec<u8>>,
     pub(super) settings: Vec<Setting>,
     pub(super) limits: Vec<Limit>,
@@ -235,6 +244,8 @@ impl<'a> Spawn<'a> {
             fds: Vec::new(),
             cgroup: None,
             namespaces: NewNamespaces::default(),
+            root: Wanted::No,
+            parent: None,
             hostname: None,
             settings: Vec::new(),
             limits: Vec::new(),
@@ -319,6 +330,21 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// Kills the child when the calling thread ends.
+    #[must_use]
+    pub fn ends_with_parent(mut self) -> Self {
+        self.parent = Some(std::process::id().cast_signed());
+        self
+    }
+
+    /// Has the child become the user and the group 0 of its user namespace, which the caller has
+    /// joined as the host's root. It makes its namespaces as that user, but for a pid namespace.
+    #[must_use]
+    pub fn become_root(mut self) -> Self {
+        self.root = Wanted::Yes;
+        self
+    }
+
     /// Sets the host name of the child's UTS namespace, which must be new.
     #[must_use]
     pub fn hostname(mut self, name: &str) -> Self {
@@ -365,6 +391,14 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// The namespaces that the child makes itself, as the user it has become.
+    pub(super) fn late_namespaces(&self) -> i32 {
+        match self.root {
+            Wanted::Yes => i32::try_from(self.namespaces.0 & !CLONED).unwrap_or(0),
+            Wanted::No => 0,
+        }
+    }
+
     fn error(&self, step: SpawnStep, source: io::Error) -> SpawnError {
         let subject = match step {
             SpawnStep::Setting(n) => {
@@ -399,12 +433,16 @@ impl<'a> Spawn<'a> {
             step: SpawnStep::Clone,
             errno: 0,
             skipped: 0,
+            written: 0,
+        };
+        let cloned = match self.root {
+            Wanted::Yes => self.namespaces.0 & CLONED,
+            Wanted::No => self.namespaces.0,
         };
         // SAFETY: `child_main` keeps the rules (it only makes system calls on prepared memory and
         // ends in exec or _exit), and `work`, with all it borrows, outlives the call.
-        let started = unsafe {
-            vfork::vfork(self.namespaces.0, self.cgroup, child_main, (&raw mut work).cast())
-        };
+        let started =
+            unsafe { vfork::vfork(cloned, self.cgroup, child_main, (&raw mut work).cast()) };
         let (step, code, skipped) = (work.step, work.errno, work.skipped);
         let (pid, pidfd) = started.map_err(|e| self.error(SpawnStep::Clone, e))?;
         if code != 0 {

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-use super::spawn::{OnRefusal, Privileges, Program, Spawn, SpawnStep, bit};
+use super::spawn::{OnRefusal, Privileges, Program, Spawn, SpawnStep, Wanted, bit};
 use super::vfork;
 
 /// What the child works on, in memory shared with the waiting parent.
@@ -22,6 +22,8 @@ pub(super) struct Work<'a> {
     pub(super) errno: i32,
     /// Settings and then limits that were refused and may be.
     pub(super) skipped: u64,
+    /// Settings that are written already.
+    pub(super) written: u64,
 }
 
 /// The child. No allocation, no lock, no panic: another thread of the parent may hold any lock.
@@ -40,6 +42,20 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
     work.step = SpawnStep::Session;
     // SAFETY: no arguments.
     ok(unsafe { libc::setsid() })?;
+    if work.spawn.root == Wanted::Yes {
+        // The process itself is still the host's root's; what can be refused is of the process.
+        for (n, setting) in work.spawn.settings.iter().enumerate() {
+            let own = setting.on_refusal == OnRefusal::Skip;
+            if own && write_file(&setting.path, &setting.value).is_ok() {
+                work.written |= bit(n);
+            }
+        }
+        work.step = SpawnStep::Root;
+        become_root()?;
+        // Made by this user, what they hold belongs to it: the root of mqueue does.
+        // SAFETY: only an integer is passed.
+        ok(unsafe { libc::unshare(work.spawn.late_namespaces()) })?;
+    }
     work.step = SpawnStep::Keyring;
     join_keyring()?;
     namespace_settings(work)?;
@@ -52,6 +68,17 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
         libc::umask(0o022);
         libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    }
+    if let Some(parent) = work.spawn.parent {
+        // SAFETY: both take and give integers.
+        let orphan = unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            libc::getppid() != parent
+        };
+        if orphan {
+            // It has ended before it could be watched.
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
     }
     let exec = descriptors(work)?;
     // After the descriptors, which pass through numbers above what the limit may allow.
@@ -105,6 +132,17 @@ fn join_keyring() -> io::Result<()> {
     }
 }
 
+/// By system call: the C library's functions would tell the parent's other threads.
+fn become_root() -> io::Result<()> {
+    // SAFETY: no list of groups for a length of 0; the others take integers.
+    unsafe {
+        super::check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+        super::check(libc::syscall(libc::SYS_setresgid, 0, 0, 0))?;
+        super::check(libc::syscall(libc::SYS_setresuid, 0, 0, 0))?;
+    }
+    Ok(())
+}
+
 fn namespace_settings(work: &mut Work<'_>) -> io::Result<()> {
     work.step = SpawnStep::Hostname;
     if let Some(name) = &work.spawn.hostname {
@@ -113,6 +151,9 @@ fn namespace_settings(work: &mut Work<'_>) -> io::Result<()> {
     }
     for (n, setting) in work.spawn.settings.iter().enumerate() {
         work.step = SpawnStep::Setting(n);
+        if work.written & bit(n) != 0 {
+            continue;
+        }
         match write_file(&setting.path, &setting.value) {
             Err(e)
                 if may_skip(work.spawn.privileges, &e) && setting.on_refusal == OnRefusal::Skip =>

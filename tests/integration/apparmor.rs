@@ -1,10 +1,10 @@
 //! AppArmor: which profile a process runs under, what the default one forbids, what is refused.
 
-use crate::bad_input;
 use crate::harness::machine::Need;
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::syscalls::profile;
 use crate::harness::{Node, Test, kernel, pod, shared};
+use crate::{bad_input, userns};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use berth::cri::proto::security_profile::ProfileType;
@@ -17,6 +17,11 @@ const DEFAULT: &str = "berth-default-1 (enforce)";
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("a_process_runs_under_the_profile_that_is_asked_for", &[Need::AppArmor], which),
+        shared(
+            "a_user_namespace_takes_no_profile_off",
+            &[Need::AppArmor, Need::MappedTmpfs],
+            mapped,
+        ),
         shared("the_default_forbids_what_reaches_the_node", &[Need::AppArmor], default_profile),
         shared("a_profile_that_cannot_be_had_is_refused_by_name", &[], refused),
     ]
@@ -117,6 +122,31 @@ fn which(node: &Node) -> Result<()> {
     let fenced = node.exec(&made.id, &["touch", "/fenced"], 0)?;
     ensure!(fenced.2 != 0, "it was written: {fenced:?}");
     node.exec_ok(&made.id, &["touch", "/open"])?;
+    Ok(())
+}
+
+fn mapped(node: &Node) -> Result<()> {
+    let loaded = Loaded::new()?;
+    let own = format!("{} (enforce)", loaded.0);
+    let (localhost, none) =
+        (asks(ProfileType::Localhost, &loaded.0), asks(ProfileType::Unconfined, ""));
+    type Change<'a> = &'a dyn Fn(&mut proto::ContainerConfig);
+    let rows: [(&str, Change<'_>, &str); 3] = [
+        ("nothing", &as_is, DEFAULT),
+        ("localhost", &localhost, &own),
+        ("none", &none, "unconfined"),
+    ];
+    let scene = Scene::with(node, "apparmor-mapped", userns::pod_from(userns::BASE))?;
+    for (name, change, expected) in rows {
+        let made = scene.start(name, &["sleep", "100000"], |c| {
+            userns::from(c, userns::BASE);
+            change(c);
+        })?;
+        let found = current(made.init()?)?;
+        ensure!(found == expected, "{name}: {found:?} instead of {expected:?}");
+        let own = node.exec_ok(&made.id, &["cat", "/proc/self/attr/current"])?;
+        ensure!(own == expected, "{name}: a command has {own:?} instead of {expected:?}");
+    }
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! Devices by CDI names: what the specifications in the node's folders say is what a container has.
 
 use crate::harness::machine::Machine;
+use crate::harness::machine::Need::MappedTmpfs;
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::{Node, Options, Test, eventually, kernel, own, pod};
+use crate::userns;
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use serde_json::{Value, json};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tonic::Code;
 
@@ -15,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_device_that_cannot_be_had_is_named", &[], options, refused),
         own("hooks_run_at_their_moments_in_their_namespaces", &[], options, hooks),
         own("a_hook_that_fails_ends_the_start", &[], options, failing_hooks),
+        own("devices_and_hooks_are_had_in_a_user_namespace", &[MappedTmpfs], options, mapped),
         own("a_hook_of_a_killed_daemon_ends", &[], options, orphaned_hook),
     ]
 }
@@ -277,6 +281,62 @@ fn failing_hooks(node: &mut Node) -> Result<()> {
     }
     let fine = hooked(&folders, "fine", &[hook("createRuntime", "exit 0")])?;
     scene.start("control", pod::PATIENT, |c| by_field(c, &[&fine])).map(drop)
+}
+
+fn mapped(node: &mut Node) -> Result<()> {
+    let folders = Folders::make()?;
+    let folder = node.volume("cdi-mapped")?;
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777))?;
+    std::fs::write(folder.join("lib"), "a library\n")?;
+    let outside = folder.join("outside");
+    let tell = |name: &str, file: &str| {
+        hook(name, &format!("read a b c </proc/self/uid_map; echo {name} $a $b >>{file}"))
+    };
+    let told = outside.to_string_lossy();
+    let edits = json!({
+        "env": ["GPU=mapped"],
+        "deviceNodes": [{ "path": "/dev/gpu0", "hostPath": "/dev/kmsg", "permissions": "rw" }],
+        "mounts": [{
+            "hostPath": folder, "containerPath": "/opt/driver", "options": ["rw", "rbind"],
+        }],
+        "hooks": [
+            tell("createRuntime", &told),
+            tell("startContainer", "/opt/driver/inside"),
+            tell("poststart", &told),
+            tell("poststop", &told),
+        ],
+    });
+    folders.write("etc/mapped.json", &spec("v.test/mapped", &[("x", edits)], &json!({})))?;
+    let inner = hooked(&folders, "inner", &[hook("createContainer", "exit 0")])?;
+    let base = userns::BASE;
+    let scene = Scene::with(node, "cdi-mapped", userns::pod_from(base))?;
+    let probe = "echo $GPU; stat -c '%F %t:%T %u:%g' /dev/gpu0; : >>/dev/gpu0 && echo may write; \
+        cat /opt/driver/lib; mknod /n c 1 11 || echo cannot make nodes";
+    let made = scene.script("main", probe, |c| {
+        userns::from(c, base);
+        by_field(c, &["v.test/mapped=x"]);
+    })?;
+    ensure!(made.end()?.exit_code == 0, "{}", made.text()?);
+    let text = crate::harness::logs::stream(&crate::harness::logs::read(&made.log)?, "stdout");
+    let expected = "mapped\ncharacter special file 1:b 0:0\nmay write\na library\n\
+        cannot make nodes\n";
+    ensure!(text == expected, "{text:?}");
+    eventually("poststop ran", || Ok((lines(&outside).len() == 3).then_some(())))?;
+    let expected = ["createRuntime 0 0", "poststart 0 0", "poststop 0 0"];
+    ensure!(lines(&outside) == expected, "{:?}", lines(&outside));
+    let inside = folder.join("inside");
+    ensure!(lines(&inside) == [format!("startContainer 0 {base}")], "{:?}", lines(&inside));
+    ensure!(std::fs::metadata(&inside)?.uid() == base, "the hook inside is the node's root's");
+    // In the host's tree, but without the host's root: refused, and not without a pod of that kind.
+    let id = scene.create("inner", pod::PATIENT, |c| {
+        userns::from(c, base);
+        by_field(c, &[&inner]);
+    })?;
+    let error = node.start_container(&id).err().context("createContainer hooks")?;
+    let words = "createContainer hooks in a user namespace";
+    ensure!(error.message().contains(words), "{error}");
+    let plain = Scene::new(node, "cdi-plain")?;
+    plain.start("inner", pod::PATIENT, |c| by_field(c, &[&inner])).map(drop)
 }
 
 fn orphaned_hook(node: &mut Node) -> Result<()> {

@@ -6,9 +6,11 @@ use crate::harness::oci::{script, text};
 use crate::harness::pod::{PATIENT, pod, resources, security};
 use crate::harness::scene::{Made, Scene, bind};
 use crate::harness::{Node, Options, Test, eventually, kernel, own};
+use crate::userns;
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use tonic::Code;
 
@@ -24,10 +26,12 @@ pub(crate) fn tests() -> Vec<Test> {
         own("cruns_containers_stop_and_leave_nothing", CRUN, options, |node| stop(node, "crun")),
         own("limits_are_berths_with_every_handler", LIMITS, options, limits),
         own("handlers_are_told_and_unknown_ones_refused", NEEDS, options, known),
+        own("ids_of_mounts_are_mapped_and_pods_are_not", MAPPED, options, mapped),
     ]
 }
 
 const NEEDS: &[Need] = &[Need::Engines];
+const MAPPED: &[Need] = &[Need::Engines, Need::MappedTmpfs];
 /// crun raises its own limit of locked memory.
 const CRUN: &[Need] = &[Need::Engines, Need::Resources];
 const LIMITS: &[Need] = &[Need::Engines, Need::Resources, Need::Controllers];
@@ -332,6 +336,40 @@ fn limits(node: &mut Node) -> Result<()> {
     Ok(())
 }
 
+fn mapped(node: &mut Node) -> Result<()> {
+    let node = &*node;
+    let run = |handler: &str| {
+        let mut config = pod(node, "mapped");
+        userns::pod_from(userns::BASE)(&mut config);
+        let (config, runtime_handler) = (Some(config), handler.to_owned());
+        node.cri.run_pod_sandbox(proto::RunPodSandboxRequest { config, runtime_handler })
+    };
+    let refused = run("runc").err().context("runc runs a pod in a user namespace")?;
+    ensure!(refused.code() == Code::FailedPrecondition, "{refused}");
+    for words in ["userns_options", "runc"] {
+        ensure!(refused.message().contains(words), "no {words:?} in {refused}");
+    }
+    node.remove_pod(&run("")?.pod_sandbox_id)?;
+    // An id map of a mount is berth's affair, whoever makes the container.
+    for handler in ["", "runc"] {
+        let volume = node.volume(&format!("mapped-{handler}"))?;
+        std::os::unix::fs::chown(&volume, Some(5000), Some(6000))?;
+        let scene = by(node, handler, "mapped")?;
+        let (status, text) = scene.output("main", "touch /m/f; stat -c %u:%g /m /m/f", |c| {
+            c.mounts = vec![proto::Mount {
+                uid_mappings: userns::map(5000, 0, 10),
+                gid_mappings: userns::map(6000, 0, 10),
+                ..bind(&volume, "/m")
+            }];
+        })?;
+        ensure!(status.exit_code == 0 && text == "0:0\n0:0\n", "{handler:?}: {text}");
+        let about = std::fs::metadata(volume.join("f"))?;
+        ensure!((about.uid(), about.gid()) == (5000, 6000), "{handler:?}: {about:?}");
+        node.remove_pod(&scene.pod)?;
+    }
+    Ok(())
+}
+
 fn known(node: &mut Node) -> Result<()> {
     let node = &*node;
     let run = |handler: &str| {
@@ -366,6 +404,12 @@ fn known(node: &mut Node) -> Result<()> {
     let text = String::from_utf8_lossy(&check.stdout).into_owned();
     ensure!(text.contains("absent") && text.contains("/no/such/runtime"), "{text}");
     ensure!(kernel::read(node.log_file())?.contains("/no/such/runtime"), "the start did not say");
+
+    let namespaces = status.runtime_handlers.iter();
+    let namespaces: Vec<(&str, bool)> =
+        namespaces.map(|h| (&h.name[..], h.features.is_some_and(|f| f.user_namespaces))).collect();
+    let native = node.machine.has(Need::MappedTmpfs);
+    ensure!(namespaces == [("", native), ("crun", false), ("runc", false)], "{namespaces:?}");
 
     // Recursive read-only is there exactly where it was told to be.
     let volume = node.volume("rro")?;

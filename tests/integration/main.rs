@@ -61,6 +61,7 @@ mod tty;
 mod undo;
 mod unimplemented;
 mod user;
+mod userns;
 mod wire;
 
 use std::process::ExitCode;
@@ -122,6 +123,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("undo", undo::tests()),
             ("unimplemented", unimplemented::tests()),
             ("user", user::tests()),
+            ("userns", userns::tests()),
             ("wire", wire::tests()),
         ],
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/allowed-skips.txt"),

@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("descriptors_are_handed_on_when_asked", &[], preserved),
         shared("the_hosts_program_is_out_of_reach", &[], out_of_reach),
         shared("run_waits_and_cleans_up", &[], run),
+        shared("a_user_namespace_is_made_or_joined", &[], user_namespace),
         shared("what_is_not_done_is_refused_by_name", &[], refused),
     ]
 }
@@ -680,6 +681,75 @@ fn run(node: &Node) -> Result<()> {
     ensure!(oci.status("c3")? == "running", "not running");
     ensure!(oci.ok(&["list", "-q"])? == "c3\n", "another list");
     oci.ok(&["delete", "--force", "c3"])?;
+    Ok(())
+}
+
+/// Adds a user namespace whose ids begin at 200000 on the host.
+fn mapped(config: &mut Value, path: Option<&str>) {
+    let map = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 }]);
+    let namespace = match path {
+        None => json!({ "type": "user" }),
+        Some(path) => json!({ "type": "user", "path": path }),
+    };
+    let list = config["linux"]["namespaces"].as_array_mut();
+    list.into_iter().for_each(|list| list.push(namespace.clone()));
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+}
+
+fn user_namespace(node: &Node) -> Result<()> {
+    let oci = Runtime::new(node, "userns")?;
+    let script = "id -u; cat /proc/self/uid_map | tr -s ' '; echo x >/dev/null && echo null; \
+        mkdir /made && stat -c %u /made /dev/null; echo again >>/dev/stdout; exec sleep 100000";
+    let made = |name: &str, path: Option<&str>| -> Result<i32> {
+        let bundle = oci.bundle(name, script, |config| mapped(config, path))?;
+        // Whose the root file system is, is the engine's business.
+        let rootfs = bundle.join("rootfs");
+        let owner = std::process::Command::new("chown")
+            .args(["-hR", "200000:200000", text(&rootfs)?])
+            .status()?;
+        ensure!(owner.success(), "chown");
+        let created = oci.create(name, &bundle)?;
+        oci.ok(&["start", name])?;
+        oci.says(&created.out_file, "0\n 0 200000 1000\nnull\n0\n0\nagain\n")?;
+        let about = fs::metadata(rootfs.join("made"))?;
+        ensure!(std::os::unix::fs::MetadataExt::uid(&about) == 200_000, "another owner");
+        ensure!(oci.ok(&["exec", name, "id", "-u"])? == "0\n", "exec");
+        oci.pid(name)
+    };
+    let first = made("first", None)?;
+    let host = kernel::namespace(this()?, "user")?;
+    let user = kernel::namespace(first, "user")?;
+    ensure!(user != host, "the host's");
+    ensure!(kernel::status_field(first, "Uid")?.starts_with("200000"), "another user");
+    let second = made("second", Some(&format!("/proc/{first}/ns/user")))?;
+    ensure!(kernel::namespace(second, "user")? == user, "not joined");
+    // Control: without it, the host's.
+    oci.running("plain", SLEEPS)?;
+    ensure!(kernel::namespace(oci.pid("plain")?, "user")? == host, "not the host's");
+    type Field = (&'static str, fn(&mut Value));
+    let fields: [Field; 3] = [
+        ("linux.uidMappings", |c| {
+            mapped(c, None);
+            c["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "pid" }]);
+        }),
+        ("linux.gidMappings", |c| {
+            mapped(c, None);
+            c["linux"]["gidMappings"] = json!([{ "containerID": 1, "hostID": 2, "size": 3 }]);
+        }),
+        ("process.user.uid", |c| {
+            mapped(c, None);
+            c["process"]["user"]["uid"] = json!(1000);
+        }),
+    ];
+    for (n, (field, change)) in fields.into_iter().enumerate() {
+        let bundle = oci.bundle(&format!("u{n}"), SLEEPS, change)?;
+        let message = oci.fails(&["create", "-b", text(&bundle)?, "c1"])?;
+        ensure!(message.contains(field), "{field}: {message}");
+    }
+    for id in ["first", "second", "plain"] {
+        oci.ok(&["delete", "--force", id])?;
+    }
     Ok(())
 }
 

@@ -4,11 +4,13 @@ use crate::harness::machine::{Machine, Need};
 use crate::harness::node::{UNIT, systemctl};
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::{Node, Options, Test, eventually, kernel, own, pod, poll};
+use crate::userns;
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto::{self, LinuxContainerResources};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -20,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_pod_is_a_scope_and_a_shim_is_outside_of_it", NEEDS, unit, scopes),
         own("limits_and_devices_outlive_what_systemd_does", NEEDS, unit, reloads),
         own("pods_outlive_every_end_of_the_daemon", NEEDS, unit, every_end),
+        own("a_pod_in_a_user_namespace_is_a_scope_as_others_are", NEEDS, unit, mapped),
         own("a_sandbox_that_was_cut_off_leaves_no_scope", NEEDS, unit, cut_off),
         own("the_parent_is_a_slice_and_the_driver_is_told", NEEDS, unit, parents),
     ]
@@ -89,6 +92,31 @@ fn no_seed(node: &Node) -> Result<()> {
         let own = kernel::pids_in(&node.machine.cgroup_root.join(SHIMS))?;
         Ok(own.is_empty().then_some(()))
     })
+}
+
+fn mapped(node: &mut Node) -> Result<()> {
+    let base = userns::BASE;
+    let scene = Scene::with(node, "mapped-scope", |config| {
+        userns::pod_from(base)(config);
+        let linux = config.linux.get_or_insert_default();
+        linux.security_context.get_or_insert_default().privileged = true;
+    })?;
+    let made = scene.start("main", pod::PATIENT, |config| {
+        userns::from(config, base);
+        pod::security(config).privileged = true;
+    })?;
+    ensure!(scope(node, &scene.pod)? == node.pod_cgroup(&scene.pod), "it is elsewhere");
+    let (pause, init) = (node.pause_pid(&scene.pod)?, made.init()?);
+    let user = kernel::namespace(init, "user")?;
+    ensure!(kernel::namespace(pause, "user")? == user, "another user namespace than pause's");
+    ensure!(kernel::namespace(node.pid()?, "user")? != user, "the node's user namespace");
+    // What is its own in it stays so.
+    systemctl(&["daemon-reload"])?;
+    let owner = std::fs::metadata(made.cgroup())?.uid();
+    ensure!(owner == base, "its cgroup is of {owner}");
+    node.exec_ok(&made.id, &["sh", "-c", "mkdir /sys/fs/cgroup/a && rmdir /sys/fs/cgroup/a"])?;
+    node.remove_pod(&scene.pod)?;
+    gone(node)
 }
 
 fn scopes(node: &mut Node) -> Result<()> {

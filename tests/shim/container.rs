@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use berth::config::Enforce;
 use berth::ids::{ContainerId, random_hex};
-use berth::oci::{PodContext, Prepared, prepare, prepare_exec};
+use berth::oci::{NewUserns, PodContext, Prepared, prepare, prepare_exec};
 use berth::shim::ExitRecord;
 use berth::shim::client::{ContainerIo, ExecIo, ShimError, ShimEvent};
 use berth::sys::mount::{self, Reach};
@@ -44,6 +44,7 @@ fn context() -> PodContext {
         pause: None,
         privileges: Enforce::BestEffort,
         target: None,
+        new_userns: NewUserns::Fork,
         volumes: Default::default(),
         hooks: None,
     }

@@ -8,6 +8,7 @@ use crate::container::config::{self as own, MountPropagation as Way, Profile, Ru
 use crate::cri::proto::security_profile::ProfileType;
 use crate::cri::proto::*;
 use crate::error::ErrorKind;
+use crate::idmap::{IdMaps, IdRange};
 use crate::sandbox::config::{PidNamespace, PodNamespace};
 use std::path::Path;
 
@@ -223,17 +224,12 @@ fn an_image_volume_is_carried_over() {
 
 #[test]
 fn what_this_version_does_not_honour_is_unimplemented_by_its_field() {
-    let cases: [(&str, Change); 5] = [
+    let cases: [(&str, Change); 3] = [
         ("windows", |c| c.windows = Some(WindowsContainerConfig::default())),
-        ("mounts[0].uidMappings", |c| mount(c).uid_mappings = vec![IdMapping::default()]),
         ("mounts[0].mount_options", |c| mount(c).mount_options = vec!["noexec".into()]),
         ("linux.security_context.selinux_options", |c| {
             context(c).selinux_options =
                 Some(SeLinuxOption { r#type: "spc_t".into(), ..Default::default() });
-        }),
-        ("linux.security_context.namespace_options.userns_options", |c| {
-            let options = context(c).namespace_options.get_or_insert_default();
-            options.userns_options = Some(UserNamespace::default());
         }),
     ];
     for (field, change) in cases {
@@ -259,18 +255,19 @@ fn a_container_asks_for_no_more_than_its_sandbox_has() {
     let mut sandbox = super::sandbox_config("config", Some(request)).unwrap();
     let pod = Asked {
         namespaces: true,
+        userns: None,
         network: PodNamespace::Pod,
         ipc: PodNamespace::Pod,
         privileged: false,
     };
     let mut config = made(minimal());
     let refused = [
-        ("privileged", Asked { privileged: true, ..pod }),
-        ("namespace_options.network", Asked { network: PodNamespace::Node, ..pod }),
-        ("namespace_options.ipc", Asked { ipc: PodNamespace::Node, ..pod }),
+        ("privileged", Asked { privileged: true, ..pod.clone() }),
+        ("namespace_options.network", Asked { network: PodNamespace::Node, ..pod.clone() }),
+        ("namespace_options.ipc", Asked { ipc: PodNamespace::Node, ..pod.clone() }),
     ];
-    fit(&mut config, pod, &sandbox).unwrap();
-    for (field, asked) in refused {
+    fit(&mut config, pod.clone(), &sandbox).unwrap();
+    for (field, asked) in refused.clone() {
         let error = fit(&mut config, asked, &sandbox).expect_err(field);
         let start = format!("config.linux.security_context.{field}: ");
         assert!(error.to_string().starts_with(&start), "{error}");
@@ -281,7 +278,20 @@ fn a_container_asks_for_no_more_than_its_sandbox_has() {
     for (field, asked) in refused {
         fit(&mut config, asked, &sandbox).expect(field);
     }
-    fit(&mut config, pod, &sandbox).unwrap();
+    fit(&mut config, pod.clone(), &sandbox).unwrap();
+    // Its user namespace is exactly the sandbox's.
+    let range = |host| vec![IdRange { container: 0, host, length: 10 }];
+    let maps = |host| Some(IdMaps { uids: range(host), gids: range(host) });
+    for (asked, has) in [(maps(100), None), (None, maps(100)), (maps(100), maps(200))] {
+        sandbox.userns = has;
+        let asked = Asked { userns: asked, ..pod.clone() };
+        let error = fit(&mut config, asked.clone(), &sandbox).unwrap_err().to_string();
+        assert!(error.contains("namespace_options.userns_options: "), "{error}");
+        sandbox.userns.clone_from(&asked.userns);
+        fit(&mut config, asked.clone(), &sandbox).unwrap();
+        // Who says nothing about namespaces gets the sandbox's.
+        fit(&mut config, Asked { namespaces: false, ..pod.clone() }, &sandbox).unwrap();
+    }
 }
 
 #[test]

@@ -2,16 +2,19 @@
 
 use super::RequestError;
 use crate::container::config::ContainerConfig;
+use crate::idmap::IdMaps;
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
 use std::collections::BTreeMap;
 
 /// What a container's request says about things that its sandbox has decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Whether it says anything about namespaces at all.
     pub(crate) namespaces: bool,
     /// Whose network.
     pub(crate) network: PodNamespace,
+    /// Whose user namespace; `None`: the node's.
+    pub(crate) userns: Option<IdMaps>,
     /// Whose IPC.
     pub(crate) ipc: PodNamespace,
     /// Whether it is privileged.
@@ -34,6 +37,12 @@ pub(crate) fn fit(
     if asked.privileged && !sandbox.privileged {
         let reason = "the sandbox is not privileged";
         return Err(RequestError::invalid(format!("{field}.privileged"), reason));
+    }
+    // Unlike the others it has to be said: a container that a client means to run as the node's user
+    // must not be another one, nor the other way round.
+    if asked.namespaces && asked.userns != sandbox.userns {
+        let field = format!("{field}.namespace_options.userns_options");
+        return Err(RequestError::invalid(field, "is not the sandbox's"));
     }
     for (name, asked, has) in [
         ("network", asked.network, sandbox.namespaces.network),

@@ -4,8 +4,8 @@
 //! INVALID_ARGUMENT when no version could honour it, as UNIMPLEMENTED when this one does not.
 //!
 //! * [`error`]: what a refusal says; [`text`]: names, paths, strings;
-//! * [`sandbox`], [`container`], [`mounts`], [`security`], [`resources`], [`signal`], [`image`]: the
-//!   requests;
+//! * [`sandbox`], [`container`], [`mounts`], [`security`], [`userns`], [`resources`], [`signal`],
+//!   [`image`]: the requests;
 //! * [`checkpoint`]: what is to be written to or made from a folder;
 //! * [`again`]: a sandbox's configuration when it is told once more, with a container's;
 //! * [`fits`]: what a container may ask for in its sandbox.
@@ -22,6 +22,7 @@ mod sandbox;
 mod security;
 mod signal;
 mod text;
+mod userns;
 
 #[cfg(test)]
 mod container_tests;

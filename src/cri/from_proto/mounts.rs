@@ -3,6 +3,7 @@
 use super::RequestError;
 use super::image::image_name;
 use super::text::{absolute, below};
+use super::userns::mount_maps;
 use crate::container::config::{Device, ImageVolume, Mount, MountPropagation};
 use crate::cri::proto;
 use std::path::PathBuf;
@@ -16,11 +17,8 @@ pub(super) fn mounts(field: &str, mounts: Vec<proto::Mount>) -> Result<Vec<Mount
 fn mount(field: &str, m: proto::Mount) -> Result<Mount, RequestError> {
     let at = |name: &str| format!("{field}.{name}");
     let image = image_volume(field, &m)?;
-    for (name, mappings) in [("uidMappings", &m.uid_mappings), ("gidMappings", &m.gid_mappings)] {
-        if !mappings.is_empty() {
-            return Err(RequestError::unimplemented(at(name), "id-mapped mounts are"));
-        }
-    }
+    let maps =
+        mount_maps((at("uidMappings"), &m.uid_mappings), (at("gidMappings"), &m.gid_mappings))?;
     if !m.mount_options.is_empty() {
         return Err(RequestError::unimplemented(at("mount_options"), "mount options are"));
     }
@@ -56,6 +54,7 @@ fn mount(field: &str, m: proto::Mount) -> Result<Mount, RequestError> {
         recursive_read_only: m.recursive_read_only,
         propagation,
         selinux_relabel: m.selinux_relabel,
+        maps,
     })
 }
 

@@ -6,9 +6,11 @@
 
 use super::RequestError;
 use super::resources::resources;
-use super::security::{pid_mode, refuse_selinux, refuse_userns, sandbox_seccomp, shared_mode};
+use super::security::{pid_mode, refuse_selinux, sandbox_seccomp, shared_mode};
 use super::text::{absolute, group_ids, line, name, string, user_id};
+use super::userns::userns;
 use crate::cri::proto;
+use crate::idmap::IdMaps;
 use crate::sandbox::config::{
     DnsConfig, PidNamespace, PodNamespace, PortMapping, Protocol, SandboxConfig, SandboxMetadata,
     SandboxNamespaces,
@@ -35,6 +37,8 @@ pub(crate) fn sandbox_config(
     let part = |name: &str, r: Option<&proto::LinuxContainerResources>| {
         r.map(|r| resources(&at(name), r)).transpose()
     };
+    let options = at("linux.security_context.namespace_options");
+    let (namespaces, userns) = namespaces(&options, security.namespace_options)?;
     Ok(SandboxConfig {
         metadata: metadata(&at("metadata"), config.metadata)?,
         hostname: hostname(&at("hostname"), &config.hostname)?,
@@ -47,10 +51,8 @@ pub(crate) fn sandbox_config(
         labels: config.labels,
         annotations: config.annotations,
         cgroup_parent: cgroup_parent(&at("linux.cgroup_parent"), &linux.cgroup_parent)?,
-        namespaces: namespaces(
-            &at("linux.security_context.namespace_options"),
-            security.namespace_options,
-        )?,
+        namespaces,
+        userns,
         privileged: security.privileged,
         seccomp,
         sysctls: sysctls(&at("linux.sysctls"), linux.sysctls)?,
@@ -156,9 +158,9 @@ fn cgroup_parent(field: &str, parent: &str) -> Result<Option<String>, RequestErr
 fn namespaces(
     field: &str,
     options: Option<proto::NamespaceOption>,
-) -> Result<SandboxNamespaces, RequestError> {
+) -> Result<(SandboxNamespaces, Option<IdMaps>), RequestError> {
     let options = options.unwrap_or_default();
-    refuse_userns(&format!("{field}.userns_options"), options.userns_options.as_ref())?;
+    let userns = userns(&format!("{field}.userns_options"), options.userns_options.as_ref())?;
     let pid = pid_mode(field, &options)?;
     if let PidNamespace::Target(_) = pid {
         let reason = "TARGET is for containers alone";
@@ -166,7 +168,22 @@ fn namespaces(
     }
     let network: PodNamespace = shared_mode(&format!("{field}.network"), options.network)?;
     let ipc = shared_mode(&format!("{field}.ipc"), options.ipc)?;
-    Ok(SandboxNamespaces { network, ipc, pid })
+    if userns.is_some() {
+        // Only who owns a namespace may mount what shows it. The node's network is another thing:
+        // its /sys is bound.
+        for (name, is_nodes, path) in [
+            ("pid", pid == PidNamespace::Node, "/proc"),
+            ("ipc", ipc == PodNamespace::Node, "/dev/mqueue"),
+        ] {
+            if is_nodes {
+                let reason = format!(
+                    "NODE with a user namespace: the kernel lets no container mount {path} then"
+                );
+                return Err(RequestError::invalid(format!("{field}.{name}"), reason));
+            }
+        }
+    }
+    Ok((SandboxNamespaces { network, ipc, pid }, userns))
 }
 
 fn sysctls(

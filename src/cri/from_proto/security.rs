@@ -4,6 +4,7 @@
 use super::RequestError;
 use super::fits::Asked;
 use super::text::{absolute, absolute_list, group_ids, id, string, user_id};
+use super::userns::userns;
 use crate::container::config::{GroupsPolicy, Profile, RunAs, Security};
 use crate::cri::proto;
 use crate::cri::proto::NamespaceMode as Mode;
@@ -19,9 +20,9 @@ pub(super) fn security(
     refuse_selinux(&at("selinux_options"), s.selinux_options.as_ref())?;
     let options = s.namespace_options.clone().unwrap_or_default();
     let option = at("namespace_options");
-    refuse_userns(&format!("{option}.userns_options"), options.userns_options.as_ref())?;
     let asked = Asked {
         namespaces: s.namespace_options.is_some(),
+        userns: userns(&format!("{option}.userns_options"), options.userns_options.as_ref())?,
         network: shared_mode(&format!("{option}.network"), options.network)?,
         ipc: shared_mode(&format!("{option}.ipc"), options.ipc)?,
         privileged: s.privileged,
@@ -217,21 +218,6 @@ pub(super) fn shared_mode(field: &str, value: i32) -> Result<PodNamespace, Reque
             Err(RequestError::invalid(field, reason))
         }
         Err(_) => Err(RequestError::unknown(field, value)),
-    }
-}
-
-/// NODE is the host's user namespace, which is what there is.
-pub(super) fn refuse_userns(
-    field: &str,
-    userns: Option<&proto::UserNamespace>,
-) -> Result<(), RequestError> {
-    let Some(userns) = userns else { return Ok(()) };
-    match Mode::try_from(userns.mode) {
-        Ok(Mode::Node) if userns.uids.is_empty() && userns.gids.is_empty() => Ok(()),
-        Ok(Mode::Node) => Err(RequestError::invalid(field, "mappings with the mode NODE")),
-        Ok(Mode::Pod) => Err(RequestError::unimplemented(field, "user namespaces are")),
-        Ok(_) => Err(RequestError::invalid(format!("{field}.mode"), "neither POD nor NODE")),
-        Err(_) => Err(RequestError::unknown(format!("{field}.mode"), userns.mode)),
     }
 }
 

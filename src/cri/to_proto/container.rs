@@ -1,5 +1,6 @@
 //! Containers as replies.
 
+use super::sandbox::id_mappings;
 use super::{fit, info, path, tagged_id};
 use crate::cgroups::{Limit, Resources};
 use crate::container::config::{ContainerConfig, Mount, MountPropagation};
@@ -119,6 +120,8 @@ fn mount(mount: &Mount, image_ref: &str) -> proto::Mount {
         }
         .into(),
         recursive_read_only: mount.recursive_read_only,
+        uid_mappings: mount.maps.as_ref().map(|m| id_mappings(&m.uids)).unwrap_or_default(),
+        gid_mappings: mount.maps.as_ref().map(|m| id_mappings(&m.gids)).unwrap_or_default(),
         ..proto::Mount::default()
     }
 }

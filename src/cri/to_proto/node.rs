@@ -16,25 +16,30 @@ pub(crate) fn runtime_status(
         reason: c.reason,
         message: c.message,
     });
-    let others = status.handlers;
+    // Other runtimes are not given user namespaces: see handlers.md.
+    let others = status.handlers.into_iter();
+    let others = others.map(|(name, can)| handler(name, can.recursive_read_only_mounts, false));
     proto::StatusResponse {
         status: Some(proto::RuntimeStatus { conditions: conditions.collect() }),
         info: if verbose.verbose { info(&status.info) } else { Default::default() },
         // mount_setattr(2) with AT_RECURSIVE is older than the oldest supported kernel.
-        runtime_handlers: std::iter::once(handler(String::new(), true))
-            .chain(others.into_iter().map(|(n, f)| handler(n, f.recursive_read_only_mounts)))
+        runtime_handlers: std::iter::once(handler(String::new(), true, status.user_namespaces))
+            .chain(others)
             .collect(),
         features: Some(proto::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: status.user_namespaces,
             mount_options: false,
         }),
     }
 }
 
-fn handler(name: String, recursive_read_only_mounts: bool) -> proto::RuntimeHandler {
-    let features =
-        proto::RuntimeHandlerFeatures { recursive_read_only_mounts, user_namespaces: false };
+fn handler(
+    name: String,
+    recursive_read_only_mounts: bool,
+    user_namespaces: bool,
+) -> proto::RuntimeHandler {
+    let features = proto::RuntimeHandlerFeatures { recursive_read_only_mounts, user_namespaces };
     proto::RuntimeHandler { name, features: Some(features) }
 }
 

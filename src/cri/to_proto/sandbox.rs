@@ -3,6 +3,7 @@
 use super::{info, path};
 use crate::cri::proto;
 use crate::engine::view::SandboxView;
+use crate::idmap::IdRange;
 use crate::sandbox::config::{PidNamespace, PodNamespace, SandboxConfig, SandboxMetadata};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -74,6 +75,16 @@ fn state(view: &SandboxView) -> proto::PodSandboxState {
     }
 }
 
+/// Ranges of ids.
+pub(super) fn id_mappings(ranges: &[IdRange]) -> Vec<proto::IdMapping> {
+    let one = |range: &IdRange| proto::IdMapping {
+        host_id: range.host,
+        container_id: range.container,
+        length: range.length,
+    };
+    ranges.iter().map(one).collect()
+}
+
 fn namespace_options(config: &SandboxConfig) -> proto::NamespaceOption {
     let shared = |namespace: PodNamespace| match namespace {
         PodNamespace::Pod => proto::NamespaceMode::Pod,
@@ -90,6 +101,10 @@ fn namespace_options(config: &SandboxConfig) -> proto::NamespaceOption {
         pid: pid.into(),
         ipc: shared(config.namespaces.ipc).into(),
         target_id: target_id.to_owned(),
-        userns_options: None,
+        userns_options: config.userns.as_ref().map(|maps| proto::UserNamespace {
+            mode: proto::NamespaceMode::Pod.into(),
+            uids: id_mappings(&maps.uids),
+            gids: id_mappings(&maps.gids),
+        }),
     }
 }

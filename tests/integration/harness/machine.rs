@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Systemd,
     /// A kernel that enforces AppArmor.
     AppArmor,
+    /// A kernel that maps the ids of a tmpfs, where the tests keep everything: from 6.3 on.
+    MappedTmpfs,
 }
 
 /// What was found.
@@ -84,6 +86,15 @@ impl Machine {
             Need::Systemd => std::env::var_os("BERTH_TEST_SYSTEMD").is_some(),
             Need::AppArmor => std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
+            Need::MappedTmpfs => {
+                let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+                let numbers: Vec<u32> = release
+                    .unwrap_or_default()
+                    .split(|c: char| !c.is_ascii_digit())
+                    .map_while(|number| number.parse().ok())
+                    .collect();
+                numbers >= vec![6, 3]
+            }
         }
     }
 }
