@@ -34,7 +34,7 @@ uri=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packag
 echo "systemd-image.sh: installing a minimal $codename" >&2
 root=$work/root
 debootstrap --variant=minbase \
-    --include=busybox-static,dbus,iproute2,kmod,procps,systemd,systemd-sysv \
+    --include=apparmor,busybox-static,dbus,iproute2,kmod,procps,systemd,systemd-sysv \
     "$codename" "$root" "$uri" >"$work/debootstrap.log" 2>&1 ||
     { tail -n 20 "$work/debootstrap.log" >&2; exit 1; }
 
@@ -43,7 +43,8 @@ rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{do
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 echo node >"$root/etc/hostname"
 echo "root / ext4 defaults 0 0" >"$root/etc/fstab"
-for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
+# berth loads its profile itself; those of the distribution take time.
+for unit in apparmor.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer getty.target serial-getty@ttyS0.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
@@ -83,7 +84,7 @@ chmod 0755 "$ram/init"
 mkdir "$work/image"
 (cd "$ram" && find . | busybox cpio -o -H newc 2>/dev/null) | gzip -1 >"$work/image/initrd.gz"
 # No journal: the machine is thrown away.
-mke2fs -q -t ext4 -O ^has_journal -L root -d "$root" "$work/image/root.ext4" 1500M
+mke2fs -q -t ext4 -O ^has_journal -L root -d "$root" "$work/image/root.ext4" 1500M >&2
 touch "$work/image/complete"
 rm -rf "$image"
 mv "$work/image" "$image"
