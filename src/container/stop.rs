@@ -24,6 +24,9 @@ use tokio::time::Instant;
 
 /// How long after SIGKILL before the rest of the cgroup is killed, too, and how often that repeats.
 const KILL_EVERY: Duration = Duration::from_millis(500);
+/// What a container gets at least when a stop is gone on with after a restart: it may not have been asked
+/// yet. A kubelet's least grace is as long (minimumGracePeriodInSeconds).
+const RESUMED_GRACE: Duration = Duration::from_secs(2);
 /// How long a StopContainer waits for a killed process before it says that it is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(110);
 
@@ -118,7 +121,8 @@ pub fn resume(node: &Arc<Node>, container: &Arc<Container>) {
         return;
     };
     let left = u64::try_from(at.saturating_sub(clock::now_nanos())).unwrap_or(0);
-    if let Err(error) = ask(node, container, init, Duration::from_nanos(left)) {
+    let grace = Duration::from_nanos(left).max(RESUMED_GRACE);
+    if let Err(error) = ask(node, container, init, grace) {
         tracing::error!(container_id = %container.id, error = chain(&error), "stop not resumed");
     }
 }

@@ -32,14 +32,7 @@ pub(super) fn clone_source(
     options: &Options,
     space: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, OciError> {
-    let failed = |operation| {
-        move |error| OciError::Source {
-            operation,
-            path: source.to_owned(),
-            target: target.to_owned(),
-            source: error,
-        }
-    };
+    let failed = |operation| refused(operation, source, target);
     let reach = options.bind.unwrap_or(Reach::Tree);
     let name = c_path(source).map_err(failed("open"))?;
     let clone = match mount::clone_tree(AT_FDCWD, &name, reach) {
@@ -65,13 +58,22 @@ pub(super) fn take_volume(
     target: &Path,
     options: &Options,
 ) -> Result<OwnedFd, OciError> {
-    let copy = volume.try_clone().map_err(|error| OciError::Source {
-        operation: "copy the descriptor of",
+    let copy = volume.try_clone().map_err(refused("copy the descriptor of", source, target))?;
+    adapt(copy, source, target, (options, None))
+}
+
+/// Says what could not be done with a mount's source.
+fn refused(
+    operation: &'static str,
+    source: &Path,
+    target: &Path,
+) -> impl FnOnce(std::io::Error) -> OciError {
+    move |error| OciError::Source {
+        operation,
         path: source.to_owned(),
         target: target.to_owned(),
         source: error,
-    })?;
-    adapt(copy, source, target, (options, None))
+    }
 }
 
 /// Gives a detached mount its propagation, attributes and id map.
@@ -81,14 +83,7 @@ fn adapt(
     target: &Path,
     (options, space): (&Options, Option<BorrowedFd<'_>>),
 ) -> Result<OwnedFd, OciError> {
-    let failed = |operation| {
-        move |error| OciError::Source {
-            operation,
-            path: source.to_owned(),
-            target: target.to_owned(),
-            source: error,
-        }
-    };
+    let failed = |operation| refused(operation, source, target);
     let (propagation, of) = options.propagation.unwrap_or((Propagation::Private, Reach::Tree));
     let change = Change { propagation: Some(propagation), ..Change::default() };
     mount::set_attributes(clone.as_fd(), change, of).map_err(failed("set the propagation of"))?;

@@ -81,8 +81,12 @@ fn propagation(node: &Node) -> Result<()> {
     let start = |name: &str, way: Way| {
         scene.start(name, pod::PATIENT, |c| {
             c.mounts = vec![proto::Mount { propagation: way.into(), ..bind(&folder, "/v") }];
-            let capabilities = &mut pod::security(c).capabilities;
-            capabilities.get_or_insert_default().add_capabilities = vec!["SYS_ADMIN".into()];
+            let security = pod::security(c);
+            security.capabilities.get_or_insert_default().add_capabilities =
+                vec!["SYS_ADMIN".into()];
+            // The default AppArmor profile lets nobody mount.
+            let profile_type = proto::security_profile::ProfileType::Unconfined.into();
+            security.apparmor = Some(proto::SecurityProfile { profile_type, ..Default::default() });
         })
     };
     let private = start("private", Way::PropagationPrivate)?;
