@@ -104,6 +104,10 @@ test-vm: build-tests ## Integration tests in a virtual machine (KERNEL=6.12 or 6
 test-vm-systemd: build-tests ## The systemd cgroup driver and the installed unit, in a virtual machine with systemd
 	tests/vm/systemd.sh --timeout $(VM_TIMEOUT)
 
+.PHONY: test-vm-selinux
+test-vm-selinux: build-tests ## SELinux labels under a policy of the tests' own, in a virtual machine
+	tests/vm/selinux.sh --timeout $(VM_TIMEOUT)
+
 .PHONY: test-peer
 test-peer: deps build-tests ## The conformance cases against Debian's containerd and runc, in the virtual machine
 	tests/vm/deps.sh bench
@@ -118,9 +122,10 @@ test: deps ## Everything a change must pass: check, unit, native and virtual mac
 		tests/vm/suite.sh summary; exit $$status
 
 .PHONY: test-all
-test-all: test ## test, the suite on the oldest supported kernel, and the tests with systemd
+test-all: test ## test, the suite on the oldest supported kernel, and the tests with systemd and SELinux
 	$(MAKE) --no-print-directory test-vm KERNEL=6.1
 	$(MAKE) --no-print-directory test-vm-systemd
+	$(MAKE) --no-print-directory test-vm-selinux
 	@tests/vm/suite.sh summary
 
 .PHONY: demo

@@ -8,6 +8,7 @@ use crate::error::{AtStep as _, ErrorKind, StepFailed};
 use crate::handlers::Handlers;
 use crate::ids::SandboxId;
 use crate::image::Images;
+use crate::selinux::Selinux;
 use crate::shim::client::{ShimBinaries, ShimEvent};
 use crate::store::{Durable, Layout};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Node {
     pub network: Network,
     /// What makes containers beside the native executor.
     pub handlers: Handlers,
+    /// SELinux labels.
+    pub selinux: Selinux,
     /// Images and writable layers.
     pub images: Images,
     /// What shims and pauses run from.
@@ -60,6 +63,7 @@ crate::error::kinded!(
     crate::oci::OciError,
     crate::oci::seccomp::SeccompError,
     crate::sandbox::sysctl::SysctlError,
+    crate::selinux::SelinuxError,
     crate::shim::client::ShimError,
 );
 

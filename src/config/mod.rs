@@ -11,6 +11,6 @@ pub use load::{DEFAULT_PATH, Loaded, Origin, Overrides, load};
 pub use print::keys;
 pub use schema::{
     Cdi, CgroupDriver, Cgroups, Config, Enforce, ImageConfig, Logging, Network, NetworkMode, Paths,
-    Process, Runtime, Server,
+    Process, Runtime, Selinux, Server,
 };
 pub use validate::{MAX_PREFIX4, MAX_PREFIX6};

@@ -17,6 +17,8 @@ pub struct Config {
     pub cgroups: Cgroups,
     /// What processes get.
     pub process: Process,
+    /// SELinux labels.
+    pub selinux: Selinux,
     /// Runtime handlers beside the native executor, by name.
     pub runtimes: BTreeMap<String, Runtime>,
     /// The pod network.
@@ -125,6 +127,34 @@ pub struct Process {
 impl Default for Process {
     fn default() -> Self {
         Self { privileges: Enforce::Required, nofile_soft: 1024, nofile_hard: 524_288 }
+    }
+}
+
+/// `[selinux]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selinux {
+    /// Whether pods get labels. Without, a request that asks for one is refused.
+    pub enabled: bool,
+    /// The type of processes.
+    pub process_type: String,
+    /// The type of processes of privileged containers.
+    pub privileged_type: String,
+    /// The type of the files that processes of pods may use.
+    pub file_type: String,
+    /// Pods get categories below this.
+    pub category_range: u32,
+}
+
+impl Default for Selinux {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            process_type: "container_t".into(),
+            privileged_type: "spc_t".into(),
+            file_type: "container_file_t".into(),
+            category_range: 1024,
+        }
     }
 }
 

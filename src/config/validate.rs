@@ -79,6 +79,7 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
             "fewer than sixteen addresses",
         )?;
     }
+    selinux(loaded)?;
     let layers = c.image.parallel_layers;
     check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
     runtimes(loaded)?;
@@ -90,6 +91,25 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
         level,
         "no level or tracing filter",
     )
+}
+
+/// How many categories the policies of distributions know.
+const MAX_CATEGORIES: u32 = 1024;
+
+fn selinux(loaded: &Loaded) -> Result<(), ConfigError> {
+    let c = &loaded.config.selinux;
+    let check = Check { loaded };
+    for (key, name) in [
+        ("selinux.process_type", &c.process_type),
+        ("selinux.privileged_type", &c.privileged_type),
+        ("selinux.file_type", &c.file_type),
+    ] {
+        let named = crate::selinux::is_name(name);
+        check.that(named, key, name, "not a type's name of letters, digits and '_'")?;
+    }
+    let range = c.category_range;
+    let fits = (2..=MAX_CATEGORIES).contains(&range);
+    check.that(fits, "selinux.category_range", range, "not 2 to 1024")
 }
 
 fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
@@ -184,6 +204,11 @@ mod tests {
             ("[network]\nsubnet = \"10.0.0.0/30\"", "network.subnet"),
             ("[network]\nsubnet6 = \"fd00::/127\"", "network.subnet6"),
             ("[image]\nparallel_layers = 0", "image.parallel_layers"),
+            ("[selinux]\nprocess_type = \"a:b\"", "selinux.process_type"),
+            ("[selinux]\nprivileged_type = \"\"", "selinux.privileged_type"),
+            ("[selinux]\nfile_type = \"a b\"", "selinux.file_type"),
+            ("[selinux]\ncategory_range = 1", "selinux.category_range"),
+            ("[selinux]\ncategory_range = 1025", "selinux.category_range"),
             ("[runtimes.runc]\npath = \"runc\"", "runtimes"),
             ("[runtimes.Runc]\npath = \"/usr/bin/runc\"", "runtimes"),
             ("[log]\nlevel = \"berth=lots\"", "log.level"),

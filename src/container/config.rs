@@ -4,6 +4,7 @@ use crate::cgroups::Resources;
 use crate::idmap::IdMaps;
 use crate::sandbox::config::PidNamespace;
 pub use crate::sandbox::config::Profile;
+use crate::selinux;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -167,6 +168,9 @@ pub struct Security {
     pub seccomp: Option<Profile>,
     /// The AppArmor profile; `None`: unconfined.
     pub apparmor: Option<Profile>,
+    /// The parts of the SELinux label that are asked for; the others are the pod's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux: Option<selinux::Options>,
     /// Paths that read as empty.
     pub masked_paths: Vec<String>,
     /// Paths that are read-only.

@@ -20,6 +20,7 @@ use crate::image::ImageInfo;
 use crate::node::Node;
 use crate::oci::{OciError, Volumes};
 use crate::sandbox::{pod_files, userns};
+use crate::selinux::{self, Forbidden};
 use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -73,17 +74,27 @@ fn prepare(
         })
         .at(PREPARE)?
         .at("prepare the container's writable layer")?;
+    let (asked, privileged) = (config.security.selinux.as_ref(), config.security.privileged);
+    let labels = node
+        .selinux
+        .of_container(sandbox.labels.as_ref(), asked, privileged)
+        .at("choose the SELinux label")?;
+    let mount_label = labels.as_ref().map(|labels| labels.mount.to_string());
+    let mount_label = mount_label.as_deref();
     let space = userns::of_pod(&sandbox)?;
     let rootfs = node
         .images
-        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()))
+        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()), mount_label)
         .at("mount the container's root file system")?;
     let user = user::resolve_user(rootfs.as_fd(), &config.security, &image.config.user)
         .at("resolve the container's user")?;
     drop(rootfs);
     make_missing_sources(&config, wanted)?;
+    if let Some(label) = mount_label {
+        relabel_sources(node, &config, label, wanted)?;
+    }
     // What cannot be mounted is told now, and not by a container that does not start.
-    mount_volumes(node, container)?;
+    mount_volumes(node, container, mount_label)?;
     let leaf = sandbox.cgroup.child(container.id.as_str());
     let apparmor = apparmor::of_container(&config.security, &AppArmor::default())
         .at("choose the AppArmor profile")?;
@@ -98,6 +109,7 @@ fn prepare(
         files: &pod_files::paths(&node.layout, &sandbox.id),
         cgroup_path: &leaf.to_string(),
         apparmor: apparmor.as_deref(),
+        labels: labels.as_ref(),
         nofile: (node.config.process.nofile_soft, node.config.process.nofile_hard),
         target,
         effective_hostname: &pod_files::hostname(&sandbox.config),
@@ -126,11 +138,32 @@ fn add_devices(node: &Node, config: &ContainerConfig, spec: &mut Spec) -> Result
     cdi::inject(spec, &names, &node.config.cdi.dirs).at(STEP)
 }
 
-/// The container's image volumes, detached, by the source that stands for each.
+/// Gives the sources that ask for it the label of the container's files.
+fn relabel_sources(
+    node: &Node,
+    config: &ContainerConfig,
+    label: &str,
+    wanted: &Wanted,
+) -> Result<(), StepFailed> {
+    let paths = &node.config.paths;
+    let own = [paths.run.as_path(), paths.state.as_path()];
+    let asked = config.mounts.iter().filter(|mount| mount.selinux_relabel && mount.image.is_none());
+    for mount in asked {
+        selinux::relabel(&mount.host_path, label, Forbidden(&own), || wanted.still().is_ok())
+            .at("relabel a volume")?;
+    }
+    Ok(())
+}
+
+/// The container's image volumes, detached, with this SELinux label, by the source that stands for each.
 ///
 /// # Errors
 /// The image, and what in it, that cannot be mounted.
-pub fn mount_volumes(node: &Node, container: &Container) -> Result<Volumes, StepFailed> {
+pub fn mount_volumes(
+    node: &Node,
+    container: &Container,
+    label: Option<&str>,
+) -> Result<Volumes, StepFailed> {
     let (record, sandbox) = (container.record(), container.sandbox.record());
     let mut mounted = BTreeMap::new();
     for volume in record.volumes {
@@ -146,7 +179,7 @@ pub fn mount_volumes(node: &Node, container: &Container) -> Result<Volumes, Step
         };
         let space = space.as_ref().map(|space| space.as_fd());
         let part = (&volume.image_id, asked.sub_path.as_path());
-        let mount = node.images.mount_volume(&container.id, part, space);
+        let mount = node.images.mount_volume(&container.id, part, space, label);
         mounted.insert(image_source(volume.mount), mount.at(IMAGE_VOLUME)?);
     }
     Ok(Arc::new(mounted))

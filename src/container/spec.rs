@@ -18,6 +18,7 @@ use crate::ids::{ContainerId, SandboxId};
 use crate::image::ImageSpec;
 use crate::sandbox::config::SandboxConfig;
 use crate::sandbox::namespaces::{Holders, plan_container};
+use crate::selinux::Labels;
 use oci_spec::runtime::{
     Linux, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources,
     Process, Root, Spec, User,
@@ -53,6 +54,8 @@ pub struct SpecInputs<'a> {
     pub cgroup_path: &'a str,
     /// The AppArmor profile by the kernel's name; `None` on a node without AppArmor.
     pub apparmor: Option<&'a str>,
+    /// The SELinux labels; `None` where labels are off.
+    pub labels: Option<&'a Labels>,
     /// The limit of open files: soft, hard.
     pub nofile: (u64, u64),
     /// The pid of the container whose pid namespace is joined.
@@ -111,6 +114,7 @@ fn process(inputs: &SpecInputs<'_>) -> Result<Process, SpecError> {
         .set_rlimits(Some(plan_rlimits(inputs.nofile)?))
         .set_no_new_privileges(Some(config.security.no_new_privs))
         .set_apparmor_profile(inputs.apparmor.map(str::to_owned))
+        .set_selinux_label(inputs.labels.map(|labels| labels.process.to_string()))
         .set_oom_score_adj(Some(plan_oom_score(&config.resources)?));
     Ok(process)
 }
@@ -156,6 +160,7 @@ fn linux(inputs: &SpecInputs<'_>, devices: DevicePlan) -> Result<Linux, SpecErro
         .set_devices(Some(devices.nodes))
         .set_rootfs_propagation(rootfs_propagation(&config.mounts).map(str::to_owned))
         .set_seccomp(seccomp::of_container(&config.security)?)
+        .set_mount_label(inputs.labels.map(|labels| labels.mount.to_string()))
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(readonly));
     if let Some(maps) = &inputs.sandbox.userns {

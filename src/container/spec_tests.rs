@@ -2,6 +2,7 @@ use super::*;
 use crate::container::config::Profile;
 use crate::container::test_values::{container, sandbox};
 use crate::error::ErrorKind;
+use crate::selinux::Label;
 use oci_spec::runtime::LinuxNamespaceType;
 
 /// Owns what [`SpecInputs`] borrows.
@@ -13,6 +14,7 @@ struct Fixture {
     user: ResolvedUser,
     files: PodFiles,
     image: ImageSpec,
+    labels: Option<Labels>,
 }
 
 impl Fixture {
@@ -35,6 +37,7 @@ impl Fixture {
                 hostname: "/pod/hostname".into(),
             },
             image: ImageSpec { entrypoint: vec!["/entry".into()], ..Default::default() },
+            labels: None,
         }
     }
 
@@ -50,6 +53,7 @@ impl Fixture {
             files: &self.files,
             cgroup_path: "/kubepods/pod1/web",
             apparmor: None,
+            labels: self.labels.as_ref(),
             nofile: (1024, 4096),
             target: None,
             effective_hostname: "pod",
@@ -83,6 +87,28 @@ fn a_plain_request_becomes_a_whole_specification() {
     assert_eq!(namespaces, [Mount, Cgroup, Network, Ipc, Uts, Pid]);
     let annotations = spec.annotations().as_ref().unwrap();
     assert_eq!(annotations["io.kubernetes.cri.sandbox-id"], "a".repeat(64));
+}
+
+#[test]
+fn labels_are_written_where_there_are_some() {
+    let mut fixture = Fixture::new();
+    let written = |fixture: &Fixture| {
+        let spec = fixture.build().unwrap();
+        let process = spec.process().as_ref().unwrap().selinux_label().clone();
+        (process, spec.linux().as_ref().unwrap().mount_label().clone())
+    };
+    assert_eq!(written(&fixture), (None, None));
+    let label = |role: &str, typ: &str| Label {
+        user: "u".into(),
+        role: role.into(),
+        typ: typ.into(),
+        level: "s0:c1,c2".into(),
+    };
+    let (process, mount) = (label("r", "container_t"), label("object_r", "container_file_t"));
+    fixture.labels = Some(Labels { process, mount });
+    let expected = ["u:r:container_t:s0:c1,c2", "u:object_r:container_file_t:s0:c1,c2"];
+    let [process, mount] = expected.map(|text| Some(text.to_owned()));
+    assert_eq!(written(&fixture), (process, mount));
 }
 
 #[test]

@@ -167,15 +167,17 @@ fn prepare(
         .at(PREPARE)??;
     let sandbox = container.sandbox.record();
     let space = userns::of_pod(&sandbox)?;
+    let mount_label = spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
+    let mount_label = mount_label.as_deref();
     let rootfs = node
         .images
-        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()))
+        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()), mount_label)
         .at("mount the container's root file system")?;
     let pod = PodContext {
         pause: sandbox.pause,
         privileges: node.config.process.privileges,
         target,
-        volumes: create::mount_volumes(node, container)?,
+        volumes: create::mount_volumes(node, container, mount_label)?,
         hooks: Some(hooks::home(node, container)),
         new_userns: userns::maker(&node.shims),
     };

@@ -24,6 +24,7 @@ pub(crate) fn security() -> Security {
         pid: PidNamespace::Container,
         seccomp: None,
         apparmor: None,
+        selinux: None,
         masked_paths: Vec::new(),
         readonly_paths: Vec::new(),
     }
@@ -80,6 +81,7 @@ pub(crate) fn sandbox() -> SandboxConfig {
         userns: None,
         privileged: false,
         seccomp: None,
+        selinux: None,
         sysctls: BTreeMap::new(),
         overhead: None,
         resources: None,

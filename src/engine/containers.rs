@@ -4,7 +4,7 @@ use super::error::EngineError;
 use super::open::Engine;
 use super::registry::{Flight, Holder};
 use super::repeat;
-use super::sandboxes::{absent_is_none, subject};
+use super::sandboxes::{absent_is_none, refused_label, subject};
 use super::view::ExecOutput;
 use crate::cgroups::Resources;
 use crate::clock;
@@ -111,6 +111,12 @@ impl Engine {
             return Err(EngineError::Precondition(format!("sandbox {} is not ready", sandbox.id)));
         }
         self.admit_handled(&sandbox, config)?;
+        let labels = sandbox.record().labels;
+        let (asked, privileged) = (config.security.selinux.as_ref(), config.security.privileged);
+        self.node
+            .selinux
+            .of_container(labels.as_ref(), asked, privileged)
+            .map_err(refused_label)?;
         let image = self
             .node
             .images

@@ -12,9 +12,11 @@ use crate::handlers::Handlers;
 use crate::image::Images;
 use crate::node::Node;
 use crate::sandbox::userns;
+use crate::selinux::Selinux;
 use crate::shim::client::ShimBinaries;
 use crate::store::{Durable, Layout, StoreError};
 use nix::fcntl::{Flock, FlockArg};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +64,8 @@ impl Engine {
         let libexec = libexec(&config);
         let shims = ShimBinaries::load(&libexec.join("berth-shim"), &libexec.join("berth-pause"))
             .at("load berth-shim and berth-pause")?;
+        let selinux = Selinux::open(&config.selinux).at("look for SELinux")?;
+        selinux.label_program(shims.pause().as_fd()).at("label berth-pause")?;
         let (configured, groups) = (config.runtimes.clone(), cgroups.clone());
         let handlers = crate::blocking::run("ask the runtime handlers", move || {
             Handlers::probe(&configured, &groups)
@@ -84,6 +88,7 @@ impl Engine {
             cgroups,
             network,
             handlers,
+            selinux,
             images,
             shims,
             userns,

@@ -5,13 +5,14 @@ use super::open::Engine;
 use super::registry::{Flight, Holder};
 use super::repeat;
 use crate::clock;
-use crate::error::{ErrorKind, StepFailed, chain};
+use crate::error::{AtStep as _, ErrorKind, StepFailed, chain};
 use crate::ids::{SandboxId, random_hex};
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
 use crate::sandbox::object::{Sandbox, SandboxRecord};
 use crate::sandbox::state::Phase;
 use crate::sandbox::update::{self, PodResources};
 use crate::sandbox::{files, remove, run, stop, sysctl, teardown};
+use crate::selinux::SelinuxError;
 use crate::{container, store};
 use futures::FutureExt as _;
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ impl Engine {
         }
         sysctl::validate_sysctls(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
         files::validate_files(config).map_err(|e| EngineError::Invalid(chain(&e)))?;
+        self.node.selinux.admit(config.selinux.as_ref()).map_err(refused_label)?;
         self.node
             .cgroups
             .parent_path(config.cgroup_parent.as_deref())
@@ -166,11 +168,19 @@ impl Engine {
             .parent_path(config.cgroup_parent.as_deref())
             .map(|parent| self.node.cgroups.pod_path(&parent, &id))
             .map_err(|e| EngineError::Invalid(chain(&e)))?;
+        let runtime = self.program_of(handler)?;
+        // From here on the pair of categories is the sandbox's: each way out gives it back.
+        let labels = self
+            .node
+            .selinux
+            .of_pod(&id, config.selinux.as_ref())
+            .at("choose the pod's SELinux label")
+            .map_err(|f| EngineError::step("RunPodSandbox", &subject, f))?;
         let record = SandboxRecord {
             id: id.clone(),
             config: Arc::new(config),
             handler: handler.to_owned(),
-            runtime: self.program_of(handler)?,
+            runtime,
             request_hash: request_hash.to_owned(),
             created_at_nanos: clock::now_nanos(),
             phase: Phase::Creating,
@@ -179,12 +189,15 @@ impl Engine {
             pause: None,
             ips: Vec::new(),
             pinned: false,
+            labels,
             left_out: Vec::new(),
         };
         std::fs::create_dir_all(self.node.layout.exits(&id))
+            .inspect_err(|_| self.node.selinux.release(&id))
             .map_err(|e| failed("create the sandbox's folder", e.into()))?;
         store::save(&self.node.layout.sandbox_record(&id), &record)
             .inspect_err(|_| drop(std::fs::remove_dir_all(self.node.layout.sandbox(&id))))
+            .inspect_err(|_| self.node.selinux.release(&id))
             .map_err(|e| failed("record the sandbox", e.into()))?;
         Ok(Sandbox::new(record))
     }
@@ -312,6 +325,14 @@ impl Engine {
         use tracing::Instrument as _;
         let task = self.node.tasks.spawn(work.in_current_span());
         task.await.unwrap_or(Err(EngineError::CutOff(verb)))
+    }
+}
+
+/// A label that a request asks for and cannot have.
+pub(super) fn refused_label(error: SelinuxError) -> EngineError {
+    match error.kind() {
+        ErrorKind::InvalidArgument => EngineError::Invalid(chain(&error)),
+        _ => EngineError::Precondition(chain(&error)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::manifest::MAX_DOCUMENT;
 use super::progress::Listeners;
 use super::pull::Pulls;
 use super::reference::Reference;
-use super::snapshot::{Over, Snapshots};
+use super::snapshot::{Labelled, Over, Snapshots};
 use super::store::Store;
 use super::usage::Usage;
 use crate::blocking;
@@ -192,25 +192,27 @@ impl Images {
     }
 
     /// Mounts what a container has of an image as its volume, detached and writable by nobody:
-    /// `sub_path` of it, or all of it when that is empty. Symlinks in the path lead nowhere out of
-    /// the image.
+    /// the path in it, or all of it when that is empty. Symlinks in the path lead nowhere out of
+    /// the image. All files have the SELinux `label`, when there is one.
     ///
     /// # Errors
     /// An image that is none of the container's volumes; no such path; the kernel's refusal.
     pub fn mount_volume(
         &self,
         c: &ContainerId,
-        (image, sub_path): (&ImageId, &Path),
+        part: (&ImageId, &Path),
         space: Option<BorrowedFd<'_>>,
+        label: Option<&str>,
     ) -> Result<OwnedFd, ImageError> {
-        let part = (image, sub_path);
-        self.inner.snapshots.mount_volume(c, part, &self.inner.store.layers, space)
+        let layers = Labelled { store: &self.inner.store.layers, label };
+        self.inner.snapshots.mount_volume(c, part, layers, space)
     }
 
     /// Mounts a container's root file system, detached: the mount lives as long as the descriptor
     /// or where it is attached. Every call is a mount of its own: use one at a time a container,
     /// and `sys::mount::clone_tree` for more views of it. The image's ids are mapped by the user
-    /// namespace `space`, that of the maps the layer was prepared with.
+    /// namespace `space`, that of the maps the layer was prepared with. All files
+    /// have the SELinux `label`, when there is one.
     ///
     /// # Errors
     /// No such snapshot; the kernel's refusal.
@@ -218,8 +220,10 @@ impl Images {
         &self,
         c: &ContainerId,
         space: Option<BorrowedFd<'_>>,
+        label: Option<&str>,
     ) -> Result<OwnedFd, ImageError> {
-        self.inner.snapshots.mount(c, &self.inner.store.layers, space)
+        let layers = Labelled { store: &self.inner.store.layers, label };
+        self.inner.snapshots.mount(c, layers, space)
     }
 
     /// Whether root file systems can have their image's ids mapped here: by mounting one.

@@ -40,6 +40,17 @@ pub(super) enum LayerKey {
     Chain(Digest),
 }
 
+/// What a mount has beside its layers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Top<'a> {
+    /// The writable layer, and overlayfs's work folder.
+    pub(super) upper: Option<(PathBuf, PathBuf)>,
+    /// The SELinux label of all files.
+    pub(super) label: Option<&'a str>,
+    /// The user namespace that maps the layers' ids.
+    pub(super) space: Option<BorrowedFd<'a>>,
+}
+
 /// A committed layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layer {
@@ -158,7 +169,7 @@ impl Layers {
         let (root_entry, opaque_root) =
             (unpacked.root_entry, unpacked.opaque.contains(Path::new("")));
         let lower = if needs_lower && !lowers.is_empty() {
-            Some(Tree::from_fd(self.mount(&diff_id.to_string(), lowers, None, None)?))
+            Some(Tree::from_fd(self.mount(&diff_id.to_string(), lowers, Top::default())?))
         } else {
             None
         };
@@ -189,16 +200,16 @@ impl Layers {
         Ok(layer)
     }
 
-    /// Mounts layers (lowest first) with a writable one on top, detached.
+    /// Mounts layers (lowest first) with a writable one on top where there is one, detached.
     pub(super) fn mount(
         &self,
         subject: &str,
         layers: &[Arc<Layer>],
-        upper: Option<(PathBuf, PathBuf)>,
-        space: Option<BorrowedFd<'_>>,
+        top: Top<'_>,
     ) -> Result<OwnedFd, ImageError> {
-        let stack = Stack { lowers: stack(layers), upper };
-        let mounted = match space {
+        let label = top.label.map(str::to_owned);
+        let stack = Stack { lowers: stack(layers), upper: top.upper, label };
+        let mounted = match top.space {
             None => self.overlay.mount(&stack),
             Some(space) => self.overlay.mount_id_mapped(&stack, space),
         };

@@ -37,6 +37,8 @@ pub(super) struct Stack {
     pub(super) lowers: Vec<String>,
     /// The writable layer, and overlayfs's work folder on the same file system.
     pub(super) upper: Option<(PathBuf, PathBuf)>,
+    /// The SELinux label of all files.
+    pub(super) label: Option<String>,
 }
 
 /// How layers are handed to the kernel.
@@ -173,7 +175,7 @@ impl Overlay {
             for (key, value) in OPTIONS {
                 context.set(key, value)?;
             }
-            Ok(())
+            context.set_label(stack.label.as_deref())
         };
         configure().and_then(|()| context.mount(0)).map_err(|source| {
             let log = context.log();
@@ -217,6 +219,10 @@ impl Overlay {
         }
         for (key, value) in OPTIONS {
             data.push_str(&format!(",{}={}", key.to_string_lossy(), value.to_string_lossy()));
+        }
+        if let Some(label) = &stack.label {
+            // The categories have a comma, which would end the option.
+            data.push_str(&format!(",context=\"{label}\""));
         }
         if data.len() > MAX_MOUNT_DATA {
             let n = stack.lowers.len();

@@ -38,7 +38,7 @@ fn mount(images: &Images, image: &ImageId) -> Mounted {
 }
 
 fn remount(images: &Images, id: ContainerId) -> Mounted {
-    let fd = images.mount_snapshot(&id, None).unwrap();
+    let fd = images.mount_snapshot(&id, None, None).unwrap();
     let root = PathBuf::from(format!("/proc/self/fd/{}/", fd.as_raw_fd()));
     Mounted { id, root, _fd: fd }
 }
@@ -316,7 +316,7 @@ fn a_snapshot_outlives_its_image_and_a_restart_and_then_everything_goes() {
     assert_eq!(world.images.retain_snapshots(&[]).len(), 1);
     assert_eq!(world.layer_folders().len(), 0);
     world.images.remove_snapshot(&id).unwrap();
-    assert!(world.images.mount_snapshot(&id, None).is_err());
+    assert!(world.images.mount_snapshot(&id, None, None).is_err());
 }
 
 #[test]

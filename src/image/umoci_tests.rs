@@ -119,7 +119,7 @@ fn a_container_sees_the_tree_that_umoci_unpacks() {
     let image = block_on(world.images.import(&layout, None)).unwrap().remove(0).id;
     let id = ContainerId::parse(&random_hex().unwrap()).unwrap();
     world.images.prepare_snapshot(&image, &id, &[], None).unwrap();
-    let mounted = world.images.mount_snapshot(&id, None).unwrap();
+    let mounted = world.images.mount_snapshot(&id, None, None).unwrap();
     let ours = describe(Path::new(&format!("/proc/self/fd/{}/", mounted.as_raw_fd())));
     let theirs = describe(&bundle.join("rootfs"));
     assert_eq!(ours.len(), theirs.len());

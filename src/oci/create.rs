@@ -23,7 +23,7 @@ use crate::sys::process::{self, SingleThreaded};
 use crate::sys::{fds as sys_fds, ns};
 
 /// The newest plan this executor understands.
-pub const LEVEL: u32 = 3;
+pub const LEVEL: u32 = 4;
 
 /// A child on its way to exec.
 #[derive(Debug)]

@@ -101,7 +101,7 @@ fn steps(
     ns::join(exec.t, exec.init_pidfd, libc::CLONE_NEWCGROUP.cast_unsigned())
         .on(Step::Namespaces, || "the container's cgroup")?;
     process::early(host_proc, &exec.plan.process)?;
-    process::set_apparmor(host_proc, &exec.plan.process)?;
+    process::set_labels(host_proc, &exec.plan.process)?;
     if exec.plan.user.is_some() {
         userns::become_root()?;
     }

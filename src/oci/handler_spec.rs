@@ -17,6 +17,7 @@ use super::maps::UserSpaces;
 use super::options;
 use super::plan::{self, LIMITS};
 use super::prepare::{PodContext, Prepared, SHM_SOURCE, is_bind, node};
+use super::selinux;
 use super::source::{clone_source, take_volume};
 use super::validate;
 use crate::config::Enforce;
@@ -118,6 +119,7 @@ pub fn prepare_handled(
     let process = complete(process, pod, &mut handler.left_out)?;
     let joined = |n: &oci_spec::runtime::LinuxNamespace| n.path().is_some();
     handler.needs_pause = Some(linux.namespaces().iter().flatten().any(joined));
+    selinux::check("linux.mountLabel", linux.mount_label().as_ref())?;
     let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
     linux.set_resources(Some(only_devices(devices)));
     // What the specification has here needs no newer one, and older runtimes refuse a number that they

@@ -86,7 +86,7 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     // Hooks may write below the root.
     rootfs::seal(init)?;
     // Those hooks are the node's; what is executed from here on is the container's.
-    process::set_apparmor(host_proc.as_fd(), &plan.process)?;
+    process::set_labels(host_proc.as_fd(), &plan.process)?;
     for sysctl in &plan.sysctls {
         write_sysctl(init, host_proc.as_fd(), sysctl)?;
     }

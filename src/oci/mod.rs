@@ -51,6 +51,8 @@ mod prepare;
 #[cfg(feature = "daemon")]
 pub mod seccomp;
 #[cfg(feature = "daemon")]
+mod selinux;
+#[cfg(feature = "daemon")]
 mod source;
 #[cfg(feature = "daemon")]
 mod sysctl;
@@ -69,6 +71,9 @@ pub use maps::NewUserns;
 pub use plan::capability_names;
 #[cfg(feature = "daemon")]
 pub use prepare::{PodContext, Prepared, SHM_SOURCE, Volumes, prepare, prepare_exec};
+
+#[cfg(feature = "daemon")]
+pub use selinux::in_force as selinux_in_force;
 
 #[cfg(feature = "daemon")]
 #[cfg(test)]

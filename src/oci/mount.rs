@@ -5,14 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::SFlag;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{Mode, SFlag};
 
 use super::init::{Init, missing};
 use super::step::{At, Step, StepError};
 use super::target::{self, Kind, Links, open_or_make};
 use crate::shim::wire::mount_plan::Source;
 use crate::shim::wire::{FilesystemPlan, MountPlan};
+use crate::sys::fs;
 use crate::sys::mount::{self, Change, FsContext, Reach};
 
 /// Mounts everything, in order; `shm` is the pod's /dev/shm, when it was cloned before.
@@ -49,7 +50,8 @@ fn apply_one(
             }
         },
         Source::Filesystem(fs) => {
-            let mount = new_filesystem(fs, attributes)
+            let label = init.plan.mount_label.as_deref();
+            let mount = new_filesystem(fs, attributes, label)
                 .map_err(|(e, log)| StepError::new(Step::Mount, &e, detail(plan, fs, &log)))?;
             // What is written below /proc and /sys must go to these file systems.
             let links = match fs.r#type.as_str() {
@@ -93,7 +95,13 @@ fn clone_shm(init: &Init<'_>, attributes: u64) -> io::Result<OwnedFd> {
 }
 
 /// A new instance of a file system, detached; on failure with what the kernel says about it.
-fn new_filesystem(plan: &FilesystemPlan, attributes: u64) -> Result<OwnedFd, (io::Error, String)> {
+/// What is the container's alone gets its SELinux label; proc, sysfs and cgroup2 are labelled by the
+/// policy, file by file.
+fn new_filesystem(
+    plan: &FilesystemPlan,
+    attributes: u64,
+    label: Option<&str>,
+) -> Result<OwnedFd, (io::Error, String)> {
     let plain = |e| (e, String::new());
     let context = FsContext::open(&c_string(&plan.r#type).map_err(plain)?).map_err(plain)?;
     for option in &plan.options {
@@ -104,7 +112,21 @@ fn new_filesystem(plan: &FilesystemPlan, attributes: u64) -> Result<OwnedFd, (io
         };
         done.map_err(|e| (e, format!("option {}: {}", option.name, context.log())))?;
     }
-    context.mount(attributes).map_err(plain)
+    if matches!(plan.r#type.as_str(), "tmpfs" | "devpts") {
+        let told = |e| (e, format!("option context: {}", context.log()));
+        context.set_label(label).map_err(told)?;
+    }
+    let mount = context.mount(attributes).map_err(plain)?;
+    if let Some(label) = label.filter(|_| plan.r#type == "mqueue") {
+        // There is one a pod, which a second mount cannot give another context.
+        label_root(mount.as_fd(), label).map_err(plain)?;
+    }
+    Ok(mount)
+}
+
+fn label_root(mount: BorrowedFd<'_>, label: &str) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    fs::set_label(nix::fcntl::openat(mount, ".", flags, Mode::empty())?, label)
 }
 
 fn c_string(text: &str) -> io::Result<CString> {

@@ -1,4 +1,4 @@
-//! Process → plan: every attribute explicit. Pure.
+//! Process → plan: every attribute explicit. Pure, but that a label needs a kernel that has labels.
 
 use std::collections::HashSet;
 
@@ -9,6 +9,7 @@ use oci_spec::runtime::{
 
 use super::error::OciError;
 use super::seccomp;
+use super::selinux;
 use crate::config::Enforce;
 use crate::shim::wire::{
     CapabilityPlan, FilterPlan, LimitPlan, ProcessPlan, SchedulerPlan, WindowPlan,
@@ -152,6 +153,7 @@ pub(super) fn process(
             Some(LinuxPersonalityDomain::PerLinux) | None => 0,
         },
         apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
+        selinux: selinux::check("process.selinuxLabel", process.selinux_label().as_ref())?,
         filters: filters(linux)?,
         best_effort_privileges: node.privileges == Enforce::BestEffort,
         window: window(process),

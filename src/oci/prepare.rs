@@ -15,6 +15,7 @@ use super::hooks::{self, HookHome, Outside};
 use super::maps::{self, NewUserns, UserSpaces};
 use super::options::{self, Options};
 use super::plan::{self, Node};
+use super::selinux;
 use super::source::{clone_source, take_volume};
 use super::sysctl;
 use super::validate;
@@ -27,11 +28,12 @@ use crate::shim::wire::{
 use crate::sys::mount::{Propagation, Reach};
 use crate::sys::process::InitPid;
 
-/// What an executor must understand of a plan with neither hooks nor a user namespace: a shim that runs
-/// may be older.
+/// What an executor must understand of a plan with neither hooks nor a user namespace nor labels: a shim
+/// that runs may be older.
 const PLAIN: u32 = 1;
-/// The same of a plan with hooks. One with a user namespace takes the newest.
+/// The same of a plan with hooks, and of one with a user namespace. One with labels takes the newest.
 const WITH_HOOKS: u32 = 2;
+const WITH_USERNS: u32 = 3;
 
 /// The source of a bind mount that means the pod's /dev/shm, in the shim.
 pub const SHM_SOURCE: &str = "berth:shm";
@@ -80,6 +82,7 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
     let linux = spec.linux().as_ref().ok_or(OciError::Missing { field: "linux" })?;
     let process = plan::process(process, Some(linux), node(pod)?)?;
     let mut spaces = UserSpaces::of_spec(linux, pod)?;
+    let mount_label = selinux::check("linux.mountLabel", linux.mount_label().as_ref())?;
     let listed = linux.namespaces().as_deref().unwrap_or_default();
     let has = |kind| listed.iter().any(|n| n.typ() == kind);
     let names = [("hostname", spec.hostname()), ("domainname", spec.domainname())];
@@ -118,7 +121,11 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
         }
     };
     let plan = InitPlan {
-        level: level(hooks.as_ref(), user.as_ref()),
+        level: level(
+            hooks.as_ref(),
+            user.as_ref(),
+            process.selinux.is_some() || mount_label.is_some(),
+        ),
         process,
         namespaces,
         hostname: spec.hostname().clone(),
@@ -138,6 +145,7 @@ pub fn prepare(spec: &Spec, rootfs: OwnedFd, pod: &PodContext) -> Result<Prepare
         hooks,
         handler: None,
         user,
+        mount_label,
     };
     Ok(Prepared { plan, fds, outside })
 }
@@ -157,13 +165,15 @@ pub fn prepare_exec(
     let maps = spec.linux().as_ref().map(maps::of_container).transpose()?.flatten();
     check_users(maps.as_ref(), &process)?;
     let user = maps.as_ref().map(UserPlan::from);
-    Ok(ExecPlan { level: level(None, user.as_ref()), process, slot: None, user })
+    let level = level(None, user.as_ref(), process.selinux.is_some());
+    Ok(ExecPlan { level, process, slot: None, user })
 }
 
 /// What an executor has to understand: the newest that the plan uses.
-fn level(hooks: Option<&HooksPlan>, user: Option<&UserPlan>) -> u32 {
+fn level(hooks: Option<&HooksPlan>, user: Option<&UserPlan>, labelled: bool) -> u32 {
     match (hooks, user) {
-        (_, Some(_)) => LEVEL,
+        _ if labelled => LEVEL,
+        (_, Some(_)) => WITH_USERNS,
         (Some(_), None) => WITH_HOOKS,
         (None, None) => PLAIN,
     }

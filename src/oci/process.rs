@@ -81,6 +81,10 @@ fn refused(error: &io::Error) -> bool {
 /// What can be set before the root file system is entered.
 pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
     fds::new_session().at(Step::Session)?;
+    if let Some(label) = &plan.selinux {
+        // The keyring of a process is its own to use. Exec takes this back.
+        write_proc(host_proc, "self/attr/keycreate", label).on(Step::Selinux, || label)?;
+    }
     set_scheduling(plan)?;
     prctl::reset_inherited().at(Step::Attributes)?;
     match write_proc(host_proc, "self/coredump_filter", COREDUMP_FILTER) {
@@ -117,9 +121,17 @@ fn set_scheduling(plan: &ProcessPlan) -> Result<(), StepError> {
     prctl::set_io_priority(plan.io_priority).on(Step::Scheduling, || "I/O priority")
 }
 
-/// The AppArmor profile, from the next exec on: a hook's, too, that is run afterwards. The kernel has
-/// two places; the older one is shared with other modules.
-pub(super) fn set_apparmor(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+/// The AppArmor profile and the SELinux label, from the next exec on: a hook's, too, that is run
+/// afterwards.
+pub(super) fn set_labels(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+    if let Some(label) = &plan.selinux {
+        write_proc(host_proc, "self/attr/exec", label).on(Step::Selinux, || label)?;
+    }
+    set_apparmor(host_proc, plan)
+}
+
+/// The kernel has two places; the older one is shared with other modules.
+fn set_apparmor(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
     let Some(profile) = &plan.apparmor else { return Ok(()) };
     let value = format!("exec {profile}");
     match write_proc(host_proc, "self/attr/apparmor/exec", &value) {

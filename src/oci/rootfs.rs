@@ -70,8 +70,11 @@ pub(super) fn build(
     let plan = init.plan;
     let Places { shm, below, nodes } = places;
     // Before the root: nothing can be cloned from a mount that is not attached.
+    let label = plan.mount_label.as_deref();
     let made = match (nodes, plan.masked_paths.is_empty()) {
-        (None, false) => Some(make_masks(below.as_fd()).on(Step::Mask, || "make the cover")?),
+        (None, false) => {
+            Some(make_masks(below.as_fd(), label).on(Step::Mask, || "make the cover")?)
+        }
         _ => None,
     };
     let masks = nodes.as_ref().or(made.as_ref());
@@ -168,8 +171,9 @@ fn check_alone(init: &Init<'_>) -> Result<(), StepError> {
 /// A small read-only tmpfs, attached on the old root, with an empty directory and a null device:
 /// what masked paths are covered with. Not the container's /dev/null, which is the image's to
 /// arrange.
-fn make_masks(below: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+fn make_masks(below: BorrowedFd<'_>, label: Option<&str>) -> std::io::Result<OwnedFd> {
     let context = FsContext::open(c"tmpfs")?;
+    context.set_label(label)?;
     context.set(c"source", c"mask")?;
     context.set(c"nr_inodes", c"4")?;
     context.set(c"size", c"4096")?;

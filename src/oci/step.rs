@@ -112,6 +112,8 @@ steps! {
     Hook = 33, "run hook";
     /// Waiting for the start of a created container.
     Start = 34, "wait for the start";
+    /// The SELinux label of the next exec, and of what is made on the way to it.
+    Selinux = 35, "set SELinux label";
 }
 
 impl fmt::Display for Step {

@@ -49,7 +49,6 @@ pub(super) fn check_hooks(hooks: &Hooks) -> Result<(), OciError> {
 }
 
 fn check_linux(linux: &Linux) -> Result<(), OciError> {
-    refuse("linux.mountLabel", text(linux.mount_label()))?;
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
     refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
     refuse("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty()))?;
@@ -95,7 +94,6 @@ fn check_namespaces(linux: &Linux) -> Result<(), OciError> {
 /// [`OciError`] for the first thing that cannot be done.
 pub(super) fn check_process(process: &Process) -> Result<(), OciError> {
     refuse("process.commandLine", text(process.command_line()))?;
-    refuse("process.selinuxLabel", text(process.selinux_label()))?;
     refuse("process.execCPUAffinity", process.exec_cpu_affinity().is_some())?;
     refuse("process.user.username", text(process.user().username()))?;
     let args = process.args().as_deref().unwrap_or_default();

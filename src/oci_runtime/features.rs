@@ -40,7 +40,7 @@ fn structure() -> Value {
                 "archs": oci::seccomp::architectures(),
             },
             "apparmor": { "enabled": true },
-            "selinux": { "enabled": false },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
         },

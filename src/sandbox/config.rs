@@ -2,6 +2,7 @@
 
 use crate::cgroups::Resources;
 use crate::idmap::IdMaps;
+use crate::selinux;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -69,6 +70,9 @@ pub struct SandboxConfig {
     /// The seccomp profile of pause; `None`: unconfined. Containers have their own.
     #[serde(default)]
     pub seccomp: Option<Profile>,
+    /// The parts of the pod's SELinux label that are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux: Option<selinux::Options>,
     /// Kernel parameters, namespaced ones only.
     pub sysctls: BTreeMap<String, String>,
     /// What the pod itself costs beside its containers.

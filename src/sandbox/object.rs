@@ -10,6 +10,7 @@ use crate::error::chain;
 use crate::ids::SandboxId;
 use crate::lock::lock;
 use crate::node::Node;
+use crate::selinux::Labels;
 use crate::shim::client::Shim;
 use crate::store::{self, StoreError};
 use crate::sys::process::InitPid;
@@ -48,6 +49,9 @@ pub struct SandboxRecord {
     pub ips: Vec<IpAddr>,
     /// Whether its network namespace is pinned below `run/netns`.
     pub pinned: bool,
+    /// Its SELinux labels; none: it was made where labels are off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
     /// What the best-effort switch for privileges passed over for its shim and pause, in words.
     #[serde(default)]
     pub left_out: Vec<String>,

@@ -5,6 +5,7 @@ use super::files;
 use crate::container::mounts::PodFiles;
 use crate::idmap::IdMaps;
 use crate::ids::SandboxId;
+use crate::selinux::{self, Label, SelinuxError};
 use crate::store::Layout;
 use std::io;
 use std::net::IpAddr;
@@ -56,6 +57,18 @@ pub fn write(
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     }
     Ok(())
+}
+
+/// Gives all three the SELinux label of the pod's files.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn label(layout: &Layout, id: &SandboxId, label: &Label) -> Result<(), SelinuxError> {
+    let paths = paths(layout, id);
+    let text = label.to_string();
+    [paths.hosts, paths.resolv_conf, paths.hostname]
+        .iter()
+        .try_for_each(|path| selinux::set_label(path, &text))
 }
 
 /// Containers of any user read them; the root of the pod's user namespace owns them.

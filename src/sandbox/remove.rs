@@ -44,7 +44,9 @@ pub async fn forget(node: &Arc<Node>, sandbox: &Sandbox) -> Result<(), StepFaile
             gone(removed)?;
         }
         gone(std::fs::remove_file(&record))?;
-        gone(std::fs::remove_dir(&folder))
+        gone(std::fs::remove_dir(&folder))?;
+        node.selinux.release(&id);
+        Ok::<_, io::Error>(())
     })
     .await
     .at("remove the sandbox's files")?

@@ -44,6 +44,10 @@ pub async fn run(node: &Arc<Node>, sandbox: &Sandbox) -> Result<(), StepFailed> 
     let ips = attachment.map(|a| a.ips).unwrap_or_default();
     pod_files::write(&node.layout, &sandbox.id, &sandbox.config(), &ips)
         .at("write hosts, resolv.conf and hostname")?;
+    if let Some(labels) = sandbox.record().labels {
+        pod_files::label(&node.layout, &sandbox.id, &labels.mount)
+            .at("label hosts, resolv.conf and hostname")?;
+    }
     sandbox.change(node, |record| record.ips = ips).at("record the addresses")?;
     // A pause that died meanwhile has moved the sandbox on; its exit is told by the shim.
     sandbox.step(node, Event::Up).at("record that the sandbox is ready")?.ok();
@@ -139,6 +143,7 @@ async fn start_pause(
         .at("read the pod's seccomp profile")?
         .at("plan the pod's seccomp profile")?;
     let user = make_userns(node, &config).await?;
+    let labels = sandbox.record().labels;
     let own = |namespace| namespace == PodNamespace::Pod;
     let own_net = own(config.namespaces.network);
     let plan = PausePlan {
@@ -153,6 +158,8 @@ async fn start_pause(
         oom_score_adj: PAUSE_OOM_SCORE_ADJ,
         filters,
         user,
+        selinux: labels.as_ref().map(|labels| labels.process.to_string()),
+        mount_label: labels.as_ref().map(|labels| labels.mount.to_string()),
     };
     let begun = shim.start_pause(plan, cgroup).await.at("start pause")?;
     let pause = begun.process;

@@ -153,6 +153,10 @@ pub struct PausePlan {
     pub filters: Vec<wire::FilterPlan>,
     /// The pod's user namespace and its maps; it owns the namespaces above.
     pub user: Option<(IdMaps, Arc<OwnedFd>)>,
+    /// Its SELinux label.
+    pub selinux: Option<String>,
+    /// The SELinux label of the pod's /dev/shm.
+    pub mount_label: Option<String>,
 }
 
 impl From<PausePlan> for wire::PausePlan {
@@ -169,6 +173,8 @@ impl From<PausePlan> for wire::PausePlan {
             oom_score_adj: Some(p.oom_score_adj),
             filters: p.filters,
             user: p.user.as_ref().map(|(maps, _)| maps.into()),
+            selinux: p.selinux,
+            mount_label: p.mount_label,
         }
     }
 }

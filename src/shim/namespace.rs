@@ -53,7 +53,7 @@ impl Namespace {
             .map_err(|e| at("unshare the mount namespace")(e.into()))?;
         mount::set_propagation(c"/", Propagation::Slave, Reach::Tree)
             .map_err(at("make every mount a slave"))?;
-        let root = tmpfs(c"64k", c"0755", None).map_err(at("make the root"))?;
+        let root = tmpfs(c"64k", c"0755", None, None).map_err(at("make the root"))?;
         // Any folder will do: it is gone with the old root.
         attach(&root, c"/proc").map_err(at("attach the root"))?;
         nix::unistd::fchdir(&root).map_err(|e| at("enter the root")(e.into()))?;
@@ -75,13 +75,19 @@ impl Namespace {
         Ok(Self::default())
     }
 
-    /// Mounts the pod's shm of at most `bytes`, which belongs to `owner` (user, group).
-    pub(super) fn mount_shm(&mut self, bytes: u64, owner: Option<(u32, u32)>) -> io::Result<()> {
+    /// Mounts the pod's shm of at most `bytes`, which belongs to `owner` (user, group), with this SELinux
+    /// label.
+    pub(super) fn mount_shm(
+        &mut self,
+        bytes: u64,
+        owner: Option<(u32, u32)>,
+        label: Option<&str>,
+    ) -> io::Result<()> {
         if self.shm {
             return Ok(());
         }
         let size = CString::new(bytes.to_string())?;
-        attach(&tmpfs(&size, c"1777", owner)?, SHM)?;
+        attach(&tmpfs(&size, c"1777", owner, label)?, SHM)?;
         self.shm = true;
         Ok(())
     }
@@ -92,8 +98,14 @@ impl Namespace {
     }
 }
 
-fn tmpfs(size: &CStr, mode: &CStr, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+fn tmpfs(
+    size: &CStr,
+    mode: &CStr,
+    owner: Option<(u32, u32)>,
+    label: Option<&str>,
+) -> io::Result<OwnedFd> {
     let context = FsContext::open(c"tmpfs")?;
+    context.set_label(label)?;
     context.set(c"size", size)?;
     context.set(c"mode", mode)?;
     if let Some((uid, gid)) = owner {

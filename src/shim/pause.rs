@@ -132,6 +132,9 @@ fn spawn<'a>(plan: &PausePlan, parts: &PauseParts<'a>) -> Result<Spawn<'a>, Spaw
     if let Some(name) = &plan.hostname {
         spawn = spawn.hostname(name);
     }
+    if let Some(label) = &plan.selinux {
+        spawn = spawn.setting("/proc/thread-self/attr/exec", label);
+    }
     for sysctl in &plan.sysctls {
         spawn = spawn.setting(&path(&sysctl.name), &sysctl.value);
     }

@@ -121,7 +121,7 @@ impl Server {
         if let Some(bytes) = plan.shm_bytes {
             let owner = plan.user.as_ref().and_then(|user| IdMaps::from(user).host_root());
             self.namespace
-                .mount_shm(bytes, owner)
+                .mount_shm(bytes, owner, plan.mount_label.as_deref())
                 .map_err(|e| refused("mount the pod's shm", &e))?;
         }
         let parts = PauseParts {

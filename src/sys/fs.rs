@@ -13,6 +13,26 @@ pub fn syncfs(file: impl AsFd) -> io::Result<()> {
     super::check(libc::c_long::from(unsafe { libc::syncfs(file.as_fd().as_raw_fd()) })).map(drop)
 }
 
+/// fsetxattr(2): sets the SELinux label of an open file, of whatever kind.
+///
+/// # Errors
+/// EBADF for a descriptor of O_PATH; EINVAL for a label that the policy does not know; EOPNOTSUPP where
+/// the file system has no labels; EPERM, EACCES.
+pub fn set_label(file: impl AsFd, label: &str) -> io::Result<()> {
+    // SAFETY: the name is NUL-terminated, pointer and length are those of a live string, and the
+    // descriptor is open for the time of the call, because `file` is borrowed.
+    super::check(libc::c_long::from(unsafe {
+        libc::fsetxattr(
+            file.as_fd().as_raw_fd(),
+            c"security.selinux".as_ptr(),
+            label.as_ptr().cast(),
+            label.len(),
+            0,
+        )
+    }))
+    .map(drop)
+}
+
 /// How large a file system is, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {

@@ -116,6 +116,18 @@ impl FsContext {
         .map(drop)
     }
 
+    /// Gives every file of the new file system this SELinux label (`context=`); without one it
+    /// stays as the policy has it.
+    ///
+    /// # Errors
+    /// EINVAL on a kernel that runs without SELinux, for a label that its policy does not know, or one
+    /// that is too long.
+    pub fn set_label(&self, label: Option<&str>) -> io::Result<()> {
+        let Some(label) = label else { return Ok(()) };
+        let label = CString::new(label).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        self.set(c"context", &label)
+    }
+
     /// Sets a flag option such as `ro`.
     ///
     /// # Errors

@@ -54,6 +54,7 @@ mod sandbox_namespaces;
 mod sandbox_requests;
 mod seccomp;
 mod seccomp_profiles;
+mod selinux;
 mod stop;
 mod streams;
 mod systemd;
@@ -116,6 +117,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("sandbox_requests", sandbox_requests::tests()),
             ("seccomp", seccomp::tests()),
             ("seccomp_profiles", seccomp_profiles::tests()),
+            ("selinux", selinux::tests()),
             ("stop", stop::tests()),
             ("streams", streams::tests()),
             ("systemd", systemd::tests()),

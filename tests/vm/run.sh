@@ -1,24 +1,26 @@
 #!/bin/bash
 # Boots a virtual machine on the root file system of this one and runs one command in it.
 #
-# usage: run.sh [--kernel 6.12|6.1] [--timeout SECONDS] [--out DIR] [--memory SIZE] COMMAND [ARGUMENT...]
+# usage: run.sh [--kernel 6.12|6.1] [--timeout SECONDS] [--out DIR] [--memory SIZE] [--append WORDS] COMMAND [ARGUMENT...]
 #
 # The command's output is printed as it comes and its exit status becomes ours. Everything it writes
 # into $BERTH_VM_OUT is found in DIR afterwards (default target/vm). The kernel's console log and
 # the command's output stay there as console.log and output.log. The root file system is shared read-only; what
 # the machine changes is in its memory.
+# --append adds words to the kernel's command line.
 # Exit status 124: out of time; 125: the machine did not boot or died before the command had ended.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 project=$(cd "$here/../.." && pwd)
-kernel=6.12 limit=2400 out=$project/target/vm memory=4G
+kernel=6.12 limit=2400 out=$project/target/vm memory=4G append=
 while [ $# -gt 0 ]; do
     case $1 in
         --kernel) kernel=$2; shift 2 ;;
         --timeout) limit=$2; shift 2 ;;
         --out) out=$2; shift 2 ;;
         --memory) memory=$2; shift 2 ;;
+        --append) append=$2; shift 2 ;;
         --) shift; break ;;
         -*) echo "run.sh: unknown option $1" >&2; exit 2 ;;
         *) break ;;
@@ -53,7 +55,7 @@ accel=(--disable-kvm)
 # The machine's own process group, so that a machine out of time is ended with all its children.
 PATH=$tools:$PATH setsid timeout --signal=TERM --kill-after=20 "$limit" \
     "$vng" --verbose --qemu "$qemu" "${accel[@]}" --force-9p -r "$vmlinuz" --cpus "$(nproc)" --memory "$memory" \
-    --rwdir="$out" --append "loglevel=4 printk.time=1 panic=-1" \
+    --rwdir="$out" --append "loglevel=4 printk.time=1 panic=-1 $append" \
     -- "$here/guest.sh $out" </dev/null >"$out/console.log" 2>&1 &
 machine=$!
 tail -n +1 --pid=$machine -s 0.5 -f "$out/output.log" &

@@ -6,7 +6,7 @@
 
 use super::RequestError;
 use super::resources::resources;
-use super::security::{pid_mode, refuse_selinux, sandbox_seccomp, shared_mode};
+use super::security::{pid_mode, sandbox_seccomp, selinux_options, shared_mode};
 use super::text::{absolute, group_ids, line, name, string, user_id};
 use super::userns::userns;
 use crate::cri::proto;
@@ -34,6 +34,10 @@ pub(crate) fn sandbox_config(
     let security = linux.security_context.unwrap_or_default();
     pause_settings(&at("linux.security_context"), &security)?;
     let seccomp = sandbox_seccomp(&at("linux.security_context"), &security)?;
+    let selinux = selinux_options(
+        &at("linux.security_context.selinux_options"),
+        security.selinux_options.as_ref(),
+    )?;
     let part = |name: &str, r: Option<&proto::LinuxContainerResources>| {
         r.map(|r| resources(&at(name), r)).transpose()
     };
@@ -55,6 +59,7 @@ pub(crate) fn sandbox_config(
         userns,
         privileged: security.privileged,
         seccomp,
+        selinux,
         sysctls: sysctls(&at("linux.sysctls"), linux.sysctls)?,
         overhead: part("linux.overhead", linux.overhead.as_ref())?,
         resources: part("linux.resources", linux.resources.as_ref())?,
@@ -217,7 +222,6 @@ fn pause_settings(
     let policy = security.supplemental_groups_policy;
     proto::SupplementalGroupsPolicy::try_from(policy)
         .map_err(|_| RequestError::unknown(at("supplemental_groups_policy"), policy))?;
-    refuse_selinux(&at("selinux_options"), security.selinux_options.as_ref())?;
     // A profile of the node's own would have to be loaded for pause.
     let apparmor = security.apparmor.as_ref().map(proto::SecurityProfile::profile_type);
     if apparmor == Some(proto::security_profile::ProfileType::Localhost) {

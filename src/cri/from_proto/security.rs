@@ -10,6 +10,7 @@ use crate::cri::proto;
 use crate::cri::proto::NamespaceMode as Mode;
 use crate::cri::proto::security_profile::ProfileType;
 use crate::sandbox::config::{PidNamespace, PodNamespace};
+use crate::selinux;
 
 /// A validated security context, and what it asks of the sandbox.
 pub(super) fn security(
@@ -17,7 +18,6 @@ pub(super) fn security(
     s: proto::LinuxContainerSecurityContext,
 ) -> Result<(Security, Asked), RequestError> {
     let at = |name: &str| format!("{field}.{name}");
-    refuse_selinux(&at("selinux_options"), s.selinux_options.as_ref())?;
     let options = s.namespace_options.clone().unwrap_or_default();
     let option = at("namespace_options");
     let asked = Asked {
@@ -51,6 +51,7 @@ pub(super) fn security(
         pid: pid_mode(&option, &options)?,
         seccomp: container_seccomp(field, &s)?,
         apparmor: apparmor(field, &s)?,
+        selinux: selinux_options(&at("selinux_options"), s.selinux_options.as_ref())?,
         masked_paths: absolute_list(&at("masked_paths"), s.masked_paths)?,
         readonly_paths: absolute_list(&at("readonly_paths"), s.readonly_paths)?,
     };
@@ -221,14 +222,14 @@ pub(super) fn shared_mode(field: &str, value: i32) -> Result<PodNamespace, Reque
     }
 }
 
-pub(super) fn refuse_selinux(
+/// The parts of a label, of which none asks for nothing. Whether the node has labels is the engine's
+/// to say.
+pub(super) fn selinux_options(
     field: &str,
     options: Option<&proto::SeLinuxOption>,
-) -> Result<(), RequestError> {
-    match options {
-        Some(options) if *options != proto::SeLinuxOption::default() => {
-            Err(RequestError::unimplemented(field, "SELinux labels are"))
-        }
-        _ => Ok(()),
-    }
+) -> Result<Option<selinux::Options>, RequestError> {
+    let Some(o) = options else { return Ok(None) };
+    let made = selinux::Options::parse(&o.user, &o.role, &o.r#type, &o.level)
+        .map_err(|(part, reason)| RequestError::invalid(format!("{field}.{part}"), reason))?;
+    Ok(Some(made).filter(|made| !made.is_empty()))
 }

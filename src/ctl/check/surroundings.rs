@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     report.add(apparmor(AppArmor::default().enabled(), || {
         std::process::Command::new("apparmor_parser").arg("--version").output().is_ok()
     }));
-    report.add(selinux(Path::new("/sys/fs/selinux/enforce").exists()));
+    report.add(selinux(crate::oci::selinux_in_force(), config.selinux.enabled));
 }
 
 fn socket(path: &Path) -> Finding {
@@ -80,12 +80,21 @@ fn apparmor(enabled: bool, parser: impl FnOnce() -> bool) -> Finding {
     Finding::fail(NAME, "enforced, and apparmor_parser is missing", remedy)
 }
 
-fn selinux(enabled: bool) -> Finding {
-    if enabled {
-        let remedy = "pods that ask for a label are refused; others run unlabelled";
-        Finding::warn("selinux", "enabled, which this version does not support", remedy)
-    } else {
-        Finding::ok("selinux", "off")
+fn selinux(kernel: bool, configured: bool) -> Finding {
+    const NAME: &str = "selinux";
+    match (kernel, configured) {
+        (false, false) => Finding::ok(NAME, "off"),
+        (true, true) => Finding::ok(NAME, "pods are labelled"),
+        (true, false) => Finding::warn(
+            NAME,
+            "on, and pods run unlabelled",
+            "set selinux.enabled = true, or pods that ask for a label are refused",
+        ),
+        (false, true) => Finding::fail(
+            NAME,
+            "selinux.enabled = true, and the kernel does not run with SELinux or has no policy",
+            "boot with lsm=...,selinux and a policy, or set selinux.enabled = false",
+        ),
     }
 }
 
@@ -110,6 +119,18 @@ mod tests {
         assert_eq!(open_files(1024).verdict, Verdict::Warn);
         assert_eq!(open_files(1 << 20).verdict, Verdict::Ok);
         assert_eq!(other_runtimes(&["containerd"]).verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn labels_that_are_configured_need_a_kernel_that_has_them() {
+        for (kernel, configured, verdict) in [
+            (false, false, Verdict::Ok),
+            (true, true, Verdict::Ok),
+            (true, false, Verdict::Warn),
+            (false, true, Verdict::Fail),
+        ] {
+            assert_eq!(selinux(kernel, configured).verdict, verdict, "{kernel} {configured}");
+        }
     }
 
     #[test]

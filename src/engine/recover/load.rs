@@ -105,6 +105,9 @@ fn add_sandbox(engine: &Engine, mut record: SandboxRecord, this_boot: bool) {
             flight: None,
         },
     );
+    if let Some(labels) = &record.labels {
+        node.selinux.adopt(&record.id, labels);
+    }
     std::fs::create_dir_all(node.layout.exits(&record.id)).ok();
     let sandbox = Arc::new(Sandbox::new(record));
     note(sandbox.change(node, |_| {}));

@@ -26,6 +26,8 @@ pub(crate) enum Need {
     AppArmor,
     /// A kernel that maps the ids of a tmpfs, where the tests keep everything: from 6.3 on.
     MappedTmpfs,
+    /// A kernel that enforces the SELinux policy of the tests.
+    Selinux,
 }
 
 /// What was found.
@@ -84,6 +86,7 @@ impl Machine {
             Need::Grpcio => self.python.is_some(),
             Need::Engines => self.peers.is_some(),
             Need::Systemd => std::env::var_os("BERTH_TEST_SYSTEMD").is_some(),
+            Need::Selinux => std::env::var_os("BERTH_TEST_SELINUX").is_some(),
             Need::AppArmor => std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
             Need::MappedTmpfs => {
