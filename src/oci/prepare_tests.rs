@@ -155,7 +155,7 @@ fn a_user_namespace_is_joined_and_told_to_newer_executors_alone() {
     let mut spec = in_userns(map.clone());
     spec["mounts"] = json!([{ "destination": "/sys", "type": "sysfs", "source": "sysfs" }]);
     let made = planned(spec.clone()).unwrap();
-    assert_eq!(made.plan.level, LEVEL);
+    assert_eq!(made.plan.level, WITH_USERNS);
     assert_eq!(made.plan.user.unwrap().uids[0].host, 70_000);
     // Not the owner of the network: sysfs is bound.
     assert!(matches!(made.plan.mounts[0].source, Some(mount_plan::Source::Fd(_))));
