@@ -403,9 +403,12 @@ async fn the_memory_of_a_burst_of_output_is_given_back() {
         eprintln!("skipped: BERTH_STAGE names no programs as they are shipped");
         return;
     }
-    // Two of the same programs, as on a node: their pages are shared then.
+    // Two of the same programs, as on a node: the pages of code that both have used are shared then.
     let programs = binaries();
-    let (mut pod, other) = (Pod::start_from(&programs).await, Pod::start_from(&programs).await);
+    let (mut pod, mut other) = (Pod::start_from(&programs).await, Pod::start_from(&programs).await);
+    let small = Container::new("echo a line of output");
+    small.start(&other).await;
+    other.exit_of(&small).await;
     let container = Container::new("cat /big; cat /big");
     fs::write(container.root.path().join("big"), "a line of output\n".repeat(500_000)).unwrap();
     container.start(&pod).await;
