@@ -79,7 +79,10 @@ case $what in
             echo "shim tests:"
             /run/stage/shim-tests || status=1
         fi
-        echo "integration tests:"
+        for name in ${BERTH_VM_SKIP:-}; do
+            set -- "$@" --skip "$name"
+        done
+        echo "integration tests${BERTH_VM_SKIP:+ (on the host alone: $BERTH_VM_SKIP)}:"
         /run/stage/integration "$@" || status=1
         exit $status
         ;;
