@@ -65,8 +65,10 @@ fn skip(test: &str, why: &str) -> Option<Bench> {
 
 /// Runs `script` in the cgroup. It has said `in` when this returns.
 fn spawn_in(group: &Group, script: &str) -> Child {
-    let script =
-        format!("echo $$ > {}/cgroup.procs && echo in && {script}", group.folder().display());
+    let script = format!(
+        "echo $$ > {}/cgroup.procs && echo in && {{ {script}; }}",
+        group.folder().display()
+    );
     let mut child = Command::new("sh")
         .args(["-c", &script])
         .stdin(Stdio::null())
@@ -153,6 +155,11 @@ fn a_kill_reaches_children_of_children_and_the_wait_sees_it() {
     let leaf = bench.leaf("c");
     assert!(!leaf.populated().unwrap());
     let mut child = spawn_in(&leaf, "(sleep 600 & sleep 600 & wait) & wait");
+    let begun = Instant::now();
+    while leaf.pids().unwrap().len() < 4 {
+        assert!(begun.elapsed() < SOON, "two shells and two children: {:?}", leaf.pids());
+        std::thread::yield_now();
+    }
     assert!(leaf.populated().unwrap() && bench.pod.populated().unwrap());
     assert!(leaf.pids().unwrap().contains(&i32::try_from(child.id()).unwrap()));
     let began = Instant::now();
