@@ -47,10 +47,30 @@ impl IdMaps {
         self.gids.iter().find_map(|range| range.to_host(gid))
     }
 
+    /// The first of a process's ids that is not mapped: it could not have it.
+    pub fn unmapped(&self, uid: u32, gids: impl IntoIterator<Item = u32>) -> Option<Unmapped> {
+        match self.host_uid(uid) {
+            None => Some(Unmapped::User(uid)),
+            Some(_) => {
+                let gid = gids.into_iter().find(|gid| self.host_gid(*gid).is_none());
+                gid.map(Unmapped::Group)
+            }
+        }
+    }
+
     /// The host's ids of the user and the group 0 inside.
     pub fn host_root(&self) -> Option<(u32, u32)> {
         self.host_uid(0).zip(self.host_gid(0))
     }
+}
+
+/// An id that a process is to have and its user namespace does not map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmapped {
+    /// The user.
+    User(u32),
+    /// One of its groups.
+    Group(u32),
 }
 
 /// Why ranges are no map.
@@ -131,6 +151,9 @@ mod tests {
         assert_eq!(maps.host_uid(10), None);
         assert_eq!(maps.host_uid(20), Some(5));
         assert_eq!(maps.host_gid(5), None);
+        assert_eq!(maps.unmapped(20, [0, 4]), None);
+        assert_eq!(maps.unmapped(10, [5]), Some(Unmapped::User(10)));
+        assert_eq!(maps.unmapped(20, [0, 5, 6]), Some(Unmapped::Group(5)));
         assert_eq!(file_text(&maps.uids), "0 100000 10\n20 5 1\n");
     }
 

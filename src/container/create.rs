@@ -16,11 +16,11 @@ use crate::blocking::{self, Wanted};
 use crate::cdi::{self, DeviceName};
 use crate::error::{AtStep, StepFailed};
 use crate::failpoint;
-use crate::image::ImageInfo;
+use crate::image::{ImageInfo, View};
 use crate::node::Node;
 use crate::oci::{OciError, Volumes};
 use crate::sandbox::{pod_files, userns};
-use crate::selinux::{self, Forbidden};
+use crate::selinux::{self, Forbidden, Labels};
 use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -33,6 +33,17 @@ pub const HOST_PATH_WITHIN: Duration = Duration::from_secs(60);
 /// The step of image volumes, by which a caller knows it.
 pub const IMAGE_VOLUME: &str = "mount an image volume";
 
+/// What is settled of a container before anything of it is made.
+#[derive(Debug)]
+pub struct Settled {
+    /// Its image.
+    pub image: ImageInfo,
+    /// The pid of the container whose pid namespace it joins.
+    pub target: Option<i32>,
+    /// Its SELinux labels; `None` where labels are off.
+    pub labels: Option<Labels>,
+}
+
 /// Makes the container and moves it to `Created`. The caller holds its sandbox's lane and has
 /// written the record.
 ///
@@ -41,12 +52,11 @@ pub const IMAGE_VOLUME: &str = "mount an image volume";
 pub async fn create(
     node: &Arc<Node>,
     container: &Arc<Container>,
-    image: ImageInfo,
-    target: Option<i32>,
+    settled: Settled,
 ) -> Result<(), StepFailed> {
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
     blocking::run_within("prepare the container", HOST_PATH_WITHIN, move |wanted| {
-        prepare(&work_node, &work, &image, target, wanted)
+        prepare(&work_node, &work, &settled, wanted)
     })
     .await
     .at("prepare the container")??;
@@ -57,11 +67,11 @@ pub async fn create(
 fn prepare(
     node: &Node,
     container: &Container,
-    image: &ImageInfo,
-    target: Option<i32>,
+    settled: &Settled,
     wanted: &Wanted,
 ) -> Result<(), StepFailed> {
     const PREPARE: &str = "prepare the container";
+    let Settled { image, target, labels } = settled;
     let config = container.config();
     let sandbox = container.sandbox.record();
     failpoint::hold("create");
@@ -74,27 +84,23 @@ fn prepare(
         })
         .at(PREPARE)?
         .at("prepare the container's writable layer")?;
-    let (asked, privileged) = (config.security.selinux.as_ref(), config.security.privileged);
-    let labels = node
-        .selinux
-        .of_container(sandbox.labels.as_ref(), asked, privileged)
-        .at("choose the SELinux label")?;
     let mount_label = labels.as_ref().map(|labels| labels.mount.to_string());
-    let mount_label = mount_label.as_deref();
     let space = userns::of_pod(&sandbox)?;
+    let view =
+        View { space: space.as_ref().map(|space| space.as_fd()), label: mount_label.as_deref() };
     let rootfs = node
         .images
-        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()), mount_label)
+        .mount_snapshot(&container.id, view)
         .at("mount the container's root file system")?;
     let user = user::resolve_user(rootfs.as_fd(), &config.security, &image.config.user)
         .at("resolve the container's user")?;
     drop(rootfs);
     make_missing_sources(&config, wanted)?;
-    if let Some(label) = mount_label {
+    if let Some(label) = view.label {
         relabel_sources(node, &config, label, wanted)?;
     }
     // What cannot be mounted is told now, and not by a container that does not start.
-    mount_volumes(node, container, mount_label)?;
+    mount_volumes(node, container, view)?;
     let leaf = sandbox.cgroup.child(container.id.as_str());
     let apparmor = apparmor::of_container(&config.security, &AppArmor::default())
         .at("choose the AppArmor profile")?;
@@ -111,7 +117,7 @@ fn prepare(
         apparmor: apparmor.as_deref(),
         labels: labels.as_ref(),
         nofile: (node.config.process.nofile_soft, node.config.process.nofile_hard),
-        target,
+        target: *target,
         effective_hostname: &pod_files::hostname(&sandbox.config),
     })
     .at("build the OCI configuration")?;
@@ -155,31 +161,27 @@ fn relabel_sources(
     Ok(())
 }
 
-/// The container's image volumes, detached, with this SELinux label, by the source that stands for each.
+/// The container's image volumes, detached, seen as its root file system unless the request maps their
+/// ids otherwise, by the source that stands for each.
 ///
 /// # Errors
 /// The image, and what in it, that cannot be mounted.
 pub fn mount_volumes(
     node: &Node,
     container: &Container,
-    label: Option<&str>,
+    view: View<'_>,
 ) -> Result<Volumes, StepFailed> {
     let (record, sandbox) = (container.record(), container.sandbox.record());
     let mut mounted = BTreeMap::new();
     for volume in record.volumes {
-        let asked = record.config.mounts.get(volume.mount).and_then(|mount| mount.image.as_ref());
-        let Some(asked) = asked else { continue };
-        let maps = record.config.mounts.get(volume.mount).and_then(|mount| mount.maps.as_ref());
+        let Some(mount) = record.config.mounts.get(volume.mount) else { continue };
+        let Some(asked) = &mount.image else { continue };
         // Said or not: an image's files are the root's of who uses it.
-        let maps = maps.or(sandbox.config.userns.as_ref());
-        let space = match maps {
-            maps if maps == sandbox.config.userns.as_ref() => userns::of_pod(&sandbox)?,
-            Some(maps) => Some(userns::make(node, maps)?),
-            None => None,
-        };
-        let space = space.as_ref().map(|space| space.as_fd());
+        let other = mount.maps.as_ref().filter(|maps| sandbox.config.userns.as_ref() != Some(maps));
+        let made = other.map(|maps| userns::make(node, maps)).transpose()?;
+        let space = made.as_ref().map(|space| space.as_fd()).or(view.space);
         let part = (&volume.image_id, asked.sub_path.as_path());
-        let mount = node.images.mount_volume(&container.id, part, space, label);
+        let mount = node.images.mount_volume(&container.id, part, View { space, ..view });
         mounted.insert(image_source(volume.mount), mount.at(IMAGE_VOLUME)?);
     }
     Ok(Arc::new(mounted))

@@ -14,6 +14,7 @@ use super::seccomp;
 use super::security::{plan_hidden_paths, plan_rlimits};
 use super::user::ResolvedUser;
 use crate::cgroups::{Limit, Resources};
+use crate::idmap::Unmapped;
 use crate::ids::{ContainerId, SandboxId};
 use crate::image::ImageSpec;
 use crate::sandbox::config::SandboxConfig;
@@ -139,13 +140,13 @@ fn check_user(inputs: &SpecInputs<'_>) -> Result<(), SpecError> {
     let Some(maps) = &inputs.sandbox.userns else { return Ok(()) };
     const REASON: &str = "is not mapped in the pod's user namespace";
     let ResolvedUser { uid, gid, additional_gids, .. } = inputs.user;
-    if maps.host_uid(*uid).is_none() {
-        return Err(SpecError::invalid("run_as_user", uid.to_string(), REASON));
-    }
-    match std::iter::once(gid).chain(additional_gids).find(|g| maps.host_gid(**g).is_none()) {
-        Some(gid) => Err(SpecError::invalid("supplemental_groups", gid.to_string(), REASON)),
-        None => Ok(()),
-    }
+    let (field, id) =
+        match maps.unmapped(*uid, std::iter::once(gid).chain(additional_gids).copied()) {
+            Some(Unmapped::User(uid)) => ("run_as_user", uid),
+            Some(Unmapped::Group(gid)) => ("supplemental_groups", gid),
+            None => return Ok(()),
+        };
+    Err(SpecError::invalid(field, id.to_string(), REASON))
 }
 
 fn linux(inputs: &SpecInputs<'_>, devices: DevicePlan) -> Result<Linux, SpecError> {

@@ -1,5 +1,6 @@
 //! StartContainer: cgroup, mounts, process.
 
+use super::config::ContainerConfig;
 use super::object::Container;
 use super::state::{Event, Exit, Reason, State};
 use super::{create, hooks, log};
@@ -9,8 +10,10 @@ use crate::clock;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::failpoint;
 use crate::idmap::IdMaps;
+use crate::image::View;
 use crate::node::{Node, kill_and_wait};
 use crate::oci::{self, HandlerPlace, Outside, PodContext, Prepared};
+use crate::sandbox::config::SandboxConfig;
 use crate::sandbox::userns;
 use crate::shim::client::{Begun, ContainerIo, ShimError};
 use crate::store::StoreError;
@@ -150,7 +153,8 @@ fn prepare(
     const PREPARE: &str = "prepare the start";
     let record = container.record();
     let spec = load_spec(node, container)?;
-    let handled = container.sandbox.record().runtime.is_some();
+    let sandbox = container.sandbox.record();
+    let handled = sandbox.runtime.is_some();
     failpoint::hold("start");
     let leaf = container.leaf(node);
     wanted
@@ -162,22 +166,22 @@ fn prepare(
                 return Ok(());
             }
             leaf.set_devices(&device_rules(&spec)?).at("set the container's device rules")?;
-            give_cgroup(container, &leaf)
+            give_cgroup(&sandbox.config, &record.config, &leaf)
         })
         .at(PREPARE)??;
-    let sandbox = container.sandbox.record();
     let space = userns::of_pod(&sandbox)?;
     let mount_label = spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
-    let mount_label = mount_label.as_deref();
+    let view =
+        View { space: space.as_ref().map(|space| space.as_fd()), label: mount_label.as_deref() };
     let rootfs = node
         .images
-        .mount_snapshot(&container.id, space.as_ref().map(|space| space.as_fd()), mount_label)
+        .mount_snapshot(&container.id, view)
         .at("mount the container's root file system")?;
     let pod = PodContext {
         pause: sandbox.pause,
         privileges: node.config.process.privileges,
         target,
-        volumes: create::mount_volumes(node, container, mount_label)?,
+        volumes: create::mount_volumes(node, container, view)?,
         hooks: Some(hooks::home(node, container)),
         new_userns: userns::maker(&node.shims),
     };
@@ -242,11 +246,13 @@ fn prepare_handled(
 
 /// A cgroup that its container may write to belongs to the root of the pod's user namespace (OCI
 /// runtime spec, "Cgroup ownership").
-fn give_cgroup(container: &Container, leaf: &Leaf) -> Result<(), StepFailed> {
-    let sandbox = container.sandbox.record();
-    let owner = sandbox.config.userns.as_ref().and_then(IdMaps::host_root);
-    match owner {
-        Some(owner) if container.record().config.security.privileged => {
+fn give_cgroup(
+    sandbox: &SandboxConfig,
+    config: &ContainerConfig,
+    leaf: &Leaf,
+) -> Result<(), StepFailed> {
+    match sandbox.userns.as_ref().and_then(IdMaps::host_root) {
+        Some(owner) if config.security.privileged => {
             leaf.give_to(owner).at("give the cgroup to the pod's user namespace")
         }
         _ => Ok(()),

@@ -9,6 +9,7 @@ use super::view::ExecOutput;
 use crate::cgroups::Resources;
 use crate::clock;
 use crate::container::config::ContainerConfig;
+use crate::container::create::Settled;
 use crate::container::object::{Container, ContainerRecord, Volume};
 use crate::container::state::State;
 use crate::container::{create, exec_sync, log, remove, start, stop, update};
@@ -17,6 +18,7 @@ use crate::ids::{ContainerId, random_hex};
 use crate::image::{ImageError, ImageInfo};
 use crate::sandbox::config::PidNamespace;
 use crate::sandbox::object::Sandbox;
+use crate::selinux::Labels;
 use crate::store;
 use crate::sys::process::InitPid;
 use futures::FutureExt as _;
@@ -29,6 +31,7 @@ struct Admitted {
     image: ImageInfo,
     volumes: Vec<Volume>,
     target: Option<InitPid>,
+    labels: Option<Labels>,
 }
 
 impl Engine {
@@ -111,11 +114,11 @@ impl Engine {
             return Err(EngineError::Precondition(format!("sandbox {} is not ready", sandbox.id)));
         }
         self.admit_handled(&sandbox, config)?;
-        let labels = sandbox.record().labels;
         let (asked, privileged) = (config.security.selinux.as_ref(), config.security.privileged);
-        self.node
+        let labels = self
+            .node
             .selinux
-            .of_container(labels.as_ref(), asked, privileged)
+            .of_container(sandbox.record().labels.as_ref(), asked, privileged)
             .map_err(refused_label)?;
         let image = self
             .node
@@ -125,7 +128,7 @@ impl Engine {
             .ok_or_else(|| EngineError::NotFound { what: "image", id: config.image.clone() })?;
         let volumes = self.volumes(&sandbox, config)?;
         let target = self.target_of(&sandbox, config)?;
-        Ok(Admitted { sandbox, image, volumes, target })
+        Ok(Admitted { sandbox, image, volumes, target, labels })
     }
 
     /// What a container of another runtime cannot have.
@@ -255,8 +258,9 @@ impl Engine {
             let id = container.id.to_string();
             engine.registry.add_container(Arc::clone(&container));
             let made = if sandbox.is_ready() {
-                let target = admitted.target.map(|t| t.pid);
-                create::create(&engine.node, &container, admitted.image, target).await
+                let Admitted { image, target, labels, .. } = admitted;
+                let settled = Settled { image, target: target.map(|t| t.pid), labels };
+                create::create(&engine.node, &container, settled).await
             } else {
                 Err(StepFailed {
                     step: "create the container",

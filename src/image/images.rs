@@ -5,11 +5,12 @@ use super::assemble::{Assembler, Source};
 use super::error::ImageError;
 use super::import;
 use super::info::{Auth, FsUsage, ImageInfo, Progress};
+use super::layers::View;
 use super::manifest::MAX_DOCUMENT;
 use super::progress::Listeners;
 use super::pull::Pulls;
 use super::reference::Reference;
-use super::snapshot::{Labelled, Over, Snapshots};
+use super::snapshot::{Over, Snapshots};
 use super::store::Store;
 use super::usage::Usage;
 use crate::blocking;
@@ -193,7 +194,7 @@ impl Images {
 
     /// Mounts what a container has of an image as its volume, detached and writable by nobody:
     /// the path in it, or all of it when that is empty. Symlinks in the path lead nowhere out of
-    /// the image. All files have the SELinux `label`, when there is one.
+    /// the image.
     ///
     /// # Errors
     /// An image that is none of the container's volumes; no such path; the kernel's refusal.
@@ -201,29 +202,20 @@ impl Images {
         &self,
         c: &ContainerId,
         part: (&ImageId, &Path),
-        space: Option<BorrowedFd<'_>>,
-        label: Option<&str>,
+        view: View<'_>,
     ) -> Result<OwnedFd, ImageError> {
-        let layers = Labelled { store: &self.inner.store.layers, label };
-        self.inner.snapshots.mount_volume(c, part, layers, space)
+        self.inner.snapshots.mount_volume(c, part, &self.inner.store.layers, view)
     }
 
     /// Mounts a container's root file system, detached: the mount lives as long as the descriptor
     /// or where it is attached. Every call is a mount of its own: use one at a time a container,
-    /// and `sys::mount::clone_tree` for more views of it. The image's ids are mapped by the user
-    /// namespace `space`, that of the maps the layer was prepared with. All files
-    /// have the SELinux `label`, when there is one.
+    /// and `sys::mount::clone_tree` for more of it. A user namespace is that of the maps the layer was
+    /// prepared with.
     ///
     /// # Errors
     /// No such snapshot; the kernel's refusal.
-    pub fn mount_snapshot(
-        &self,
-        c: &ContainerId,
-        space: Option<BorrowedFd<'_>>,
-        label: Option<&str>,
-    ) -> Result<OwnedFd, ImageError> {
-        let layers = Labelled { store: &self.inner.store.layers, label };
-        self.inner.snapshots.mount(c, layers, space)
+    pub fn mount_snapshot(&self, c: &ContainerId, view: View<'_>) -> Result<OwnedFd, ImageError> {
+        self.inner.snapshots.mount(c, &self.inner.store.layers, view)
     }
 
     /// Whether root file systems can have their image's ids mapped here: by mounting one.

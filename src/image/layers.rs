@@ -40,15 +40,13 @@ pub(super) enum LayerKey {
     Chain(Digest),
 }
 
-/// What a mount has beside its layers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Top<'a> {
-    /// The writable layer, and overlayfs's work folder.
-    pub(super) upper: Option<(PathBuf, PathBuf)>,
-    /// The SELinux label of all files.
-    pub(super) label: Option<&'a str>,
+/// How the files of a mount are seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct View<'a> {
     /// The user namespace that maps the layers' ids.
-    pub(super) space: Option<BorrowedFd<'a>>,
+    pub space: Option<BorrowedFd<'a>>,
+    /// The SELinux label of all files.
+    pub label: Option<&'a str>,
 }
 
 /// A committed layer.
@@ -169,7 +167,7 @@ impl Layers {
         let (root_entry, opaque_root) =
             (unpacked.root_entry, unpacked.opaque.contains(Path::new("")));
         let lower = if needs_lower && !lowers.is_empty() {
-            Some(Tree::from_fd(self.mount(&diff_id.to_string(), lowers, Top::default())?))
+            Some(Tree::from_fd(self.mount(&diff_id.to_string(), lowers, None, View::default())?))
         } else {
             None
         };
@@ -200,16 +198,18 @@ impl Layers {
         Ok(layer)
     }
 
-    /// Mounts layers (lowest first) with a writable one on top where there is one, detached.
+    /// Mounts layers (lowest first), detached; `upper` is the writable one on top and overlayfs's work
+    /// folder.
     pub(super) fn mount(
         &self,
         subject: &str,
         layers: &[Arc<Layer>],
-        top: Top<'_>,
+        upper: Option<(PathBuf, PathBuf)>,
+        view: View<'_>,
     ) -> Result<OwnedFd, ImageError> {
-        let label = top.label.map(str::to_owned);
-        let stack = Stack { lowers: stack(layers), upper: top.upper, label };
-        let mounted = match top.space {
+        let label = view.label.map(str::to_owned);
+        let stack = Stack { lowers: stack(layers), upper, label };
+        let mounted = match view.space {
             None => self.overlay.mount(&stack),
             Some(space) => self.overlay.mount_id_mapped(&stack, space),
         };

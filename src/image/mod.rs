@@ -42,6 +42,7 @@ pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
 pub use images::Images;
 pub use info::{Auth, FsUsage, ImageInfo, ImageSpec, Phase, Progress, ProgressEvent};
+pub use layers::View;
 pub use reference::Reference;
 pub use unpack::UnpackError;
 

@@ -7,7 +7,7 @@
 use super::content::create_private;
 use super::error::ImageError;
 use super::info::FsUsage;
-use super::layers::{Layer, LayerKey, Layers, Top};
+use super::layers::{Layer, LayerKey, Layers, View};
 use super::metadata::{read_xattrs, set_time, set_xattrs};
 use super::tree::Tree;
 use super::usage::walk;
@@ -62,13 +62,6 @@ pub(super) struct Over<'a> {
     pub(super) volumes: Volumes,
     /// The ids of its container.
     pub(super) maps: Option<&'a IdMaps>,
-}
-
-/// The layers, and the SELinux label that what is mounted of them gets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Labelled<'a> {
-    pub(super) store: &'a Layers,
-    pub(super) label: Option<&'a str>,
 }
 
 /// All snapshots.
@@ -163,18 +156,18 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Mounts a snapshot, detached, with its layers' ids mapped by the user namespace `space`.
+    /// Mounts a snapshot, detached.
     pub(super) fn mount(
         &self,
         id: &ContainerId,
-        Labelled { store, label }: Labelled<'_>,
-        space: Option<BorrowedFd<'_>>,
+        store: &Layers,
+        view: View<'_>,
     ) -> Result<OwnedFd, ImageError> {
         let layers = self.table().get(id).map(|snapshot| snapshot.layers.clone());
         let layers = layers.ok_or_else(|| not_found(id))?;
         let path = self.path(id);
         let upper = Some((path.join("fs"), path.join("work")));
-        store.mount(&format!("container {id}"), &layers, Top { upper, label, space })
+        store.mount(&format!("container {id}"), &layers, upper, view)
     }
 
     /// Mounts nothing over nothing with mapped ids.
@@ -189,8 +182,8 @@ impl Snapshots {
         let (upper, work) = (probe.join("fs"), probe.join("work"));
         create_private(&upper)?;
         create_private(&work)?;
-        let top = Top { upper: Some((upper, work)), label: None, space: Some(space) };
-        let mounted = store.mount("id-mapped layers", &[], top);
+        let view = View { space: Some(space), label: None };
+        let mounted = store.mount("id-mapped layers", &[], Some((upper, work)), view);
         remove_all(&probe)?;
         mounted.map(drop)
     }
@@ -200,13 +193,12 @@ impl Snapshots {
         &self,
         id: &ContainerId,
         (image, sub_path): (&ImageId, &Path),
-        Labelled { store, label }: Labelled<'_>,
-        space: Option<BorrowedFd<'_>>,
+        store: &Layers,
+        view: View<'_>,
     ) -> Result<OwnedFd, ImageError> {
         let layers = self.table().get(id).and_then(|snapshot| snapshot.volumes.get(image).cloned());
         let layers = layers.ok_or_else(|| not_found(id))?;
-        let root =
-            store.mount(&format!("image {image}"), &layers, Top { upper: None, label, space })?;
+        let root = store.mount(&format!("image {image}"), &layers, None, view)?;
         let part = match sub_path.as_os_str().is_empty() {
             true => Ok(root),
             false => store.part_of(root, sub_path),

@@ -3,6 +3,7 @@
 
 use super::fixtures::{Head, Made, Tar, World, block_on, gzip, make, write_layout};
 use super::images::Images;
+use super::layers::View;
 use super::overlay::Way;
 use super::store::Store;
 use crate::config::ImageConfig;
@@ -38,7 +39,7 @@ fn mount(images: &Images, image: &ImageId) -> Mounted {
 }
 
 fn remount(images: &Images, id: ContainerId) -> Mounted {
-    let fd = images.mount_snapshot(&id, None, None).unwrap();
+    let fd = images.mount_snapshot(&id, View::default()).unwrap();
     let root = PathBuf::from(format!("/proc/self/fd/{}/", fd.as_raw_fd()));
     Mounted { id, root, _fd: fd }
 }
@@ -316,7 +317,7 @@ fn a_snapshot_outlives_its_image_and_a_restart_and_then_everything_goes() {
     assert_eq!(world.images.retain_snapshots(&[]).len(), 1);
     assert_eq!(world.layer_folders().len(), 0);
     world.images.remove_snapshot(&id).unwrap();
-    assert!(world.images.mount_snapshot(&id, None, None).is_err());
+    assert!(world.images.mount_snapshot(&id, View::default()).is_err());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::digest::Digest;
 use super::fixtures::{Head, Tar, World, block_on, gzip, make, write_layout};
+use super::layers::View;
 use crate::ids::{ContainerId, random_hex};
 use std::fs;
 use std::os::fd::AsRawFd as _;
@@ -119,7 +120,7 @@ fn a_container_sees_the_tree_that_umoci_unpacks() {
     let image = block_on(world.images.import(&layout, None)).unwrap().remove(0).id;
     let id = ContainerId::parse(&random_hex().unwrap()).unwrap();
     world.images.prepare_snapshot(&image, &id, &[], None).unwrap();
-    let mounted = world.images.mount_snapshot(&id, None, None).unwrap();
+    let mounted = world.images.mount_snapshot(&id, View::default()).unwrap();
     let ours = describe(Path::new(&format!("/proc/self/fd/{}/", mounted.as_raw_fd())));
     let theirs = describe(&bundle.join("rootfs"));
     assert_eq!(ours.len(), theirs.len());

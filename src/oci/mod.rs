@@ -4,6 +4,7 @@
 //! executes ([`spawn_init`], [`spawn_exec`]: plan → process, in numbered [`Step`]s). What the spec
 //! asks and the executor cannot do is refused by name, never left out.
 
+mod covers;
 mod create;
 mod exec;
 mod handler;

@@ -20,7 +20,7 @@ use super::source::{clone_source, take_volume};
 use super::sysctl;
 use super::validate;
 use crate::config::Enforce;
-use crate::idmap::IdMaps;
+use crate::idmap::{IdMaps, Unmapped};
 use crate::shim::wire::{
     DevicePlan, ExecPlan, FilesystemPlan, HooksPlan, InitPlan, MountPlan, NamespacePlan,
     ProcessPlan, SettingPlan, UserPlan, mount_plan, namespace_plan,
@@ -183,14 +183,10 @@ fn level(hooks: Option<&HooksPlan>, user: Option<&UserPlan>, labelled: bool) -> 
 fn check_users(maps: Option<&IdMaps>, process: &ProcessPlan) -> Result<(), OciError> {
     let Some(maps) = maps else { return Ok(()) };
     const REASON: &str = "is not mapped in the user namespace";
-    if maps.host_uid(process.uid).is_none() {
-        return Err(OciError::invalid("process.user.uid", process.uid, REASON));
-    }
-    match std::iter::once(&process.gid)
-        .chain(&process.groups)
-        .find(|g| maps.host_gid(**g).is_none())
-    {
-        Some(gid) => Err(OciError::invalid("process.user.gid", gid, REASON)),
+    let gids = std::iter::once(&process.gid).chain(&process.groups).copied();
+    match maps.unmapped(process.uid, gids) {
+        Some(Unmapped::User(uid)) => Err(OciError::invalid("process.user.uid", uid, REASON)),
+        Some(Unmapped::Group(gid)) => Err(OciError::invalid("process.user.gid", gid, REASON)),
         None => Ok(()),
     }
 }

@@ -7,18 +7,19 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
+use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
 
+use super::covers::Covers;
 use super::create::Stdio;
 use super::init::{Init, open_directory};
 use super::mount as mounts;
 use super::step::{At, Step, StepError};
-use super::target::{self, Kind, Links, open_or_make};
+use super::target::{Kind, Links, open_or_make};
 use super::terminal;
 use super::userns;
 use crate::shim::wire::DevicePlan;
 use crate::sys::fds;
-use crate::sys::mount::{self, Change, FsContext, Propagation, Reach, attr};
+use crate::sys::mount::{self, Change, Propagation, Reach, attr};
 use crate::sys::path::{Resolve, open_in};
 use crate::undefended::{Defence, gap, removed};
 
@@ -71,13 +72,11 @@ pub(super) fn build(
     let Places { shm, below, nodes } = places;
     // Before the root: nothing can be cloned from a mount that is not attached.
     let label = plan.mount_label.as_deref();
-    let made = match (nodes, plan.masked_paths.is_empty()) {
-        (None, false) => {
-            Some(make_masks(below.as_fd(), label).on(Step::Mask, || "make the cover")?)
-        }
-        _ => None,
+    let covers = match nodes {
+        Some(nodes) => Some(Covers::beside(nodes.as_fd()).on(Step::Mask, || "find the covers")?),
+        None if plan.masked_paths.is_empty() => None,
+        None => Some(Covers::make(below.as_fd(), label).on(Step::Mask, || "make the cover")?),
     };
-    let masks = nodes.as_ref().or(made.as_ref());
     let root = init.fd(0)?;
     mount::attach(root, below.as_fd()).at(Step::Rootfs)?;
     // A clone of a shared mount is shared, and pivot_root(2) refuses that.
@@ -108,9 +107,9 @@ pub(super) fn build(
     for path in &plan.readonly_paths {
         make_readonly(root, path).on(Step::ReadonlyPath, || path.clone())?;
     }
-    if let Some(masks) = masks {
+    if let Some(covers) = covers {
         for path in &plan.masked_paths {
-            mask(root, masks.as_fd(), path).on(Step::Mask, || path.clone())?;
+            covers.mask(root, path).on(Step::Mask, || path.clone())?;
         }
     }
     Ok(terminal)
@@ -168,51 +167,13 @@ fn check_alone(init: &Init<'_>) -> Result<(), StepError> {
     Err(StepError { step: Step::Pivot, errno: libc::EBUSY, detail })
 }
 
-/// A small read-only tmpfs, attached on the old root, with an empty directory and a null device:
-/// what masked paths are covered with. Not the container's /dev/null, which is the image's to
-/// arrange.
-fn make_masks(below: BorrowedFd<'_>, label: Option<&str>) -> std::io::Result<OwnedFd> {
-    let context = FsContext::open(c"tmpfs")?;
-    context.set_label(label)?;
-    context.set(c"source", c"mask")?;
-    context.set(c"nr_inodes", c"4")?;
-    context.set(c"size", c"4096")?;
-    context.set(c"mode", c"0755")?;
-    let masks = context.mount(attr::NOSUID | attr::NOEXEC)?;
-    mkdirat(&masks, "dir", Mode::from_bits_truncate(0o555))?;
-    let mode = Mode::from_bits_truncate(0o666);
-    mknodat(&masks, "null", SFlag::S_IFCHR, mode, makedev(1, 3))?;
-    let readonly = Change { set: attr::RDONLY, ..Change::default() };
-    mount::set_attributes(masks.as_fd(), readonly, Reach::One)?;
-    mount::attach(masks.as_fd(), below)?;
-    Ok(masks)
-}
-
 /// Opens a path that may be missing.
-fn open_existing(root: BorrowedFd<'_>, path: &str) -> std::io::Result<Option<OwnedFd>> {
+pub(super) fn open_existing(root: BorrowedFd<'_>, path: &str) -> std::io::Result<Option<OwnedFd>> {
     match open_in(root, Path::new(path), libc::O_PATH, 0, Resolve::InRoot) {
         Ok(fd) => Ok(Some(fd)),
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-fn mask(root: BorrowedFd<'_>, masks: BorrowedFd<'_>, path: &str) -> std::io::Result<()> {
-    let Some(at) = open_existing(root, path)? else { return Ok(()) };
-    let cover = match target::is(at.as_fd(), SFlag::S_IFDIR)? {
-        true => c"dir",
-        false => c"null",
-    };
-    let cover = match removed(Defence::Mask) {
-        true => mount::clone_tree(root, c"dev/null", Reach::One)?,
-        false => {
-            let cover = mount::clone_tree(masks, cover, Reach::One)?;
-            let readonly = Change { set: attr::RDONLY, ..Change::default() };
-            mount::set_attributes(cover.as_fd(), readonly, Reach::One)?;
-            cover
-        }
-    };
-    mount::attach(cover.as_fd(), at.as_fd())
 }
 
 fn make_readonly(root: BorrowedFd<'_>, path: &str) -> std::io::Result<()> {

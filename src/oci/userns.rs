@@ -15,8 +15,9 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::sys::stat::{Mode, SFlag, fstat, makedev, mkdirat, mknodat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat, umask};
 
+use super::covers;
 use super::create::Stdio;
 use super::hold::{Hold, SPARE};
 use super::init::{Init, open_directory};
@@ -24,41 +25,37 @@ use super::process::is_null;
 use super::step::{At, Step, StepError};
 use crate::idmap::{IdMaps, IdRange};
 use crate::shim::wire::{self, ProcessPlan, UserPlan};
-use crate::sys::mount::{self, FsContext, Propagation, Reach, attr};
+use crate::sys::mount::{self, Propagation, Reach};
 use crate::sys::{caps, ns, prctl};
 
 /// Namespaces that are made with the process; it makes the others itself, as its own root.
 pub(super) const CLONED: u64 = (libc::CLONE_NEWNS | libc::CLONE_NEWPID).cast_unsigned() as u64;
-/// The cover of masked folders.
-pub(super) const COVER_DIR: &str = "dir";
-/// The cover of masked files.
-pub(super) const COVER_NULL: &str = "null";
+
+impl From<&wire::IdRange> for IdRange {
+    fn from(range: &wire::IdRange) -> Self {
+        Self { container: range.container, host: range.host, length: range.length }
+    }
+}
+
+impl From<&IdRange> for wire::IdRange {
+    fn from(range: &IdRange) -> Self {
+        Self { container: range.container, host: range.host, length: range.length }
+    }
+}
 
 impl From<&UserPlan> for IdMaps {
     fn from(plan: &UserPlan) -> Self {
-        let ranges = |list: &[wire::IdRange]| {
-            let range = |r: &wire::IdRange| IdRange {
-                container: r.container,
-                host: r.host,
-                length: r.length,
-            };
-            list.iter().map(range).collect()
-        };
-        Self { uids: ranges(&plan.uids), gids: ranges(&plan.gids) }
+        let [uids, gids] =
+            [&plan.uids, &plan.gids].map(|list| list.iter().map(Into::into).collect());
+        Self { uids, gids }
     }
 }
 
 impl From<&IdMaps> for UserPlan {
     fn from(maps: &IdMaps) -> Self {
-        let ranges = |list: &[IdRange]| {
-            let range = |r: &IdRange| wire::IdRange {
-                container: r.container,
-                host: r.host,
-                length: r.length,
-            };
-            list.iter().map(range).collect()
-        };
-        Self { uids: ranges(&maps.uids), gids: ranges(&maps.gids) }
+        let [uids, gids] =
+            [&maps.uids, &maps.gids].map(|list| list.iter().map(Into::into).collect());
+        Self { uids, gids }
     }
 }
 
@@ -115,7 +112,8 @@ pub(super) fn make_nodes(init: &Init<'_>) -> Result<(), StepError> {
     mount::set_propagation(c"/", Propagation::Private, Reach::Tree).at(Step::Device)?;
     // Nodes have the modes that the plan says. The process sets its own umask.
     umask(Mode::empty());
-    let nodes = new_tmpfs(init.plan.devices.len()).on(Step::Device, || "make a place")?;
+    let nodes = covers::new_tmpfs(c"nodes", init.plan.devices.len(), None)
+        .on(Step::Device, || "make a place")?;
     let maps = init.plan.user.as_ref().map(IdMaps::from).unwrap_or_default();
     for (n, device) in init.plan.devices.iter().enumerate() {
         let kind = SFlag::from_bits_truncate(device.mode & SFlag::S_IFMT.bits());
@@ -133,20 +131,6 @@ pub(super) fn make_nodes(init: &Init<'_>) -> Result<(), StepError> {
     let below = place(init.hold);
     let at = open_directory(below).on(Step::Device, || below)?;
     mount::attach(nodes.as_fd(), at.as_fd()).on(Step::Device, || below)
-}
-
-fn new_tmpfs(devices: usize) -> std::io::Result<OwnedFd> {
-    let context = FsContext::open(c"tmpfs")?;
-    let inodes = std::ffi::CString::new((devices + 4).to_string())?;
-    context.set(c"source", c"nodes")?;
-    context.set(c"nr_inodes", &inodes)?;
-    context.set(c"size", c"4096")?;
-    context.set(c"mode", c"0755")?;
-    let nodes = context.mount(attr::NOSUID | attr::NOEXEC)?;
-    mkdirat(&nodes, COVER_DIR, Mode::from_bits_truncate(0o555))?;
-    let mode = Mode::from_bits_truncate(0o666);
-    mknodat(&nodes, COVER_NULL, SFlag::S_IFCHR, mode, makedev(1, 3))?;
-    Ok(nodes)
 }
 
 /// The copy of the nodes in the process's own mount namespace.

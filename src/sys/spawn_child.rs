@@ -51,7 +51,8 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
             }
         }
         work.step = SpawnStep::Root;
-        become_root()?;
+        // Nothing but system calls, by this thread alone.
+        super::caps::set_user(0, 0, &[])?;
         // Made by this user, what they hold belongs to it: the root of mqueue does.
         // SAFETY: only an integer is passed.
         ok(unsafe { libc::unshare(work.spawn.late_namespaces()) })?;
@@ -130,17 +131,6 @@ fn join_keyring() -> io::Result<()> {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
         other => other.map(drop),
     }
-}
-
-/// By system call: the C library's functions would tell the parent's other threads.
-fn become_root() -> io::Result<()> {
-    // SAFETY: no list of groups for a length of 0; the others take integers.
-    unsafe {
-        super::check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
-        super::check(libc::syscall(libc::SYS_setresgid, 0, 0, 0))?;
-        super::check(libc::syscall(libc::SYS_setresuid, 0, 0, 0))?;
-    }
-    Ok(())
 }
 
 fn namespace_settings(work: &mut Work<'_>) -> io::Result<()> {
