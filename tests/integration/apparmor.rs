@@ -155,7 +155,7 @@ fn loosened(config: &mut proto::ContainerConfig) {
     let security = pod::security(config);
     security.masked_paths.clear();
     security.readonly_paths.clear();
-    security.capabilities.get_or_insert_default().add_capabilities = vec!["SYS_ADMIN".to_owned()];
+    pod::add_capabilities(config, &["SYS_ADMIN"]);
 }
 
 fn default_profile(node: &Node) -> Result<()> {

@@ -98,8 +98,7 @@ fn permissions(node: &Node) -> Result<()> {
         let asks = |c: &mut proto::ContainerConfig| {
             c.devices = vec![kmsg(permissions)];
             // The kernel wants it of a reader, whatever the cgroup says.
-            let capabilities = &mut pod::security(c).capabilities;
-            capabilities.get_or_insert_default().add_capabilities = vec!["SYSLOG".into()];
+            pod::add_capabilities(c, &["SYSLOG"]);
         };
         let text = scene.output(permissions, &script, asks)?.1;
         ensure!(text == format!("{node_line}{answer}"), "{permissions}: {text:?}");

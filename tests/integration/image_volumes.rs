@@ -81,8 +81,7 @@ fn mounted(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "image-mounted")?;
     let made = scene.start("main", pod::PATIENT, |c| {
         c.mounts = vec![volume(&name, "", "/image"), bind(&control, "/control")];
-        let capabilities = &mut pod::security(c).capabilities;
-        capabilities.get_or_insert_default().add_capabilities = vec!["SYS_ADMIN".into()];
+        pod::add_capabilities(c, &["SYS_ADMIN"]);
     })?;
     ensure!(node.exec_ok(&made.id, &["cat", "/image/marker"])? == "mounted");
     ensure!(!writable(&made, "/image")? && !writable(&made, "/image/dir")?, "it is writable");

@@ -38,6 +38,9 @@ mod network_builtin;
 mod network_cni;
 mod network_cni_failures;
 mod oci_command;
+mod oci_command_failures;
+mod oci_command_namespaces;
+mod oci_command_processes;
 mod oci_engines;
 mod odd_signals;
 mod overload;
@@ -101,6 +104,9 @@ fn main() -> anyhow::Result<ExitCode> {
             ("network_cni", network_cni::tests()),
             ("network_cni_failures", network_cni_failures::tests()),
             ("oci_command", oci_command::tests()),
+            ("oci_command_failures", oci_command_failures::tests()),
+            ("oci_command_namespaces", oci_command_namespaces::tests()),
+            ("oci_command_processes", oci_command_processes::tests()),
             ("oci_engines", oci_engines::tests()),
             ("odd_signals", odd_signals::tests()),
             ("overload", overload::tests()),

@@ -2,8 +2,10 @@
 
 use crate::harness::machine::Machine;
 use crate::harness::scene::{Scene, Tmpfs, bind};
+use crate::harness::syscalls::profile;
 use crate::harness::{Node, Options, Test, kernel, own, pod, shared};
 use anyhow::{Context as _, Result, ensure};
+use berth::cri::proto::security_profile::ProfileType;
 use berth::cri::proto::{self, MountPropagation as Way};
 use nix::mount::{MsFlags, mount};
 use std::path::Path;
@@ -81,12 +83,9 @@ fn propagation(node: &Node) -> Result<()> {
     let start = |name: &str, way: Way| {
         scene.start(name, pod::PATIENT, |c| {
             c.mounts = vec![proto::Mount { propagation: way.into(), ..bind(&folder, "/v") }];
-            let security = pod::security(c);
-            security.capabilities.get_or_insert_default().add_capabilities =
-                vec!["SYS_ADMIN".into()];
+            pod::add_capabilities(c, &["SYS_ADMIN"]);
             // The default AppArmor profile lets nobody mount.
-            let profile_type = proto::security_profile::ProfileType::Unconfined.into();
-            security.apparmor = Some(proto::SecurityProfile { profile_type, ..Default::default() });
+            pod::security(c).apparmor = profile(ProfileType::Unconfined, "");
         })
     };
     let private = start("private", Way::PropagationPrivate)?;

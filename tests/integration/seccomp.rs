@@ -129,11 +129,6 @@ fn pause(node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn with_capabilities(config: &mut proto::ContainerConfig, names: &[&str]) {
-    let capabilities = pod::security(config).capabilities.get_or_insert_default();
-    capabilities.add_capabilities = names.iter().map(|&name| name.to_owned()).collect();
-}
-
 const EPERM: i64 = -1;
 const ENOSYS: i64 = -38;
 
@@ -143,7 +138,7 @@ fn reaching_out(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "seccomp-reaching-out")?;
     let confined = start(&scene, "default", runtime_default)?;
     let free = start(&scene, "unconfined", unconfined)?;
-    let all = |c: &mut proto::ContainerConfig| with_capabilities(c, &ALL);
+    let all = |c: &mut proto::ContainerConfig| pod::add_capabilities(c, &ALL);
     let capable = start(&scene, "capable", |c| {
         unconfined(c);
         all(c);
@@ -201,7 +196,7 @@ fn capabilities(node: &Node) -> Result<()> {
     for (name, capability, words) in rows {
         let with = start(&scene, &format!("with-{name}"), |c| {
             runtime_default(c);
-            with_capabilities(c, &[capability]);
+            pod::add_capabilities(c, &[capability]);
         })?;
         let (without, with) = (call(&without, "native", words)?, call(&with, "native", words)?);
         let refused = if name == "clone3" { ENOSYS } else { EPERM };
@@ -211,7 +206,7 @@ fn capabilities(node: &Node) -> Result<()> {
     // Keys are not to be had with any.
     let all = start(&scene, "all", |c| {
         runtime_default(c);
-        with_capabilities(c, &ALL);
+        pod::add_capabilities(c, &ALL);
     })?;
     let found = call(&all, "native", &["250", "0", "0xfffffffffffffffd", "0"])?;
     ensure!(found == EPERM, "keyctl with capabilities: {found}");

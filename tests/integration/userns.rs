@@ -4,7 +4,7 @@
 
 use crate::harness::image::BUSYBOX;
 use crate::harness::machine::{Machine, Need};
-use crate::harness::pod::{PATIENT, container, pod, pod_namespaces, security};
+use crate::harness::pod::{PATIENT, add_capabilities, container, pod, pod_namespaces, security};
 use crate::harness::scene::{Made, Scene, bind};
 use crate::harness::syscalls::profile;
 use crate::harness::{Node, Options, Test, eventually, kernel, own, shared};
@@ -67,10 +67,6 @@ pub(crate) fn from(config: &mut proto::ContainerConfig, base: u32) {
     options.userns_options = Some(ids_from(base));
 }
 
-fn own_pid() -> Result<i32> {
-    Ok(i32::try_from(std::process::id())?)
-}
-
 /// The inode of the user namespace that owns a namespace (ioctl_ns(2)).
 fn owner_of(pid: i32, kind: &str) -> Result<u64> {
     const NS_GET_USERNS: nix::libc::c_ulong = 0xb701;
@@ -100,7 +96,7 @@ fn owners(node: &Node) -> Result<()> {
         with(config);
         pod_namespaces(config).userns_options = Some(nodes.clone());
     })?;
-    let host = kernel::namespace(own_pid()?, "user")?;
+    let host = kernel::namespace(kernel::own_pid()?, "user")?;
     for (scene, base) in [(&mapped, BASE), (&plain, 0)] {
         let made = scene.start("main", PATIENT, |c| match base {
             0 => {
@@ -324,9 +320,7 @@ fn powerless(node: &Node) -> Result<()> {
             c.mounts = vec![bind(&volume, "/v")];
             // AppArmor would let neither of them mount anything.
             security(c).apparmor = profile(ProfileType::Unconfined, "");
-            let add = vec!["SYS_ADMIN".to_owned()];
-            security(c).capabilities =
-                Some(proto::Capability { add_capabilities: add, ..Default::default() });
+            add_capabilities(c, &["SYS_ADMIN"]);
             if base != 0 {
                 from(c, base);
             }
@@ -418,14 +412,12 @@ fn host_network(node: &Node) -> Result<()> {
         let made = scene.start("main", PATIENT, |c| {
             security(c).namespace_options.get_or_insert_default().network =
                 NamespaceMode::Node.into();
-            let add = vec!["NET_ADMIN".to_owned()];
-            security(c).capabilities =
-                Some(proto::Capability { add_capabilities: add, ..Default::default() });
+            add_capabilities(c, &["NET_ADMIN"]);
             if base != 0 {
                 from(c, base);
             }
         })?;
-        let host = kernel::namespace(own_pid()?, "net")?;
+        let host = kernel::namespace(kernel::own_pid()?, "net")?;
         ensure!(kernel::namespace(made.init()?, "net")? == host, "another network");
         ensure!(succeeds(&made, "test -e /sys/class/net/lo/address")?, "no /sys at {base}");
         // Setting what is set already: the right is asked for, nothing changes.

@@ -11,7 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
 if [ "${1:-}" != guest ]; then
     export BERTH_PEERS=${BERTH_CACHE:-$HOME/.cache/berth}/peers
-    exec tests/vm/run.sh --timeout "${VM_TIMEOUT:-2400}" --out "$target/peer" tests/vm/peer.sh guest "$@"
+    exec tests/vm/run.sh --timeout "${VM_TIMEOUT:-2400}" --out "$target/peer" \
+        env CARGO_TARGET_DIR="$target" tests/vm/peer.sh guest "$@"
 fi
 shift
 

@@ -59,6 +59,14 @@ pub(crate) fn namespace(pid: i32, kind: &str) -> Result<u64> {
     Ok(std::fs::metadata(&path).with_context(|| format!("stat {path}"))?.ino())
 }
 
+/// The test's own process.
+///
+/// # Errors
+/// Never, as long as the kernel's pids are positive.
+pub(crate) fn own_pid() -> Result<i32> {
+    Ok(i32::try_from(std::process::id())?)
+}
+
 /// A field of /proc/PID/status.
 ///
 /// # Errors

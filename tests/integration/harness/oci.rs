@@ -30,6 +30,9 @@ pub(crate) struct Runtime<'n> {
     calls: Cell<u32>,
 }
 
+/// A program that lasts until it is ended.
+pub(crate) const SLEEPS: &str = "exec sleep 100000";
+
 /// An executable script for a hook; it may use everything of the host.
 pub(crate) fn script(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;

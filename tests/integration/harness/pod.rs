@@ -100,6 +100,12 @@ pub(crate) fn security(
     config.linux.get_or_insert_default().security_context.get_or_insert_default()
 }
 
+/// Adds these capabilities to a container request.
+pub(crate) fn add_capabilities(config: &mut proto::ContainerConfig, names: &[&str]) {
+    let capabilities = security(config).capabilities.get_or_insert_default();
+    capabilities.add_capabilities.extend(names.iter().map(|&name| name.to_owned()));
+}
+
 impl Node {
     /// RunPodSandbox.
     ///
