@@ -113,7 +113,7 @@ test-vm-selinux: build-tests ## SELinux labels under a policy of the tests' own,
 	tests/vm/selinux.sh --timeout $(VM_TIMEOUT)
 
 .PHONY: test-peer
-test-peer: deps build-tests ## The conformance cases against Debian's containerd and runc, in the virtual machine
+test-peer: deps build-tests ## The conformance cases against Debian's containerd and runc
 	tests/vm/deps.sh bench
 	tests/vm/peer.sh
 
@@ -127,10 +127,11 @@ test: deps ## Everything a change must pass: check, unit, native and virtual mac
 		tests/vm/suite.sh summary; exit $$status
 
 .PHONY: test-all
-test-all: test ## test, the suite on the oldest supported kernel, and the tests with systemd and SELinux
+test-all: test ## test, the suite on the oldest supported kernel, and the tests with systemd, SELinux, containerd
 	$(MAKE) --no-print-directory test-vm KERNEL=6.1
 	$(MAKE) --no-print-directory test-vm-systemd
 	$(MAKE) --no-print-directory test-vm-selinux
+	$(MAKE) --no-print-directory test-peer
 	@tests/vm/suite.sh summary
 
 .PHONY: demo

@@ -7,6 +7,9 @@
 # CERTS  folder with the hosts of registries
 set -euo pipefail
 work=$1 pause=$2 certs=${3:-}
+# Without CAP_SYS_RESOURCE no score can be lowered, and containerd's own sandboxes want a low one.
+capabilities=$((16#$(sed -n 's/^CapEff:\t//p' /proc/self/status)))
+restrict=$([ $((capabilities >> 24 & 1)) = 1 ] && echo false || echo true)
 # The plugins that are off complain about file systems and tools that the machine has no use for.
 cat <<END
 version = 2
@@ -20,6 +23,7 @@ address = "$work/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "$pause"
 disable_apparmor = true
+restrict_oom_score_adj = $restrict
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "$work/bin"
 conf_dir = "$work/cni"
