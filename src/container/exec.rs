@@ -127,8 +127,11 @@ async fn begin(
             container.sandbox.exec_ended(&exec_id, -1);
             let kind = match &error {
                 ShimError::Step { .. } => {
-                    // It never ran. After any other error it may, and the slot kills it.
-                    slot.ended();
+                    // It never ran, unless a runtime made it. After any other error it may, and the
+                    // slot kills it.
+                    if container.sandbox.record().runtime.is_none() {
+                        slot.ended();
+                    }
                     ErrorKind::FailedPrecondition
                 }
                 other => other.kind(),
@@ -158,13 +161,6 @@ fn plan_handled(
     slot: &Slot,
 ) -> Result<ExecPlan, StepFailed> {
     let process = prepared.process.clone();
-    if process.terminal() == Some(true) {
-        return Err(StepFailed {
-            step: "make a terminal",
-            kind: ErrorKind::FailedPrecondition,
-            source: "that is not part of this version with another runtime handler".into(),
-        });
-    }
     let process = oci::exec_handled(process, &prepared.pod).at("prepare the command")?;
     let json =
         serde_json::to_vec(&process).map_err(std::io::Error::other).at("encode the command")?;

@@ -53,6 +53,7 @@ pub async fn forget(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), 
         container.leaf(&node).remove().at("remove the container's cgroup")?;
         node.images.remove_snapshot(id).at("remove the container's writable layer")?;
         node.durable.remove(node.layout.durable_container(id));
+        tell_leftovers(&node, &container);
         let exit = node.layout.exits(&container.sandbox.id).join(id.as_str());
         gone(std::fs::remove_file(exit)).at("remove the exit record")?;
         gone(std::fs::remove_file(node.layout.bundle_config(id))).at("remove config.json")?;
@@ -62,6 +63,18 @@ pub async fn forget(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), 
     })
     .await
     .at("remove the container's files")?
+}
+
+/// What a runtime of the host still keeps of the container goes with the container's folder.
+fn tell_leftovers(node: &Node, container: &Container) {
+    if let Some(program) = container.sandbox.record().runtime
+        && let Ok(mut left) = std::fs::read_dir(node.layout.handler(&container.id).join("state"))
+        && left.any(|entry| entry.is_ok())
+    {
+        let (sandbox_id, container_id, program) =
+            (&container.sandbox.id, &container.id, program.display());
+        tracing::warn!(%sandbox_id, %container_id, %program, "removing what the runtime left");
+    }
 }
 
 /// "Already gone" is success.

@@ -142,20 +142,14 @@ impl Engine {
             return Ok(());
         }
         let handler = &record.handler;
-        let refused = |what: String| Err(EngineError::Precondition(what));
-        if config.tty {
-            return refused(format!(
-                "tty: a terminal is not part of this version with runtime handler {handler:?}"
-            ));
-        }
         let features = self.node.handlers.features_of(handler);
         let asked = config.mounts.iter().find(|m| m.recursive_read_only);
         if let Some(mount) = asked.filter(|_| !features.recursive_read_only_mounts) {
             let path = mount.container_path.display();
-            return refused(format!(
+            return Err(EngineError::Precondition(format!(
                 "RROUnsupported: runtime handler {handler:?} cannot make the mount at {path} \
                  recursively read-only"
-            ));
+            )));
         }
         Ok(())
     }

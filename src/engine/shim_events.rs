@@ -57,6 +57,20 @@ async fn one(engine: &Engine, sandbox: &Arc<Sandbox>, event: ShimEvent) {
             tracing::warn!(container_id = %id, bytes, %cause, "log bytes lost");
             seq
         }
+        ShimEvent::NotDeleted { seq, id, program, cause } => {
+            let config = sandbox.config();
+            let name = engine.registry.container(&id).map(|c| c.record().config.name.clone());
+            tracing::error!(
+                sandbox_id = %sandbox.id,
+                pod = %format_args!("{}/{}", config.metadata.namespace, config.metadata.name),
+                container_id = %id,
+                container = name.unwrap_or_default(),
+                program,
+                cause,
+                "the runtime did not delete its container"
+            );
+            seq
+        }
         ShimEvent::PauseExited { seq } => {
             let _order = sandbox.lane.lock().await;
             lose(engine, sandbox, "pause ended without being asked to").await;

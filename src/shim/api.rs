@@ -275,6 +275,17 @@ pub enum ShimEvent {
         /// Why.
         errno: i32,
     },
+    /// A container's runtime did not forget it when it had ended, or had not begun.
+    NotDeleted {
+        /// The event's number.
+        seq: u64,
+        /// The container.
+        id: ContainerId,
+        /// The runtime's program.
+        program: String,
+        /// What it said.
+        cause: String,
+    },
     /// Pause ended unasked.
     PauseExited {
         /// The event's number.
@@ -291,6 +302,7 @@ impl ShimEvent {
             Self::ContainerExited { seq, .. }
             | Self::ExecExited { seq, .. }
             | Self::LogLost { seq, .. }
+            | Self::NotDeleted { seq, .. }
             | Self::PauseExited { seq } => Some(*seq),
             Self::Disconnected => None,
         }
@@ -317,6 +329,12 @@ impl ShimEvent {
                 id: ContainerId::parse(&e.container).ok()?,
                 bytes: e.bytes,
                 errno: e.errno,
+            },
+            What::NotDeleted(e) => Self::NotDeleted {
+                seq,
+                id: ContainerId::parse(&e.container).ok()?,
+                program: e.program,
+                cause: e.cause,
             },
             What::PauseExited(_) => Self::PauseExited { seq },
         })

@@ -169,8 +169,7 @@ impl Server {
                 let (host, bundle) = (fds.take()?, fds.take()?);
                 let runtime = Runtime::new(plan, m.container.clone(), host, bundle);
                 let mounts: Vec<OwnedFd> = fds.0.collect();
-                let stdio = self.with_stdin(stdio)?;
-                let phase = self.create_handled((asker, within), &runtime, &mounts, &stdio)?;
+                let phase = self.create_handled((asker, within), &runtime, &mounts, stdio)?;
                 (phase, Some(runtime))
             }
         };
@@ -218,8 +217,7 @@ impl Server {
         let within = Duration::from_millis(m.deadline_millis);
         let phase = match (&m.plan.slot, runtime) {
             (Some(slot), Some(runtime)) => {
-                let stdio = self.with_stdin(stdio)?;
-                self.exec_handled((asker, within), runtime, (&m.exec, slot), &stdio)?
+                self.exec_handled((asker, within), runtime, (&m.exec, slot), stdio)?
             }
             // A level that no executor has is refused there.
             _ => {

@@ -23,6 +23,8 @@ mod daemon;
 mod devices;
 mod events;
 mod exec;
+mod handler_failures;
+mod handler_terminals;
 mod handlers;
 mod harness;
 mod image_volumes;
@@ -90,6 +92,8 @@ fn main() -> anyhow::Result<ExitCode> {
             ("devices", devices::tests()),
             ("events", events::tests()),
             ("exec", exec::tests()),
+            ("handler_failures", handler_failures::tests()),
+            ("handler_terminals", handler_terminals::tests()),
             ("handlers", handlers::tests()),
             ("image_volumes", image_volumes::tests()),
             ("images", images::tests()),

@@ -14,11 +14,11 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn with_tty(config: &mut proto::ContainerConfig) {
+pub(crate) fn with_tty(config: &mut proto::ContainerConfig) {
     config.tty = true;
 }
 
-const SPEAKS: &str = "echo out; echo err >&2; for n in 0 1 2; do test -t $n && echo $n; done; \
+pub(crate) const SPEAKS: &str = "echo out; echo err >&2; for n in 0 1 2; do test -t $n && echo $n; done; \
     echo TERM=$TERM; printf end";
 
 fn one_stream(node: &Node) -> Result<()> {
@@ -50,10 +50,7 @@ fn console(node: &Node) -> Result<()> {
     let at = mounts.iter().find(|m| m.point == "/dev/console").context("no console is mounted")?;
     ensure!(at.kind == "devpts", "{at:?}");
     ensure!(node.exec_ok(&made.id, &["sh", "-c", "test -c /dev/console && echo yes"])? == "yes");
-    // Field 7 of stat: a device of major 136 is a pseudo-terminal.
-    let stat = kernel::read(format!("/proc/{init}/stat"))?;
-    let rest = stat.rsplit_once(") ").context("no name")?.1;
-    let terminal: u32 = rest.split(' ').nth(4).context("a short line")?.parse()?;
+    let terminal = controlling(init)?;
     ensure!((terminal >> 8) & 0xfff == 136, "its controlling terminal is {terminal:#x}");
     let open = kernel::descriptors(init)?;
     ensure!(open.len() == 3 && open.iter().all(|to| to == &open[0]), "{open:?}");
@@ -65,17 +62,24 @@ fn console(node: &Node) -> Result<()> {
     let init = control.init()?;
     let mounts = kernel::mounts(&init.to_string())?;
     ensure!(!mounts.iter().any(|m| m.point == "/dev/console"), "a console without a terminal");
-    let stat = kernel::read(format!("/proc/{init}/stat"))?;
-    let rest = stat.rsplit_once(") ").context("no name")?.1;
-    ensure!(rest.split(' ').nth(4) == Some("0"), "a terminal without being asked: {stat}");
+    ensure!(controlling(init)? == 0, "a terminal without being asked");
     Ok(())
 }
 
+/// The controlling terminal of a process, field 7 of stat: a device of major 136 is a
+/// pseudo-terminal, 0 is none.
+pub(crate) fn controlling(pid: i32) -> Result<u32> {
+    let stat = kernel::read(format!("/proc/{pid}/stat"))?;
+    let rest = stat.rsplit_once(") ").context("no name")?.1;
+    Ok(rest.split(' ').nth(4).context("a short line")?.parse()?)
+}
+
 /// Its name and what it is, as `tty` and `ls` say.
-const NAMES: &str = "tty && stat -c '%A %u %g %n' $(tty) && ls -l $(tty) >/dev/null && echo found";
+pub(crate) const NAMES: &str =
+    "tty && stat -c '%A %u %g %n' $(tty) && ls -l $(tty) >/dev/null && echo found";
 
 /// Runs a command with a terminal; what it wrote.
-fn with_terminal(node: &Node, id: &str, command: &[&str]) -> Result<String> {
+pub(crate) fn with_terminal(node: &Node, id: &str, command: &[&str]) -> Result<String> {
     let output = node.berth(&[&["exec", "-t", id], command].concat())?;
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
