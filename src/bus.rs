@@ -3,6 +3,7 @@
 
 use crate::clock;
 use crate::engine::view::{ContainerView, SandboxView};
+use crate::failpoint;
 use crate::ids::{ContainerId, SandboxId};
 use crate::lock::lock;
 use std::sync::{Arc, Mutex};
@@ -61,7 +62,7 @@ pub struct Bus {
 
 impl Default for Bus {
     fn default() -> Self {
-        Self::with_backlog(BACKLOG)
+        Self::with_backlog(failpoint::backlog(BACKLOG))
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `<plan>.refuse` | lines `site number`  | the site fails from its n-th time on              |
 //! | `<plan>.hold`   | lines `site`         | the site waits while it is listed                 |
 //! | `<plan>.within` | milliseconds         | instead of every deadline of blocking work        |
+//! | `<plan>.backlog` | a number            | instead of how many events a reader may lag, from the daemon's start on |
 //!
 //! Kill points are before and after every record write and every shim message.
 
@@ -43,8 +44,15 @@ pub fn within(limit: Duration) -> Duration {
     limit
 }
 
+/// How many events a reader may lag.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn backlog(events: usize) -> usize {
+    events
+}
+
 #[cfg(feature = "failpoints")]
-pub use planned::{hold, point, refused, within};
+pub use planned::{backlog, hold, point, refused, within};
 
 #[cfg(feature = "failpoints")]
 mod planned {
@@ -122,5 +130,10 @@ mod planned {
     pub fn within(limit: Duration) -> Duration {
         let millis = read(".within").and_then(|text| text.trim().parse().ok());
         millis.map_or(limit, Duration::from_millis)
+    }
+
+    /// How many events a reader may lag.
+    pub fn backlog(events: usize) -> usize {
+        read(".backlog").and_then(|text| text.trim().parse().ok()).unwrap_or(events)
     }
 }

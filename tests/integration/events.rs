@@ -1,18 +1,20 @@
 //! GetContainerEvents: what is told, in which order, and with what.
 
-use crate::harness::cri::Events;
+use crate::harness::cri::{Cri, Events};
 use crate::harness::pod::{PATIENT, container, pod};
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::{Node, Options, Test, kernel, own, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto::{self, ContainerEventResponse, ContainerState, PodSandboxState};
 use std::time::Duration;
+use tonic::Code;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("a_life_is_told_in_its_order_with_the_states_of_each_moment", &[], life),
         shared("events_of_many_pods_have_one_order_and_times_that_never_go_back", &[], many),
         shared("a_failed_start_and_a_removed_running_container_are_told", &[], failures),
+        own("a_reader_that_lags_too_far_is_told_so", &[], |_| Options::default(), lags),
         own("the_stream_ends_with_the_daemon", &[], |_| Options::default(), ends),
     ]
 }
@@ -153,6 +155,49 @@ fn failures(node: &Node) -> Result<()> {
         let others = event.containers_statuses.iter().filter(|s| s.id == id).count();
         ensure!(others == 1, "{event:?}");
     }
+    Ok(())
+}
+
+/// Two readers of as many events as one may lag by: the one that reads gets all of them, and the
+/// other is told that it missed some. Each event is larger than what is under way to a reader.
+fn lags(node: &mut Node) -> Result<()> {
+    const ROUNDS: usize = 6;
+    node.stop()?;
+    std::fs::write(node.path("fail-plan.backlog"), "8")?;
+    node.launch()?;
+    let slow = Cri::new(&node.socket())?;
+    let mut stalled = slow.events()?;
+    let mut reads = node.cri.events()?;
+    let scene = Scene::with(node, "large", |config| {
+        config.annotations = [("large".to_owned(), "x".repeat(1 << 20))].into();
+    })?;
+    for kind in ["CREATED", "STARTED"] {
+        expect(&mut reads, kind, &scene.pod)?;
+    }
+    for round in 0..ROUNDS {
+        let id = scene.create(&format!("number-{round}"), PATIENT, as_is)?;
+        node.cri.remove_container(proto::RemoveContainerRequest { container_id: id.clone() })?;
+        for kind in ["CREATED", "DELETED"] {
+            expect(&mut reads, kind, &id).with_context(|| format!("round {round}"))?;
+        }
+    }
+    // What was under way comes first, and nothing after the news.
+    let mut told = 0;
+    let lost = loop {
+        match stalled.next() {
+            Ok(Some(_)) => told += 1,
+            Ok(None) => anyhow::bail!("the end without a word after {told} events"),
+            Err(status) => break status,
+        }
+        ensure!(told < 2 + 2 * ROUNDS, "it got all of them");
+    };
+    ensure!(lost.code() == Code::DataLoss, "{lost}");
+    let missed = format!("{} events were missed", 2 + 2 * ROUNDS - told - 8);
+    ensure!(lost.message().starts_with(&missed), "{missed}, after {told}: {lost}");
+    // Whoever asks again is told what comes.
+    let mut again = slow.events()?;
+    node.stop_pod(&scene.pod)?;
+    expect(&mut again, "STOPPED", &scene.pod)?;
     Ok(())
 }
 

@@ -29,11 +29,13 @@ mod handlers;
 mod harness;
 mod image_volumes;
 mod images;
+mod in_flight;
 mod inherited;
 mod late_work;
 mod limits;
 mod load;
 mod logs;
+mod lost_pods;
 mod metrics;
 mod mounts;
 mod network_builtin;
@@ -56,11 +58,15 @@ mod registry;
 mod sandbox;
 mod sandbox_files;
 mod sandbox_namespaces;
+mod sandbox_pids;
 mod sandbox_requests;
+mod sandbox_sysctls;
 mod seccomp;
 mod seccomp_profiles;
 mod selinux;
+mod short_ids;
 mod stop;
+mod stopped_pods;
 mod streams;
 mod systemd;
 mod tty;
@@ -97,11 +103,13 @@ fn main() -> anyhow::Result<ExitCode> {
             ("handlers", handlers::tests()),
             ("image_volumes", image_volumes::tests()),
             ("images", images::tests()),
+            ("in_flight", in_flight::tests()),
             ("inherited", inherited::tests()),
             ("late_work", late_work::tests()),
             ("limits", limits::tests()),
             ("load", load::tests()),
             ("logs", logs::tests()),
+            ("lost_pods", lost_pods::tests()),
             ("metrics", metrics::tests()),
             ("mounts", mounts::tests()),
             ("network_builtin", network_builtin::tests()),
@@ -124,11 +132,15 @@ fn main() -> anyhow::Result<ExitCode> {
             ("sandbox", sandbox::tests()),
             ("sandbox_files", sandbox_files::tests()),
             ("sandbox_namespaces", sandbox_namespaces::tests()),
+            ("sandbox_pids", sandbox_pids::tests()),
             ("sandbox_requests", sandbox_requests::tests()),
+            ("sandbox_sysctls", sandbox_sysctls::tests()),
             ("seccomp", seccomp::tests()),
             ("seccomp_profiles", seccomp_profiles::tests()),
             ("selinux", selinux::tests()),
+            ("short_ids", short_ids::tests()),
             ("stop", stop::tests()),
+            ("stopped_pods", stopped_pods::tests()),
             ("streams", streams::tests()),
             ("systemd", systemd::tests()),
             ("tty", tty::tests()),

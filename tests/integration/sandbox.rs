@@ -1,10 +1,12 @@
 //! The verbs of a sandbox: repeats, removal, status, lists, many at once.
 
-use crate::harness::pod::{namespaces, pod};
+use crate::harness::pod::{PATIENT, namespaces, pod};
+use crate::harness::scene::{Scene, as_is};
 use crate::harness::{Node, Test, kernel, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto::{self, PodSandboxState, PodSandboxStateValue};
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::Code;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -15,7 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("two_identical_runs_at_once_make_one_pod", &[], two_at_once),
         shared("stop_and_remove_succeed_again_and_for_unknown_pods", &[], stop_and_remove),
         shared("the_status_of_an_unknown_pod_is_not_found", &[], unknown_status),
-        shared("a_pod_answers_to_a_prefix_of_its_id", &[], short_ids),
+        shared("the_status_tells_its_containers_and_when_it_was_so", &[], evented),
         shared("a_list_is_reduced_by_id_state_and_labels", &[], list_filters),
         shared("the_verbose_status_names_what_the_kernel_has", &[], verbose),
         shared("fifty_pods_at_once_run_and_go", &[], fifty),
@@ -157,14 +159,32 @@ fn unknown_status(node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn short_ids(node: &Node) -> Result<()> {
-    let id = node.run_pod(&pod(node, "short"))?;
-    let prefix = id.get(..12).context("a short id")?;
-    ensure!(node.pod(prefix)?.id == id, "status by {prefix}");
-    node.stop_pod(prefix)?;
-    ensure!(node.pod(&id)?.state() == PodSandboxState::SandboxNotready, "stop by {prefix}");
-    remove(node, prefix)?;
-    ensure!(all(node)?.is_empty(), "removal by {prefix}");
+/// As a kubelet that follows events reads it: in nanoseconds, and of one moment.
+fn evented(node: &Node) -> Result<()> {
+    let scene = Scene::new(node, "evented")?;
+    let exited = scene.script("exited", "exit 3", as_is)?;
+    exited.end()?;
+    let (running, created) =
+        (scene.start("running", PATIENT, as_is)?, scene.create("created", PATIENT, as_is)?);
+    // Control: another pod's container is not among them.
+    node.patient_pod("other")?;
+    let now =
+        || anyhow::Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?);
+    let mut newest = now()?;
+    for _ in 0..2 {
+        let request = proto::PodSandboxStatusRequest {
+            pod_sandbox_id: scene.pod.clone(),
+            ..Default::default()
+        };
+        let answer = node.cri.pod_sandbox_status(request)?;
+        ensure!((newest..=now()?).contains(&answer.timestamp), "at {}", answer.timestamp);
+        newest = answer.timestamp;
+        let mut told = answer.containers_statuses;
+        told.sort_by_key(|status| status.created_at);
+        let ids = [&exited.id, &running.id, &created];
+        let each = ids.map(|id| node.container(id)).into_iter().collect::<Result<Vec<_>>>()?;
+        ensure!(told == each, "{told:?} instead of {each:?}");
+    }
     Ok(())
 }
 

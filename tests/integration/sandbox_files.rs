@@ -1,7 +1,7 @@
 //! The files that all containers of a pod share: hosts, resolv.conf, /dev/shm.
 
 use crate::harness::machine::Need;
-use crate::harness::pod::{PATIENT, container, pod, pod_namespaces};
+use crate::harness::pod::{PATIENT, container, pod, pod_namespaces, security};
 use crate::harness::{Node, Test, kernel, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto::{self, NamespaceMode};
@@ -11,6 +11,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("hosts_names_the_pod_with_its_addresses", &[Need::PodNetwork], hosts),
         shared("resolv_conf_is_the_requests_or_the_hosts", &[], resolv_conf),
+        shared("the_pods_files_are_read_only_with_a_read_only_root_alone", &[], read_only),
         shared("dev_shm_is_shared_in_the_pod_and_goes_with_it", &[], shm),
         shared("dev_shm_with_the_hosts_ipc_is_the_hosts", &[], host_shm),
     ]
@@ -62,6 +63,36 @@ fn resolv_conf(node: &Node) -> Result<()> {
     let text = cat(node, &pod(node, "plain"), "/etc/resolv.conf")?;
     let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     ensure!(text == host, "not the host's: {text}");
+    Ok(())
+}
+
+fn read_only(node: &Node) -> Result<()> {
+    let config = pod(node, "files");
+    let id = node.run_pod(&config)?;
+    let launch = |name: &str, readonly_rootfs| {
+        let mut wanted = container(name, PATIENT);
+        security(&mut wanted).readonly_rootfs = readonly_rootfs;
+        node.launch_container(&id, &config, &wanted)
+    };
+    let (closed, open) = (launch("closed", true)?, launch("open", false)?);
+    let mounts = |made| kernel::mounts(&node.init_pid(&id, made)?.to_string());
+    let (of_closed, of_open) = (mounts(&closed)?, mounts(&open)?);
+    for file in ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname"] {
+        for (mounts, option) in [(&of_closed, "ro"), (&of_open, "rw")] {
+            let mount = mounts.iter().rfind(|m| m.point == file);
+            let mount = mount.with_context(|| format!("no mount at {file}"))?;
+            ensure!(mount.options.split(',').any(|o| o == option), "not {option}: {mount:?}");
+        }
+        let write = format!("echo '# a line' >>{file}");
+        let (_, errors, code) = node.exec(&closed, &["sh", "-c", &write], 0)?;
+        ensure!(code != 0 && errors.contains("Read-only file system"), "{file}: {code} {errors}");
+        // The control: it is the same file, and its other containers write to it.
+        ensure!(!node.exec_ok(&closed, &["cat", file])?.contains("# a line"), "{file} was written");
+        node.exec_ok(&open, &["sh", "-c", &write])?;
+        ensure!(node.exec_ok(&closed, &["cat", file])?.contains("# a line"), "{file}: another one");
+        let host = std::fs::read_to_string(file).unwrap_or_default();
+        ensure!(!host.contains("# a line"), "the host's {file} was written");
+    }
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! The namespaces of a pod and its containers, by inode, and the settings that live in them.
+//! The namespaces of a pod and its containers, by inode.
 
 use crate::harness::machine::Need;
 use crate::harness::pod::{PATIENT, container, pod, pod_namespaces, security};
-use crate::harness::{Node, Test, eventually, kernel, shared};
+use crate::harness::{Node, Test, kernel, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto::{self, NamespaceMode};
 use tonic::Code;
@@ -11,25 +11,24 @@ pub(crate) fn tests() -> Vec<Test> {
     use Need::PodNetwork;
     vec![
         shared("containers_share_net_ipc_uts_and_have_their_own_rest", &[PodNetwork], usual),
-        shared("a_shared_pid_namespace_is_pauses", &[], shared_pid),
-        shared("a_container_joins_the_pid_namespace_of_its_target", &[], target_pid),
-        shared("a_container_that_says_nothing_gets_its_pods_pid_namespace", &[], silent_pid),
         shared("host_namespaces_are_the_hosts", &[PodNetwork], host_variants),
-        shared("a_container_gets_no_more_of_the_host_than_its_pod", &[], more_than_its_pod),
+        shared(
+            "a_container_gets_no_more_of_the_host_than_its_pod",
+            &[PodNetwork],
+            more_than_its_pod,
+        ),
         shared("the_hostname_is_the_pods_and_not_the_hosts", &[PodNetwork], hostname),
-        shared("sysctls_are_set_in_the_pod_alone", &[PodNetwork], sysctls),
-        shared("sysctls_of_the_node_are_refused_by_name", &[], refused_sysctls),
     ]
 }
 
 const KINDS: [&str; 6] = ["net", "ipc", "uts", "mnt", "pid", "cgroup"];
 /// The harness runs in the host's namespaces.
-const HOST: &str = "host";
-const PAUSE: &str = "pause";
-const OWN: &str = "its own";
+pub(crate) const HOST: &str = "host";
+pub(crate) const PAUSE: &str = "pause";
+pub(crate) const OWN: &str = "its own";
 
 /// Whose namespace of a kind a process is in.
-fn owner(pid: i32, pause: i32, kind: &str) -> Result<&'static str> {
+pub(crate) fn owner(pid: i32, pause: i32, kind: &str) -> Result<&'static str> {
     let inode = kernel::namespace(pid, kind)?;
     let own_pid = i32::try_from(std::process::id())?;
     Ok(if inode == kernel::namespace(own_pid, kind)? {
@@ -50,7 +49,7 @@ fn expect(what: &str, pid: i32, pause: i32, owners: [&str; 6]) -> Result<()> {
     Ok(())
 }
 
-fn started(
+pub(crate) fn started(
     node: &Node,
     id: &str,
     config: &proto::PodSandboxConfig,
@@ -64,7 +63,7 @@ fn started(
     Ok((container, *init.iter().min().context("no process")?))
 }
 
-fn pid_mode(mode: NamespaceMode) -> proto::NamespaceOption {
+pub(crate) fn pid_mode(mode: NamespaceMode) -> proto::NamespaceOption {
     proto::NamespaceOption { pid: mode.into(), ..Default::default() }
 }
 
@@ -92,81 +91,6 @@ fn usual(node: &Node) -> Result<()> {
         let same = kernel::namespace(pause, kind)? == kernel::namespace(other, kind)?;
         ensure!(!same, "two pods share the {kind} namespace");
     }
-    Ok(())
-}
-
-fn shared_pid(node: &Node) -> Result<()> {
-    let mut config = pod(node, "shared-pid");
-    pod_namespaces(&mut config).pid = NamespaceMode::Pod.into();
-    let id = node.run_pod(&config)?;
-    let pause = node.pause_pid(&id)?;
-    let (one, init) = started(node, &id, &config, "one", pid_mode(NamespaceMode::Pod))?;
-    let (two, _) = started(node, &id, &config, "two", pid_mode(NamespaceMode::Pod))?;
-    ensure!(owner(init, pause, "pid")? == PAUSE, "the pid namespace is not pause's");
-    let ids = kernel::status_field(pause, "NSpid")?;
-    ensure!(ids.split_whitespace().last() == Some("1"), "pause is not its process 1: {ids}");
-    let own = i32::try_from(std::process::id())?;
-    let host = kernel::namespace(own, "pid")?;
-    ensure!(kernel::namespace(pause, "pid")? != host, "pause has the host's");
-    for seen_from in [&one, &two] {
-        eventually("both containers' processes are seen", || {
-            let list = "cat /proc/[0-9]*/comm 2>/dev/null; true";
-            let names = node.exec_ok(seen_from, &["sh", "-c", list])?;
-            Ok((names.lines().filter(|name| *name == "sleep").count() == 2).then_some(()))
-        })?;
-    }
-    // Control: a container with a pid namespace of its own sees itself alone.
-    let (alone, init) = started(node, &id, &config, "alone", pid_mode(NamespaceMode::Container))?;
-    ensure!(owner(init, pause, "pid")? == OWN);
-    let first = node.exec_ok(&alone, &["cat", "/proc/1/comm"])?;
-    ensure!(first == "sh", "process 1 is {first:?}");
-    Ok(())
-}
-
-fn target_pid(node: &Node) -> Result<()> {
-    let config = pod(node, "target");
-    let id = node.run_pod(&config)?;
-    let (target, init) = started(node, &id, &config, "app", pid_mode(NamespaceMode::Container))?;
-    let mode = proto::NamespaceOption {
-        pid: NamespaceMode::Target.into(),
-        target_id: target,
-        ..Default::default()
-    };
-    let (_, debugger) = started(node, &id, &config, "debugger", mode)?;
-    ensure!(kernel::namespace(debugger, "pid")? == kernel::namespace(init, "pid")?, "another one");
-    ensure!(
-        kernel::namespace(debugger, "mnt")? != kernel::namespace(init, "mnt")?,
-        "and the files"
-    );
-    Ok(())
-}
-
-fn silent_pid(node: &Node) -> Result<()> {
-    for (mode, expected) in
-        [(NamespaceMode::Container, OWN), (NamespaceMode::Pod, PAUSE), (NamespaceMode::Node, HOST)]
-    {
-        let mut config = pod(node, &format!("silent-{}", mode.as_str_name().to_lowercase()));
-        pod_namespaces(&mut config).pid = mode.into();
-        let id = node.run_pod(&config)?;
-        let mut silent = container("silent", PATIENT);
-        security(&mut silent).namespace_options = None;
-        let made = node.launch_container(&id, &config, &silent).context(mode.as_str_name())?;
-        let init = kernel::pids_in(&node.container_cgroup(&id, &made))?;
-        let init = *init.iter().min().context("no process")?;
-        let got = owner(init, node.pause_pid(&id)?, "pid")?;
-        ensure!(got == expected, "in a pod with {mode:?} it is in {got}");
-    }
-    // Control: one that names the pod's in a pod that has none is told so.
-    let config = pod(node, "contradicted");
-    let id = node.run_pod(&config)?;
-    let mut says = container("says", PATIENT);
-    security(&mut says).namespace_options = Some(pid_mode(NamespaceMode::Pod));
-    let status = node.create(&id, &config, &says).err().context("POD was taken")?;
-    let told = status.message();
-    ensure!(
-        status.code() == Code::InvalidArgument && told.contains("shares no pid namespace"),
-        "{status}"
-    );
     Ok(())
 }
 
@@ -205,12 +129,35 @@ fn host_variants(node: &Node) -> Result<()> {
 }
 
 fn more_than_its_pod(node: &Node) -> Result<()> {
+    type Change = fn(&mut proto::NamespaceOption);
+    let rows: [(&str, &str, Change); 3] = [
+        ("network", "net", |o| o.network = NamespaceMode::Node.into()),
+        ("ipc", "ipc", |o| o.ipc = NamespaceMode::Node.into()),
+        ("pid", "pid", |o| o.pid = NamespaceMode::Node.into()),
+    ];
     let config = pod(node, "modest");
     let id = node.run_pod(&config)?;
-    let mut greedy = container("greedy", PATIENT);
-    security(&mut greedy).namespace_options = Some(pid_mode(NamespaceMode::Node));
-    let refused = node.launch_container(&id, &config, &greedy);
-    ensure!(refused.is_err(), "it got the host's pid namespace");
+    // The control: where the pod has the host's, so has the container that asks for them.
+    let mut host = pod(node, "host");
+    rows.iter().for_each(|(_, _, change)| change(pod_namespaces(&mut host)));
+    host.hostname.clear();
+    let host_id = node.run_pod(&host)?;
+    for (field, kind, change) in rows {
+        let mut greedy = container(kind, PATIENT);
+        let options = security(&mut greedy).namespace_options.get_or_insert_default();
+        options.pid = NamespaceMode::Container.into();
+        change(options);
+        let status = node.create(&id, &config, &greedy).err();
+        let status = status.with_context(|| format!("it got the host's {kind} namespace"))?;
+        ensure!(status.code() == Code::InvalidArgument, "{kind}: {status}");
+        let path = format!("namespace_options.{field}");
+        ensure!(status.message().contains(&path), "{kind}: {status}");
+        let made = node.launch_container(&host_id, &host, &greedy).context(kind)?;
+        let init = kernel::pids_in(&node.container_cgroup(&host_id, &made))?;
+        let got =
+            owner(*init.iter().min().context("no process")?, node.pause_pid(&host_id)?, kind)?;
+        ensure!(got == HOST, "in a pod of the host it is in {got}");
+    }
     Ok(())
 }
 
@@ -233,53 +180,5 @@ fn hostname(node: &Node) -> Result<()> {
     ensure!(run("nameless", "", NamespaceMode::Pod)? == host, "without a name it is the host's");
     ensure!(run("on-host", "web-1", NamespaceMode::Node)? == host, "on the host's network, too");
     ensure!(kernel::read("/proc/sys/kernel/hostname")? == host, "the host was renamed");
-    Ok(())
-}
-
-const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
-const MSGMAX: &str = "/proc/sys/kernel/msgmax";
-
-fn sysctls(node: &Node) -> Result<()> {
-    let host = [kernel::read(SOMAXCONN)?, kernel::read(MSGMAX)?];
-    let values = |name: &str, sysctls: &[(&str, &str)]| {
-        let mut config = pod(node, name);
-        config.linux.get_or_insert_default().sysctls =
-            sysctls.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let id = node.run_pod(&config)?;
-        let (container, _) =
-            started(node, &id, &config, "main", pid_mode(NamespaceMode::Container))?;
-        let read = |path| node.exec_ok(&container, &["cat", path]);
-        anyhow::Ok([read(SOMAXCONN)?, read(MSGMAX)?])
-    };
-    let set = values("tuned", &[("net.core.somaxconn", "1234"), ("kernel/msgmax", "5678")])?;
-    ensure!(set == ["1234", "5678"], "in the pod: {set:?}");
-    // Control: nothing of it where it was not asked for.
-    let plain = values("plain", &[])?;
-    ensure!(plain[0] != "1234" && plain[1] != "5678", "in another pod: {plain:?}");
-    ensure!(host == [kernel::read(SOMAXCONN)?, kernel::read(MSGMAX)?], "on the host");
-    Ok(())
-}
-
-fn refused_sysctls(node: &Node) -> Result<()> {
-    type Change = fn(&mut proto::NamespaceOption);
-    let rows: [(&str, Change, Code); 6] = [
-        ("kernel.pid_max", |_| (), Code::InvalidArgument),
-        ("vm.swappiness", |_| (), Code::InvalidArgument),
-        ("kernel.hostname", |_| (), Code::InvalidArgument),
-        ("net.core.somaxconn", |o| o.network = NamespaceMode::Node.into(), Code::InvalidArgument),
-        ("kernel.msgmax", |o| o.ipc = NamespaceMode::Node.into(), Code::InvalidArgument),
-        // The kernel has none of this name.
-        ("kernel.shm_of_no_kernel", |_| (), Code::Internal),
-    ];
-    for (name, change, code) in rows {
-        let mut config = pod(node, "refused");
-        change(pod_namespaces(&mut config));
-        config.linux.get_or_insert_default().sysctls = [(name.to_owned(), "1".to_owned())].into();
-        let status = node.run_pod(&config).err().context(name)?;
-        let words = status.message().replace('/', ".");
-        ensure!(status.code() == code && words.contains(name), "{name}: {status}");
-        let left = kernel::names_in(&node.run_dir().join("sandboxes"));
-        ensure!(left.is_empty(), "{name}: left {left:?}");
-    }
     Ok(())
 }

@@ -10,9 +10,15 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("user_and_groups_are_those_of_the_request_and_the_image", &[], users),
         shared("capabilities_are_exactly_those_asked_for", &[], capabilities),
+        shared("all_capabilities_are_all_but_those_dropped", &[Need::Resources], all_capabilities),
         shared("a_dropped_capability_is_missing_when_it_is_needed", &[], enforced),
         shared("no_new_privs_is_set_when_it_is_asked_for", &[], no_new_privs),
         shared("a_privileged_container_has_everything", &[Need::Resources], privileged),
+        shared(
+            "a_container_may_be_privileged_once_its_pod_is_said_to_be",
+            &[Need::Resources],
+            privileged_later,
+        ),
         shared("privileged_needs_a_privileged_pod", &[], not_privileged),
         shared("oom_score_adj_is_the_requests", &[], oom_score),
     ]
@@ -107,6 +113,8 @@ fn users(node: &Node) -> Result<()> {
         ensure!(found == format!("{uid}:{gid}"), "{name}: a command is {found}");
         let told = made.status()?.user.unwrap_or_default().linux.context("no user is told")?;
         ensure!((told.uid, told.gid) == (uid.into(), gid.into()), "{name}: {told:?} is told");
+        let told = told.supplemental_groups.iter().map(i64::to_string).collect::<Vec<_>>();
+        ensure!(told.join(" ") == groups, "{name}: the groups {told:?} are told");
     }
     Ok(())
 }
@@ -123,6 +131,8 @@ fn capability_sets(pid: i32) -> Result<[u64; 5]> {
 
 /// The fourteen of a container that asks for nothing.
 const DEFAULT: u64 = 0xa804_25fb;
+/// Every one of this kernel's.
+const ALL: u64 = (1 << 41) - 1;
 const CHOWN: u64 = 1 << 0;
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
@@ -168,11 +178,28 @@ fn capabilities(node: &Node) -> Result<()> {
             [NET_ADMIN; 5],
         ),
     ];
-    for (name, change, expected) in rows {
+    check_capabilities(&scene, &rows)
+}
+
+fn all_capabilities(node: &Node) -> Result<()> {
+    let scene = Scene::new(node, "all-capabilities")?;
+    let few = ALL & !NET_RAW;
+    check_capabilities(
+        &scene,
+        &[
+            ("add-all", |s| asks(s, &["ALL"], &[], &[]), [ALL, ALL, ALL, 0, 0]),
+            ("add-all-but", |s| asks(s, &["ALL"], &["NET_RAW"], &[]), [few, few, few, 0, 0]),
+            ("control", |_| {}, [DEFAULT, DEFAULT, DEFAULT, 0, 0]),
+        ],
+    )
+}
+
+fn check_capabilities(scene: &Scene<'_>, rows: &[(&str, Change, [u64; 5])]) -> Result<()> {
+    for &(name, change, expected) in rows {
         let made = scene.start(name, &["sleep", "100000"], |c| change(pod::security(c)))?;
         let found = capability_sets(made.init()?)?;
         ensure!(found == expected, "{name}: {found:x?} instead of {expected:x?}");
-        let own = node.exec_ok(&made.id, &["grep", "CapEff", "/proc/self/status"])?;
+        let own = scene.node.exec_ok(&made.id, &["grep", "CapEff", "/proc/self/status"])?;
         let expected = format!("CapEff:\t{:016x}", expected[0]);
         ensure!(own == expected, "{name}: a command has {own:?} instead of {expected:?}");
     }
@@ -213,9 +240,8 @@ fn privileged(node: &Node) -> Result<()> {
     let made = scene.start("main", &["sleep", "100000"], |c| {
         pod::security(c).privileged = true;
     })?;
-    let all = (1 << 41) - 1;
     let found = capability_sets(made.init()?)?;
-    ensure!(found[..3] == [all; 3], "{found:x?}");
+    ensure!(found[..3] == [ALL; 3], "{found:x?}");
     let (out, ..) = node.exec(&made.id, &["sh", "-c", probe], 0)?;
     ensure!(out == "may\n", "/sys is read-only");
     // The control: another container of the same pod.
@@ -234,6 +260,25 @@ fn not_privileged(node: &Node) -> Result<()> {
         .context("it is created")?;
     ensure!(error.code() == tonic::Code::InvalidArgument, "{error}");
     ensure!(error.message().contains("the sandbox is not privileged"), "{error}");
+    Ok(())
+}
+
+/// A kubelet calls a pod privileged when one of its containers is, and a debug container is added to
+/// a pod that runs.
+fn privileged_later(node: &Node) -> Result<()> {
+    let mut scene = Scene::new(node, "debugged")?;
+    let asks = |c: &mut proto::ContainerConfig| pod::security(c).privileged = true;
+    let early = scene.create("early", &["true"], asks).err().context("it is created")?;
+    ensure!(early.code() == tonic::Code::InvalidArgument, "{early}");
+    privileged_pod(&mut scene.config);
+    let made = scene.start("debugger", &["sleep", "100000"], asks)?;
+    let control = scene.start("control", &["sleep", "100000"], as_is)?;
+    for (made, capabilities, option) in [(&made, ALL, "rw"), (&control, DEFAULT, "ro")] {
+        let found = capability_sets(made.init()?)?;
+        ensure!(found[..3] == [capabilities; 3], "{found:x?} instead of {capabilities:x}");
+        let sys = made.mount_at("/sys")?.context("no /sys")?;
+        ensure!(sys.options.split(',').any(|o| o == option), "not {option}: {sys:?}");
+    }
     Ok(())
 }
 
