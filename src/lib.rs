@@ -30,6 +30,8 @@ pub mod cdi;
 #[cfg(feature = "daemon")]
 pub mod cgroups;
 #[cfg(feature = "daemon")]
+pub mod checkpoint;
+#[cfg(feature = "daemon")]
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod cni;

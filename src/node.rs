@@ -45,6 +45,8 @@ pub struct Node {
     pub bus: Bus,
     /// Records that outlive a boot.
     pub durable: Durable,
+    /// Held for reading by each checkpoint at work: a stop waits until its containers go on.
+    pub checkpoints: Arc<tokio::sync::RwLock<()>>,
     /// Every task of the engine.
     pub tasks: TaskTracker,
 }
@@ -53,6 +55,7 @@ pub struct Node {
 crate::error::kinded!(
     crate::blocking::BlockingError,
     crate::cgroups::CgroupError,
+    crate::checkpoint::CheckpointError,
     crate::cni::NetworkError,
     crate::cni::RangeError,
     crate::container::apparmor::AppArmorError,

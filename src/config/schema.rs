@@ -25,6 +25,8 @@ pub struct Config {
     pub network: Network,
     /// Devices by CDI names.
     pub cdi: Cdi,
+    /// Checkpoints of containers and pods.
+    pub checkpoint: Checkpoint,
     /// Images.
     pub image: ImageConfig,
     /// The daemon's own log.
@@ -215,6 +217,14 @@ impl Default for Network {
             mtu: 1500,
         }
     }
+}
+
+/// `[checkpoint]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The program that dumps and restores processes; none: `criu` in the usual folders.
+    pub criu: Option<PathBuf>,
 }
 
 /// `[cdi]`.

@@ -125,6 +125,7 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     paths.extend(c.network.cni_conf_template.as_ref().map(|p| ("network.cni_conf_template", p)));
     paths.extend(c.paths.libexec.as_ref().map(|p| ("paths.libexec", p)));
     paths.extend(c.network.cni_bin_dirs.iter().map(|p| ("network.cni_bin_dirs", p)));
+    paths.extend(c.checkpoint.criu.iter().map(|p| ("checkpoint.criu", p)));
     paths.extend(c.cdi.dirs.iter().map(|p| ("cdi.dirs", p)));
     for (key, path) in paths {
         check.that(plain(path), key, path.display(), "not an absolute path without '..'")?;

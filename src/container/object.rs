@@ -63,6 +63,9 @@ pub struct ContainerRecord {
     /// Hooks of its configuration are to be run after its end.
     #[serde(default)]
     pub poststop: bool,
+    /// It goes on where a checkpoint was made: its start is a restore.
+    #[serde(default)]
+    pub restored: bool,
     /// What the best-effort switch for privileges passed over when it started, in words.
     #[serde(default)]
     pub left_out: Vec<String>,

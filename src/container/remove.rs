@@ -52,6 +52,8 @@ pub async fn forget(node: &Arc<Node>, container: &Arc<Container>) -> Result<(), 
         failpoint::refused("forget").at("forget the container")?;
         container.leaf(&node).remove().at("remove the container's cgroup")?;
         node.images.remove_snapshot(id).at("remove the container's writable layer")?;
+        gone(std::fs::remove_dir_all(node.layout.restore(id)))
+            .at("remove the container's process images")?;
         node.durable.remove(node.layout.durable_container(id));
         tell_leftovers(&node, &container);
         let exit = node.layout.exits(&container.sandbox.id).join(id.as_str());

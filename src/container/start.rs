@@ -6,6 +6,7 @@ use super::state::{Event, Exit, Reason, State};
 use super::{create, hooks, log};
 use crate::blocking::{self, Wanted};
 use crate::cgroups::{DeviceRule, Leaf};
+use crate::checkpoint::{self, Criu};
 use crate::clock;
 use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::failpoint;
@@ -26,6 +27,8 @@ use std::time::Duration;
 
 /// How long the steps between clone and exec may take.
 const START_WITHIN: Duration = Duration::from_secs(60);
+/// How long criu may take to read the memory of a container.
+const RESTORE_WITHIN: Duration = Duration::from_secs(600);
 /// The exit code of a container whose process could not be begun.
 const START_ERROR_CODE: i32 = 128;
 
@@ -81,6 +84,10 @@ pub fn record_begun(node: &Node, container: &Container, begun: Begun) -> Result<
         tracing::warn!(container_id = %container.id, ?left_out, "left out, as configured");
         container.change(node, |record| record.left_out = left_out)?;
     }
+    if container.record().restored {
+        // Its process images are used up. What stays is removed with the container.
+        std::fs::remove_dir_all(node.layout.restore(&container.id)).ok();
+    }
     let since_nanos = clock::now_nanos();
     container.step(node, Event::Began { init, since_nanos }).map(drop)
 }
@@ -103,7 +110,8 @@ async fn begin(
         .await
         .at("prepare the start")??;
     let outside = prepared.outside.take();
-    let starting = shim.start_container(&container.id, prepared, io, cgroup, START_WITHIN);
+    let within = if container.record().restored { RESTORE_WITHIN } else { START_WITHIN };
+    let starting = shim.start_container(&container.id, prepared, io, cgroup, within);
     let Some(outside) = outside else { return starting.await.map_err(not_started) };
     start_with_hooks(node, container, outside, starting).await
 }
@@ -187,6 +195,9 @@ fn prepare(
     };
     wanted.still().at(PREPARE)?;
     let prepared = match handler_place(node, container) {
+        None if record.restored => {
+            wanted.effect(|| prepare_restored(node, container, rootfs, &pod)).at(PREPARE)??
+        }
         None => {
             if spec.hooks().is_some() {
                 // Where hooks find the root file system: its mount is in the container's namespace
@@ -206,6 +217,26 @@ fn prepare(
     Ok((prepared, leaf.open_fd().at("open the container's cgroup")?, io))
 }
 
+/// A container that goes on where a checkpoint was made: criu attaches what it needs in a bundle.
+fn prepare_restored(
+    node: &Node,
+    container: &Container,
+    rootfs: OwnedFd,
+    pod: &PodContext,
+) -> Result<Prepared, StepFailed> {
+    const STEP: &str = "prepare the restore";
+    let place = HandlerPlace {
+        program: std::path::PathBuf::new(),
+        bundle: node.layout.handler(&container.id),
+        cgroup_root: node.config.cgroups.root.clone(),
+    };
+    make_bundle(&place.bundle, "mounts")?;
+    let criu = Criu::working(node.config.checkpoint.criu.as_deref(), &node.cgroups).at(STEP)?;
+    let spec = load_spec(node, container)?;
+    let folder = node.layout.restore(&container.id);
+    checkpoint::prepare(&criu, &folder, &spec, rootfs, (pod, &place)).at(STEP)
+}
+
 /// Where another runtime makes the container; `None`: the native executor does.
 pub fn handler_place(node: &Node, container: &Container) -> Option<HandlerPlace> {
     Some(HandlerPlace {
@@ -222,19 +253,8 @@ fn prepare_handled(
     pod: &PodContext,
     place: &HandlerPlace,
 ) -> Result<Prepared, StepFailed> {
-    match std::fs::remove_dir_all(&place.bundle) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-    .at("remove an earlier bundle")?;
     // Runtimes change to the root even where they do not use it: outside of `create` it is empty.
-    for folder in ["mounts/0", "state"] {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(place.bundle.join(folder))
-            .at("make the bundle")?;
-    }
+    make_bundle(&place.bundle, "mounts/0")?;
     let handled =
         oci::prepare_handled(spec, rootfs, pod, place).at("prepare the container's mounts")?;
     let json = serde_json::to_vec(&handled.spec)
@@ -257,6 +277,22 @@ fn give_cgroup(
         }
         _ => Ok(()),
     }
+}
+
+fn make_bundle(bundle: &std::path::Path, mounts: &str) -> Result<(), StepFailed> {
+    match std::fs::remove_dir_all(bundle) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+    .at("remove an earlier bundle")?;
+    for folder in [mounts, "state"] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(bundle.join(folder))
+            .at("make the bundle")?;
+    }
+    Ok(())
 }
 
 fn device_rules(spec: &Spec) -> Result<Vec<DeviceRule>, StepFailed> {

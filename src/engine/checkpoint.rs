@@ -1,30 +1,41 @@
-//! Checkpoints: what can be refused before criu would be run, and whether criu could be.
-//!
-//! Writing and restoring process images is not part of this version. A node that could not do it at
-//! all is told so by FAILED_PRECONDITION with the cause, before UNIMPLEMENTED says that berth cannot.
+//! CheckpointContainer and CheckpointPod: who is dumped, where to, and in which order.
 
 use super::error::EngineError;
 use super::open::Engine;
+use super::sandboxes::subject;
 use crate::blocking;
-use crate::cni::helper::{self, Helper};
+use crate::checkpoint::{self, Archive, CheckpointError, Criu, Folder, Subject, Way};
+use crate::clock;
 use crate::container::create::HOST_PATH_WITHIN;
+use crate::container::object::Container;
+use crate::container::start;
 use crate::container::state::State;
-use crate::error::{AtStep, chain};
-use crate::ids::{SandboxId, random_hex};
+use crate::error::AtStep;
+use crate::ids::SandboxId;
 use crate::node::Node;
-use crate::sys::process::Ended;
+use crate::sandbox::config::PidNamespace;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Where criu is looked for.
-const PLACES: [&str; 4] =
-    ["/usr/sbin/criu", "/usr/local/sbin/criu", "/usr/bin/criu", "/usr/local/bin/criu"];
-/// How long `criu check` may take.
-const CHECK_WITHIN: Duration = Duration::from_secs(30);
+/// How long a checkpoint may take when its caller does not say.
+const NO_LIMIT: Duration = Duration::from_secs(600);
+/// No limit of a caller's is longer: it has to fit the clock.
+const MAX_LIMIT: Duration = Duration::from_secs(86_400);
 
-/// CheckpointPod, checked as far as the request alone tells.
+/// CheckpointContainer, checked as far as the request alone tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerCheckpoint {
+    /// The id as given.
+    pub container: String,
+    /// The file; `None`: one in berth's own folder.
+    pub location: Option<PathBuf>,
+    /// How long it may take.
+    pub limit: Option<Duration>,
+}
+
+/// CheckpointPod, checked likewise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodCheckpoint {
     /// The sandbox.
@@ -33,116 +44,203 @@ pub struct PodCheckpoint {
     pub output: PathBuf,
     /// The ids of its containers as given.
     pub containers: BTreeSet<String>,
-}
-
-/// RestorePod, checked likewise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodRestore {
-    /// Where the state is.
-    pub checkpoint: PathBuf,
+    /// How long the caller waits.
+    pub limit: Duration,
 }
 
 impl Engine {
-    /// CheckpointContainer.
+    /// CheckpointContainer: the container runs on.
     ///
     /// # Errors
-    /// NotFound; Precondition when it does not run, or criu is missing or does not work here;
-    /// Unimplemented otherwise.
-    pub async fn checkpoint_container(&self, id: &str) -> Result<(), EngineError> {
+    /// NotFound; Precondition when it does not run, has what cannot be dumped, its file cannot be made, or criu is
+    /// missing or does not work here; Unimplemented for one of another runtime; DeadlineExceeded; what criu says.
+    pub async fn checkpoint_container(
+        &self,
+        request: ContainerCheckpoint,
+    ) -> Result<(), EngineError> {
+        const VERB: &str = "CheckpointContainer";
         self.ready()?;
-        let container = self.known_container(id)?;
-        if !matches!(container.state(), State::Running { .. }) {
-            return Err(EngineError::Precondition(format!("container {id} is not running")));
+        let container = self.known_container(&request.container)?;
+        let until = until(request.limit.unwrap_or(NO_LIMIT));
+        dumpable(&container)?;
+        if let Some(file) = request.location.clone() {
+            host_path("look at location", move || new_file(&file)).await?;
         }
-        self.criu_works(&container.sandbox.id).await?;
-        Err(EngineError::Unimplemented("CheckpointContainer"))
+        let criu = self.criu().await?;
+        let name =
+            format!("{}-{:.12}-{}.tar", container.config().name, container.id, clock::now_nanos());
+        let own = self.node.layout.checkpoints();
+        let file = request.location.unwrap_or_else(|| own.join(&name));
+        let staging = own.join(format!("{}.part", container.id));
+        let node = Arc::clone(&self.node);
+        let what = format!("container {} ({})", container.config().name, container.id);
+        self.owned(VERB, async move {
+            let _at_work = Arc::clone(&node.checkpoints).read_owned().await;
+            // No other checkpoint in the pod meanwhile, and none of its plugins: they share a journal and a cgroup.
+            let _pod = container.sandbox.lane.lock().await;
+            // No start or update of it; a stop begins afterwards.
+            let _order = container.lane.lock().await;
+            dumpable(&container)?;
+            let way = way(&node, &container.sandbox.id, criu, until);
+            let work = Arc::clone(&container);
+            blocking::run("checkpoint a container", move || {
+                let container = subject_of(&node, &work)?;
+                checkpoint::to_archive(&way, &Archive { file, staging, container })
+                    .at("checkpoint the container")
+            })
+            .await
+            .at("checkpoint the container")
+            .and_then(|done| done)
+            .map_err(|f| EngineError::step(VERB, &what, f))
+        })
+        .await
     }
 
-    /// CheckpointPod.
+    /// CheckpointPod: all its containers are paused, dumped, and go on.
     ///
     /// # Errors
-    /// NotFound; Invalid for a container of another pod; Precondition when the sandbox is not READY,
-    /// when other containers run than those named, when the folder is none or not empty, or when
-    /// criu is missing or does not work here; Unimplemented otherwise.
+    /// NotFound; Invalid for a container of another pod; Precondition when the sandbox is not READY, when other
+    /// containers run than those named, when the folder is none or not empty, and as for one container; then
+    /// nothing is left in the folder.
     pub async fn checkpoint_pod(&self, request: PodCheckpoint) -> Result<(), EngineError> {
+        const VERB: &str = "CheckpointPod";
         self.ready()?;
         let sandbox = self.known_sandbox(&request.sandbox)?;
+        let until = until(request.limit);
+        self.exactly_running(&sandbox, &request.containers)?;
+        let output = request.output.clone();
+        host_path("look at output_path", move || empty_folder(&output)).await?;
+        let criu = self.criu().await?;
+        let engine = self.clone();
+        self.owned(VERB, async move {
+            let node = Arc::clone(&engine.node);
+            let _at_work = Arc::clone(&node.checkpoints).read_owned().await;
+            // Nothing is created or removed meanwhile, and nothing of it starts: always in the order of ids.
+            let _pod = sandbox.lane.lock().await;
+            let containers = engine.registry.containers_of(&sandbox.id);
+            let mut orders = Vec::with_capacity(containers.len());
+            for container in &containers {
+                orders.push(container.lane.lock().await);
+            }
+            let running = engine.exactly_running(&sandbox, &request.containers)?;
+            let (way, config) = (way(&node, &sandbox.id, criu, until), sandbox.config());
+            let (pod, what) = (Arc::clone(&config), subject(&config));
+            let done = blocking::run("checkpoint a pod", move || {
+                let containers = running
+                    .iter()
+                    .map(|container| subject_of(&node, container))
+                    .collect::<Result<_, _>>()?;
+                let folder = Folder { output: request.output, pod, containers };
+                checkpoint::to_folder(&way, &folder).at("checkpoint the pod")
+            });
+            let done = done.await.at("checkpoint the pod").and_then(|done| done);
+            drop(orders);
+            done.map_err(|f| EngineError::step(VERB, &what, f))
+        })
+        .await
+    }
+
+    /// The containers named, when they are exactly those that run.
+    fn exactly_running(
+        &self,
+        sandbox: &crate::sandbox::object::Sandbox,
+        names: &BTreeSet<String>,
+    ) -> Result<Vec<Arc<Container>>, EngineError> {
         if !sandbox.is_ready() {
             return Err(EngineError::Precondition(format!("sandbox {} is not ready", sandbox.id)));
         }
         let mut named = BTreeSet::new();
-        for id in &request.containers {
+        for id in names {
             let container = self.known_container(id)?;
             if container.sandbox.id != sandbox.id {
-                return Err(EngineError::Invalid(format!("container {id} is in another pod")));
+                let why = format!("container_ids: container {id} is in another pod");
+                return Err(EngineError::Invalid(why));
             }
-            named.insert(container.id.clone());
+            if !named.insert(container.id.clone()) {
+                let why = format!("container_ids: {id} is given twice, as a prefix");
+                return Err(EngineError::Invalid(why));
+            }
         }
-        let running: BTreeSet<_> = self
-            .registry
-            .containers_of(&sandbox.id)
-            .iter()
-            .filter(|c| matches!(c.state(), State::Running { .. }))
-            .map(|c| c.id.clone())
-            .collect();
-        if let Some(id) = running.symmetric_difference(&named).next() {
+        let mut running = self.registry.containers_of(&sandbox.id);
+        running.retain(|c| matches!(c.state(), State::Starting { .. } | State::Running { .. }));
+        let ids: BTreeSet<_> = running.iter().map(|c| c.id.clone()).collect();
+        if let Some(id) = ids.symmetric_difference(&named).next() {
             let why = if named.contains(id) { "is not running" } else { "runs and is not named" };
-            return Err(EngineError::Precondition(format!("container {id} {why}")));
+            return Err(EngineError::Precondition(format!("container_ids: container {id} {why}")));
         }
-        let output = request.output;
-        host_path("look at the output folder", move || empty_folder(&output)).await?;
-        self.criu_works(&sandbox.id).await?;
-        Err(EngineError::Unimplemented("CheckpointPod"))
+        running.iter().try_for_each(|container| dumpable(container))?;
+        Ok(running)
     }
 
-    /// RestorePod.
-    ///
-    /// # Errors
-    /// Precondition when there is no such folder, or criu is missing or does not work here;
-    /// Unimplemented otherwise.
-    pub async fn restore_pod(&self, request: PodRestore) -> Result<(), EngineError> {
-        self.ready()?;
-        let path = request.checkpoint;
-        host_path("look at the checkpoint", move || {
-            if path.is_dir() { Ok(()) } else { Err(format!("{} is no folder", path.display())) }
-        })
-        .await?;
-        // For a sandbox that does not exist yet: its helper has a cgroup of its own.
-        let hex = random_hex().map_err(|e| EngineError::Precondition(e.to_string()))?;
-        let id = SandboxId::parse(&hex).map_err(|e| EngineError::Invalid(e.to_string()))?;
-        self.criu_works(&id).await?;
-        Err(EngineError::Unimplemented("RestorePod"))
-    }
-
-    /// Whether criu is there and this kernel has what it needs, by its own check.
-    async fn criu_works(&self, sandbox: &SandboxId) -> Result<(), EngineError> {
-        let (node, sandbox) = (Arc::clone(&self.node), sandbox.clone());
-        let checked = blocking::run("check criu", move || check(&node, &sandbox)).await;
-        let failed = |f| EngineError::step("check criu", "the node", f);
-        checked.at("check criu").map_err(failed)?.map_err(EngineError::Precondition)
+    /// criu, when it is there and this kernel has what it needs, by its own check.
+    pub(super) async fn criu(&self) -> Result<Criu, EngineError> {
+        const STEP: &str = "find criu";
+        let configured = self.node.config.checkpoint.criu.clone();
+        let cgroups = self.node.cgroups.clone();
+        let found =
+            blocking::run(STEP, move || Criu::working(configured.as_deref(), &cgroups)).await;
+        let failed = |f| EngineError::step("checkpoint", "the node", f);
+        match found.at(STEP).map_err(failed)? {
+            Err(why @ (CheckpointError::Missing(_) | CheckpointError::Unusable { .. })) => {
+                Err(EngineError::Precondition(why.to_string()))
+            }
+            other => other.at(STEP).map_err(failed),
+        }
     }
 }
 
-fn check(node: &Node, sandbox: &SandboxId) -> Result<(), String> {
-    let found = PLACES.iter().map(Path::new).find(|path| path.is_file());
-    let Some(program) = found else {
-        return Err(format!("criu is not installed: it is at none of {}", PLACES.join(", ")));
+fn until(limit: Duration) -> Instant {
+    Instant::now() + limit.min(MAX_LIMIT)
+}
+
+fn way(node: &Node, sandbox: &SandboxId, criu: Criu, until: Instant) -> Way {
+    let (helpers, journal) =
+        (node.cgroups.helpers(sandbox), node.layout.checkpoint_journal(sandbox));
+    Way { criu, helpers, journal, until }
+}
+
+/// Whether a container runs and is one that criu can dump.
+fn dumpable(container: &Container) -> Result<(), EngineError> {
+    let (id, config) = (&container.id, container.config());
+    let refused = |why: &str| Err(EngineError::Precondition(format!("container {id} {why}")));
+    match container.state() {
+        State::Running { .. } => {}
+        _ => return refused("is not running"),
+    }
+    if container.sandbox.record().runtime.is_some() {
+        return Err(EngineError::Unimplemented("a checkpoint with a runtime handler of the host"));
+    }
+    if container.sandbox.config().userns.is_some() {
+        return refused("is in a user namespace, whose mapped mounts no checkpoint can hold");
+    }
+    if config.tty {
+        return refused("has a terminal, whose other end no checkpoint can hold");
+    }
+    match config.security.pid {
+        PidNamespace::Container => Ok(()),
+        _ => refused("is in a pid namespace that is not its own, where its pids may be taken"),
+    }
+}
+
+fn subject_of(node: &Node, container: &Container) -> Result<Subject, crate::error::StepFailed> {
+    let record = container.record();
+    let State::Running { init, .. } = record.state else {
+        let ended = CheckpointError::refused(&record.config.name, "it has ended");
+        return Err(ended).at("checkpoint the container");
     };
-    let args = &["check"];
-    let helper = Helper { program, args, env: &[], stdin: &[], limit: CHECK_WITHIN };
-    let group = node.cgroups.helpers(sandbox);
-    let output = helper::run(&helper, &group);
-    helper::tidy_group(&group);
-    let output = output.map_err(|e| format!("criu could not be checked: {}", chain(&e)))?;
-    if output.ended == Ended::Code(0) {
-        return Ok(());
-    }
-    let said = output.stderr.lines().map(str::trim).find(|line| !line.is_empty());
-    let said = said.unwrap_or("it said nothing");
-    Err(format!("{} does not work on this kernel: {said}", program.display()))
+    Ok(Subject {
+        name: record.config.name.clone(),
+        id: record.id.to_string(),
+        init,
+        leaf: container.leaf(node),
+        spec: start::load_spec(node, container)?,
+        config: record.config,
+        image_id: record.image_id,
+        upper: node.images.writable_layer(&record.id),
+    })
 }
 
-async fn host_path(
+pub(super) async fn host_path(
     what: &'static str,
     look: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<(), EngineError> {
@@ -154,11 +252,22 @@ async fn host_path(
 }
 
 fn empty_folder(path: &Path) -> Result<(), String> {
-    let mut entries =
-        std::fs::read_dir(path).map_err(|e| format!("output folder {}: {e}", path.display()))?;
+    let failed = |e| format!("output_path: {}: {e}", path.display());
+    let mut entries = std::fs::read_dir(path).map_err(failed)?;
     match entries.next() {
         None => Ok(()),
-        Some(_) => Err(format!("output folder {} is not empty", path.display())),
+        Some(_) => Err(format!("output_path: {} is not empty", path.display())),
+    }
+}
+
+fn new_file(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    if std::fs::symlink_metadata(path).is_ok() {
+        return Err(format!("location: {shown} exists already"));
+    }
+    match path.parent() {
+        Some(folder) if folder.is_dir() => Ok(()),
+        _ => Err(format!("location: {shown} is in no folder that exists")),
     }
 }
 
@@ -174,5 +283,14 @@ mod tests {
         assert!(empty_folder(temp.path()).unwrap_err().contains("not empty"));
         assert!(empty_folder(&temp.path().join("old")).is_err(), "a file");
         assert!(empty_folder(&temp.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn an_archive_is_a_new_file_in_a_folder_that_exists() {
+        let temp = tempfile::tempdir().unwrap();
+        new_file(&temp.path().join("new.tar")).unwrap();
+        std::fs::write(temp.path().join("old.tar"), "").unwrap();
+        assert!(new_file(&temp.path().join("old.tar")).unwrap_err().contains("exists already"));
+        assert!(new_file(&temp.path().join("none/new.tar")).is_err());
     }
 }

@@ -233,6 +233,7 @@ impl Engine {
             state: State::Creating,
             kill_at_nanos: None,
             poststop: false,
+            restored: false,
             left_out: Vec::new(),
             config: Arc::new(config.clone()),
         };

@@ -16,15 +16,17 @@ mod open;
 mod recover;
 mod registry;
 mod repeat;
+mod restore;
 mod sandboxes;
 mod shim_events;
 mod stats;
 mod status;
 pub mod view;
 
-pub use checkpoint::{PodCheckpoint, PodRestore};
+pub use checkpoint::{ContainerCheckpoint, PodCheckpoint};
 pub use error::EngineError;
 pub use exec_session::ExecSession;
 pub use metrics::{ContainerMetricsView, GroupFigures, SandboxMetricsView};
 pub use open::Engine;
+pub use restore::{PodRestore, RestoredPod};
 pub use stats::{ContainerStatsView, SandboxStatsView};

@@ -24,6 +24,8 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
+/// How long a stop waits for checkpoints at work.
+const CHECKPOINTS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a stop waits for the engine's own tasks.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
@@ -95,6 +97,7 @@ impl Engine {
             shim_events,
             bus: Bus::default(),
             durable,
+            checkpoints: Arc::default(),
             tasks: TaskTracker::new(),
         });
         let engine = Self {
@@ -141,6 +144,13 @@ impl Engine {
         tokio::time::timeout(END_WITHIN.min(Duration::from_millis(200)), self.node.tasks.wait())
             .await
             .ok();
+        // A checkpoint has paused containers, and criu is in the middle of their processes.
+        let checkpoints = self.node.checkpoints.write();
+        if tokio::time::timeout(CHECKPOINTS_WITHIN, checkpoints).await.is_err() {
+            tracing::warn!(
+                "a checkpoint is still at work; the next start lets its containers go on"
+            );
+        }
         // The bridge and the rules stay for pods that run; without any, nothing does.
         if let Err(error) = self.node.network.close().await {
             tracing::warn!(error = chain(&error), "network not closed");

@@ -226,6 +226,11 @@ impl Images {
         self.inner.snapshots.try_id_mapped(&self.inner.store.layers, space)
     }
 
+    /// The folder of what a container has written, in overlayfs's own form.
+    pub fn writable_layer(&self, c: &ContainerId) -> PathBuf {
+        self.inner.snapshots.upper(c)
+    }
+
     /// Removes a container's writable layer; one that is not there is removed already. Layers that
     /// only it used go, too.
     ///

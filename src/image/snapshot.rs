@@ -115,6 +115,11 @@ impl Snapshots {
         self.folder.join(id.as_str())
     }
 
+    /// What is written goes here.
+    pub(super) fn upper(&self, id: &ContainerId) -> PathBuf {
+        self.path(id).join("fs")
+    }
+
     /// Makes a snapshot. One that is there for the same image stays.
     pub(super) fn prepare(
         &self,

@@ -58,6 +58,16 @@ pub struct RuntimeCall<'a> {
     pub cgroup: BorrowedFd<'a>,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// What comes back: `None` for a runtime that makes something.
+    pub restores: Option<Restores<'a>>,
+}
+
+/// A call of criu: what it restores is where criu is, in the container's cgroup and, as every container, in a
+/// cgroup namespace with that as its root.
+#[derive(Clone, Copy, Debug)]
+pub struct Restores<'a> {
+    /// A descriptor that stays open, under its number.
+    pub net: Option<BorrowedFd<'a>>,
 }
 
 /// Starts the runtime's program. Its report ends when the program runs.
@@ -108,6 +118,9 @@ fn steps(
     ns::unshare(t, mounts).on(Step::Namespaces, || "a copy of the host's mounts")?;
     mount::set_propagation(c"/", Propagation::Slave, Reach::Tree).at(Step::Rootfs)?;
     show_cgroups(&call.plan.cgroup_root)?;
+    if call.restores.is_some() {
+        ns::unshare(t, libc::CLONE_NEWCGROUP.cast_unsigned()).at(Step::CgroupNamespace)?;
+    }
     if let Some(given) = call.mounts {
         attach_all(call.plan, given, shm.as_ref())?;
     }
@@ -190,7 +203,12 @@ fn run(
     for (fd, target) in [(&stdin, 0), (&stdout, 1), (&stderr, 2)] {
         fds::place(fd.as_fd(), target).at(Step::Stdio)?;
     }
-    fds::close_all_but(3, &mut [fds::number(report)]).at(Step::Stdio)?;
+    let mut keep = vec![fds::number(report)];
+    if let Some(net) = call.restores.and_then(|restores| restores.net) {
+        keep.push(fds::number(net));
+        fds::survive_exec(fds::number(net)).at(Step::Stdio)?;
+    }
+    fds::close_all_but(3, &mut keep).at(Step::Stdio)?;
     let bundle = open_directory(&call.plan.bundle).on(Step::Cwd, || &call.plan.bundle)?;
     nix::unistd::fchdir(&bundle).on(Step::Cwd, || &call.plan.bundle)?;
     drop(bundle);

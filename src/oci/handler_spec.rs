@@ -147,7 +147,7 @@ pub fn exec_plan_handled(slot: &str) -> ExecPlan {
     ExecPlan { level: NO_LEVEL, slot: Some(slot.to_owned()), ..ExecPlan::default() }
 }
 
-fn base(place: &HandlerPlace) -> Result<HandlerPlan, OciError> {
+pub(super) fn base(place: &HandlerPlace) -> Result<HandlerPlan, OciError> {
     let text = |field, path: &Path| {
         let invalid = || OciError::invalid(field, path.display(), "is not UTF-8");
         path.to_str().map(str::to_owned).ok_or_else(invalid)
@@ -161,7 +161,7 @@ fn base(place: &HandlerPlace) -> Result<HandlerPlan, OciError> {
 }
 
 /// This process' mount namespace, and the bundle.
-fn shared_fds(place: &HandlerPlace) -> Result<Vec<OwnedFd>, OciError> {
+pub(super) fn shared_fds(place: &HandlerPlace) -> Result<Vec<OwnedFd>, OciError> {
     let path = "/proc/self/ns/mnt";
     let host = File::open(path).map_err(|source| OciError::Host { path, source })?;
     let bundle = File::open(&place.bundle).map_err(|source| OciError::Source {

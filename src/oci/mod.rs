@@ -24,7 +24,7 @@ mod userns;
 
 pub use create::{Held, LEVEL, PodHandles, Spawned, Stdio, spawn, spawn_init};
 pub use exec::spawn_exec;
-pub use handler::{RuntimeCall, spawn_runtime};
+pub use handler::{Restores, RuntimeCall, spawn_runtime};
 pub use hold::Hold;
 pub use hook::{Hook, StateText};
 pub use report::{
@@ -50,6 +50,8 @@ mod plan;
 #[cfg(feature = "daemon")]
 mod prepare;
 #[cfg(feature = "daemon")]
+mod restore_spec;
+#[cfg(feature = "daemon")]
 pub mod seccomp;
 #[cfg(feature = "daemon")]
 mod selinux;
@@ -71,7 +73,11 @@ pub use maps::NewUserns;
 #[cfg(feature = "daemon")]
 pub use plan::capability_names;
 #[cfg(feature = "daemon")]
+pub(crate) use prepare::is_bind;
+#[cfg(feature = "daemon")]
 pub use prepare::{PodContext, Prepared, SHM_SOURCE, Volumes, prepare, prepare_exec};
+#[cfg(feature = "daemon")]
+pub use restore_spec::{Restored, prepare_restored};
 
 #[cfg(feature = "daemon")]
 pub use selinux::in_force as selinux_in_force;

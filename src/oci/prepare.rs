@@ -290,7 +290,7 @@ fn push(fds: &mut Vec<OwnedFd>, fd: OwnedFd) -> u32 {
     u32::try_from(fds.len() - 1).unwrap_or(u32::MAX)
 }
 
-pub(super) fn is_bind(mount: &Mount) -> bool {
+pub(crate) fn is_bind(mount: &Mount) -> bool {
     let options = mount.options().as_deref().unwrap_or_default();
     mount.typ().as_deref() == Some("bind")
         || options.iter().any(|o| matches!(o.as_str(), "bind" | "rbind"))

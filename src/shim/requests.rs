@@ -167,9 +167,17 @@ impl Server {
                     return Err(errno("join the pod's namespaces", libc::ESRCH));
                 }
                 let (host, bundle) = (fds.take()?, fds.take()?);
+                let restores = plan.restore.is_some();
                 let runtime = Runtime::new(plan, m.container.clone(), host, bundle);
                 let mounts: Vec<OwnedFd> = fds.0.collect();
-                let phase = self.create_handled((asker, within), &runtime, &mounts, stdio)?;
+                let asked = (asker, within);
+                let phase = match restores {
+                    false => self.create_handled(asked, &runtime, &mounts, stdio)?,
+                    true => {
+                        let given = (mounts.as_slice(), cgroup.as_fd());
+                        self.restore_handled(asked, &runtime, given, stdio)?
+                    }
+                };
                 (phase, Some(runtime))
             }
         };

@@ -137,6 +137,31 @@ impl Layout {
         self.state.join("snapshots")
     }
 
+    /// Archives of checkpoints for which the caller named no place, and what is not whole yet.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.state.join("checkpoints")
+    }
+
+    /// The process images of all containers that were restored and not yet started.
+    pub fn restores(&self) -> PathBuf {
+        self.state.join("restores")
+    }
+
+    /// The process images of one container, until it is started.
+    pub fn restore(&self, id: &ContainerId) -> PathBuf {
+        self.restores().join(id.as_str())
+    }
+
+    /// The intent of a checkpoint in a sandbox: what is to be removed if it is cut off.
+    pub fn checkpoint_journal(&self, id: &SandboxId) -> PathBuf {
+        self.sandbox(id).join("checkpoint.json")
+    }
+
+    /// The intent of a restore: while it is there the sandbox is half-made.
+    pub fn restore_journal(&self, id: &SandboxId) -> PathBuf {
+        self.sandbox(id).join("restore.json")
+    }
+
     /// Creates the folders that the daemon expects; every one is root's alone.
     ///
     /// # Errors
@@ -154,6 +179,8 @@ impl Layout {
             self.durable_containers(),
             self.images(),
             self.snapshots(),
+            self.checkpoints(),
+            self.restores(),
         ] {
             std::fs::DirBuilder::new()
                 .recursive(true)

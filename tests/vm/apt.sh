@@ -2,7 +2,7 @@
 # Runs a command of apt for a Debian suite that the machine itself may not have, with package lists of its own:
 # nothing about the machine's own apt changes.
 #
-# usage: apt.sh release|backports apt-get|apt-cache ARGUMENT...
+# usage: apt.sh release|backports|next apt-get|apt-cache ARGUMENT...
 #
 # `apt-get download` leaves its files in the current folder. Which mirror is asked is decided by the machine's
 # own apt sources.
@@ -12,7 +12,8 @@ codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 case ${1:-} in
     release) suite=$codename ;;
     backports) suite=$codename-backports ;;
-    *) echo "usage: apt.sh release|backports apt-get|apt-cache ARGUMENT..." >&2; exit 2 ;;
+    next) suite=trixie ;;
+    *) echo "usage: apt.sh release|backports|next apt-get|apt-cache ARGUMENT..." >&2; exit 2 ;;
 esac
 command=$2
 shift 2

@@ -16,7 +16,7 @@ mkdir -p "$cache"
 exec 8>"$cache/.deps.lock"
 flock 8
 
-packages=(apparmor binutils busybox-static ca-certificates containernetworking-plugins debootstrap docker-registry e2fsprogs gcc
+packages=(apparmor binutils busybox-static ca-certificates containernetworking-plugins criu debootstrap docker-registry e2fsprogs gcc
     iproute2 iptables kmod libc6-dev nftables procps python3 python3-venv qemu-system-x86 secilc umoci xz-utils)
 missing=()
 for package in "${packages[@]}"; do
@@ -45,6 +45,7 @@ fi
 
 "$here/kernel.sh" 6.12 >/dev/null
 "$here/qemu.sh" >/dev/null
+"$here/criu.sh" >/dev/null
 
 # Podman's libraries are those that Debian's base installation does not have.
 peers=(conmon containerd crun golang-github-containers-common golang-github-containers-image libgpgme11

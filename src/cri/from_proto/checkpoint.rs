@@ -2,27 +2,54 @@
 
 use super::RequestError;
 use super::container::container_config;
+use super::fits::fit;
 use super::sandbox::sandbox_config;
 use super::text::{absolute, grace, id, native_handler};
 use crate::cri::proto;
-use crate::engine::{PodCheckpoint, PodRestore};
+use crate::engine::{ContainerCheckpoint, PodCheckpoint, PodRestore};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Where a container's state goes: nowhere in particular, or a file.
 pub(crate) fn checkpoint_container(
     request: &proto::CheckpointContainerRequest,
-) -> Result<&str, RequestError> {
-    if !request.location.is_empty() {
-        absolute("location", &request.location)?;
+) -> Result<ContainerCheckpoint, RequestError> {
+    let location = match request.location.as_str() {
+        "" => None,
+        location => Some(absolute("location", location)?),
+    };
+    if location.as_ref().is_some_and(|l| l.file_name().is_none() || request.location.ends_with('/'))
+    {
+        let reason = format!("{:?} names no file", request.location);
+        return Err(RequestError::invalid("location", reason));
     }
-    grace("timeout", request.timeout)?;
-    id("container_id", &request.container_id)
+    let limit = Some(grace("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
+    let container = id("container_id", &request.container_id)?.to_owned();
+    Ok(ContainerCheckpoint { container, location, limit })
 }
 
-/// Which containers of which pod go where. `deadline`: whether the caller gave one.
+/// What a caller says how long it waits: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
+pub(crate) fn deadline(header: &str) -> Option<Duration> {
+    let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n.saturating_mul(3600)),
+        "M" => Duration::from_secs(n.saturating_mul(60)),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+/// Which containers of which pod go where. `limit`: the caller's deadline, if it gave one.
 pub(crate) fn checkpoint_pod(
     request: &proto::CheckpointPodRequest,
-    deadline: bool,
+    limit: Option<Duration>,
 ) -> Result<PodCheckpoint, RequestError> {
     let sandbox = id("pod_sandbox_id", &request.pod_sandbox_id)?.to_owned();
     let output = absolute("output_path", &request.output_path)?;
@@ -37,11 +64,9 @@ pub(crate) fn checkpoint_pod(
             return Err(RequestError::invalid(field, format!("{container:?} is given twice")));
         }
     }
-    if !deadline {
-        let reason = "the call needs one: its containers are paused until it ends";
-        return Err(RequestError::invalid("deadline", reason));
-    }
-    Ok(PodCheckpoint { sandbox, output, containers })
+    let reason = "the call needs one: its containers are paused until it ends";
+    let limit = limit.ok_or_else(|| RequestError::invalid("deadline", reason))?;
+    Ok(PodCheckpoint { sandbox, output, containers, limit })
 }
 
 /// What is to be made of which folder.
@@ -49,20 +74,25 @@ pub(crate) fn restore_pod(request: proto::RestorePodRequest) -> Result<PodRestor
     let checkpoint = absolute("checkpoint_path", &request.checkpoint_path)?;
     native_handler("runtime_handler", &request.runtime_handler)?;
     no_options(&request.options)?;
-    sandbox_config("config", request.config)?;
+    let pod = sandbox_config("config", request.config)?;
     if request.container_configs.is_empty() {
         return Err(RequestError::missing("container_configs"));
     }
-    let mut names = BTreeSet::new();
+    let (mut names, mut containers) = (BTreeSet::new(), Vec::new());
     for (index, config) in request.container_configs.into_iter().enumerate() {
         let field = format!("container_configs[{index}]");
-        let (config, _) = container_config(&field, Some(config))?;
+        if let Some(image) = &config.image {
+            native_handler(&format!("{field}.image.runtime_handler"), &image.runtime_handler)?;
+        }
+        let (mut config, asked) = container_config(&field, Some(config))?;
+        fit(&mut config, asked, &pod)?;
         if !names.insert(config.name.clone()) {
             let reason = format!("{:?} is given twice", config.name);
             return Err(RequestError::invalid(format!("{field}.metadata.name"), reason));
         }
+        containers.push(config);
     }
-    Ok(PodRestore { checkpoint })
+    Ok(PodRestore { checkpoint, config: pod, containers })
 }
 
 fn no_options(options: &BTreeMap<String, String>) -> Result<(), RequestError> {
@@ -88,11 +118,25 @@ mod tests {
         }
     }
 
+    const LIMIT: Option<Duration> = Some(Duration::from_secs(9));
+
+    #[test]
+    fn a_deadline_is_digits_and_a_unit() {
+        for (header, millis) in
+            [("5S", 5000), ("00000250m", 250), ("2M", 120_000), ("1H", 3_600_000)]
+        {
+            assert_eq!(deadline(header), Some(Duration::from_millis(millis)), "{header}");
+        }
+        for header in ["", "S", "5", "5x", "-5S", "123456789S", "5\u{fc}"] {
+            assert_eq!(deadline(header), None, "{header}");
+        }
+    }
+
     type Change = fn(&mut proto::CheckpointPodRequest);
 
     #[test]
     fn a_checkpoint_of_a_pod_needs_a_folder_its_containers_and_a_deadline() {
-        assert_eq!(checkpoint_pod(&pod(), true).unwrap().containers.len(), 2);
+        assert_eq!(checkpoint_pod(&pod(), LIMIT).unwrap().containers.len(), 2);
         let cases: [(&str, Change); 7] = [
             ("pod_sandbox_id", |r| r.pod_sandbox_id.clear()),
             ("output_path", |r| r.output_path.clear()),
@@ -105,10 +149,10 @@ mod tests {
         for (field, change) in cases {
             let mut request = pod();
             change(&mut request);
-            let error = checkpoint_pod(&request, true).expect_err(field);
+            let error = checkpoint_pod(&request, LIMIT).expect_err(field);
             assert!(error.to_string().starts_with(&format!("{field}: ")), "{error}");
         }
-        let error = checkpoint_pod(&pod(), false).unwrap_err();
+        let error = checkpoint_pod(&pod(), None).unwrap_err();
         assert!(error.to_string().starts_with("deadline: "), "{error}");
     }
 
@@ -120,9 +164,12 @@ mod tests {
             timeout,
         };
         for (location, timeout) in [("", 0), ("/a/b.tar", 60)] {
-            assert_eq!(checkpoint_container(&request(location, timeout)).unwrap(), "b");
+            let made = checkpoint_container(&request(location, timeout)).unwrap();
+            assert_eq!((made.location.is_some(), made.limit.is_some()), (timeout > 0, timeout > 0));
         }
-        for (location, timeout) in [("b.tar", 0), ("/a/../b.tar", 0), ("", -1)] {
+        for (location, timeout) in
+            [("b.tar", 0), ("/a/", 0), ("/", 0), ("/a/../b.tar", 0), ("", -1)]
+        {
             assert!(checkpoint_container(&request(location, timeout)).is_err(), "{location}");
         }
     }

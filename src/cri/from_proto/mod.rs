@@ -30,7 +30,7 @@ mod container_tests;
 mod sandbox_tests;
 
 pub(crate) use again::pod_again;
-pub(crate) use checkpoint::{checkpoint_container, checkpoint_pod, restore_pod};
+pub(crate) use checkpoint::{checkpoint_container, checkpoint_pod, deadline, restore_pod};
 pub(crate) use container::container_config;
 pub(crate) use error::RequestError;
 pub(crate) use fits::fit;

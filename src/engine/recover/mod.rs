@@ -23,6 +23,7 @@ use super::open::Engine;
 use crate::error::{AtStep as _, chain};
 use crate::ids::{ContainerId, SandboxId};
 use crate::node::kill_and_wait;
+use crate::store::Layout;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -53,6 +54,26 @@ pub(crate) async fn recover(engine: &Engine, all_read: bool) {
     }
 }
 
+/// Process images of containers that are gone, and parts of checkpoints that were cut off by the end of a boot.
+fn drop_files(layout: &Layout, containers: &[ContainerId]) -> Vec<String> {
+    let live: Vec<_> = containers.iter().map(|id| layout.restore(id)).collect();
+    let entries = |folder| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let restores = entries(layout.restores()).map(|e| e.path()).filter(|p| !live.contains(p));
+    let parts = entries(layout.checkpoints()).map(|e| e.path());
+    let parts = parts.filter(|p| p.extension().is_some_and(|e| e == "part"));
+    let all = restores.chain(parts).map(|path| {
+        let removed = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        match removed {
+            Ok(()) => format!("removed {}", path.display()),
+            Err(e) => format!("remove {}: {e}", path.display()),
+        }
+    });
+    all.collect()
+}
+
 async fn recover_network(engine: &Engine) {
     let known: Vec<SandboxId> = engine.registry.sandboxes().iter().map(|s| s.id.clone()).collect();
     match engine.node.network.recover(&known).await {
@@ -70,6 +91,7 @@ async fn drop_leftovers(engine: &Engine) {
     let node = std::sync::Arc::clone(&engine.node);
     let done = crate::blocking::run("remove leftovers", move || {
         let mut done = node.images.retain_snapshots(&containers);
+        done.extend(drop_files(&node.layout, &containers));
         let known = |id: &SandboxId| live.contains(id) || node.network.owns(id);
         for id in node.cgroups.owned_sandboxes().into_iter().filter(|id| !known(id)) {
             for leaf in [node.cgroups.helpers(&id), node.cgroups.shim(&id)] {

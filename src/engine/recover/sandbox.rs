@@ -1,6 +1,7 @@
 //! One sandbox and its containers, from what is recorded to what is true.
 
 use crate::blocking;
+use crate::checkpoint;
 use crate::container::object::Container;
 use crate::container::state::{Event, State};
 use crate::container::{exit, remove, start, stop};
@@ -25,6 +26,12 @@ pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
     };
     match phase {
         Phase::Creating => undo(engine, found).await,
+        // All of a restore or nothing.
+        Phase::Ready if engine.node.layout.restore_journal(&found.id).exists() => {
+            if let Err(error) = engine.remove_in_lane(found).await {
+                tracing::error!(sandbox_id = %found.id, error = chain(&error), "restore not undone");
+            }
+        }
         Phase::Ready => match adopted {
             Some(adopted) if adopted.pause.is_some() => take_over(engine, found, &adopted).await,
             Some(_) => shim_events::lose(engine, found, "pause ended without being asked to").await,
@@ -47,6 +54,7 @@ pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
 
 /// The connection to its shim, when that runs.
 async fn adopt(engine: &Engine, found: &Sandbox) -> Option<Adopted> {
+    end_checkpoint(engine, found).await;
     // The orphaned helpers of the dead daemon first: nothing of theirs may race what comes now.
     let helpers = engine.node.cgroups.helpers(&found.id);
     let ended = blocking::run("end orphaned helpers", move || {
@@ -59,6 +67,17 @@ async fn adopt(engine: &Engine, found: &Sandbox) -> Option<Adopted> {
         tracing::error!(sandbox_id = %found.id, error = chain(&error), "orphaned helpers not ended");
     }
     shim_events::adopt(engine, found).await
+}
+
+/// A checkpoint that was cut off: its criu ends by itself, its containers go on, what it wrote is removed.
+async fn end_checkpoint(engine: &Engine, found: &Sandbox) {
+    let containers = engine.registry.containers_of(&found.id);
+    let leaves: Vec<_> = containers.iter().map(|c| c.leaf(&engine.node)).collect();
+    let (node, id) = (Arc::clone(&engine.node), found.id.clone());
+    let repaired =
+        blocking::run("repair after a checkpoint", move || checkpoint::repair(&node, &id, &leaves))
+            .await;
+    note(found, repaired.at("repair after a checkpoint").and_then(|done| done));
 }
 
 /// A RunPodSandbox that was cut off.

@@ -56,8 +56,9 @@ impl Server {
         handled.kill();
         let after = After::Fail(handled.asker(), failed);
         match runtime {
-            Some(runtime) => self.close(&runtime, after),
-            None => self.follow(after),
+            Some(runtime) if runtime.plan.restore.is_none() => self.close(&runtime, after),
+            // criu takes down what it has not brought back whole.
+            _ => self.follow(after),
         }
     }
 
@@ -93,6 +94,7 @@ impl Server {
                     self.container_ended(n, ended);
                 }
             }
+            Verb::Restore => self.container_back(n, asker, &runtime),
             Verb::Exec(_) => {}
         }
     }

@@ -9,6 +9,7 @@
 //! | `create` | its exit code, the file `pid`, a terminal by `console`  | the container's process is known; `start` |
 //! | `start`  | its exit code                                           | the container runs                        |
 //! | `exec`   | its exit code, the file `pid-…`, a terminal             | the command runs                          |
+//! | criu     | its exit code, the file `pid`                           | the container runs, as if made here       |
 //! | `delete` | its exit code                                           | the end, or the failed start, is told     |
 //!
 //! Why a verb failed is the last line of its log. A container's process may end before it is known
@@ -18,6 +19,7 @@ mod console;
 mod container;
 mod delete;
 mod exec;
+mod restore;
 mod runtime;
 mod verb;
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use nix::unistd::UnlinkatFlags;
 
+use super::restore::errors;
 use crate::oci::{RuntimeCall, Spawned, Stdio, StepError, spawn_runtime};
 use crate::shim::server::Server;
 use crate::shim::starting::refused;
@@ -25,7 +26,7 @@ pub(in crate::shim) struct Runtime {
     /// The container's id, by which the runtime knows it.
     pub(super) id: String,
     /// The host's mount namespace.
-    host: OwnedFd,
+    pub(super) host: OwnedFd,
     /// The bundle's folder.
     pub(super) bundle: OwnedFd,
 }
@@ -81,7 +82,11 @@ impl Runtime {
             Ended::Code(code) => format!("it exited with {code} and said nothing"),
             Ended::Signal(signal) => format!("it was killed by signal {signal}"),
         };
-        let last = self.read(log).ok().and_then(|text| last_message(&text));
+        let text = self.read(log).unwrap_or_default();
+        let last = match self.plan.restore {
+            Some(_) => errors(&text),
+            None => last_message(&text),
+        };
         self.failed(verb, last.unwrap_or(how))
     }
 
@@ -108,6 +113,7 @@ impl Server {
             shm: self.namespace.shm(),
             cgroup: self.given.own_cgroup.as_fd(),
             arguments,
+            restores: None,
         };
         spawn_runtime(&self.threads, &call, stdio)
     }

@@ -35,6 +35,8 @@ pub(super) enum Verb {
     },
     /// Of the command with this name.
     Exec(String),
+    /// By criu. What comes back is no runtime's.
+    Restore,
 }
 
 /// Where a verb stands.
@@ -50,12 +52,13 @@ impl Verb {
             Self::Create => "create",
             Self::Start { .. } => "start",
             Self::Exec(_) => "exec",
+            Self::Restore => "restore",
         }
     }
 
     fn log(&self) -> String {
         match self {
-            Self::Create | Self::Start { .. } => "log".to_owned(),
+            Self::Create | Self::Start { .. } | Self::Restore => "log".to_owned(),
             Self::Exec(id) => format!("log-{id}"),
         }
     }

@@ -38,6 +38,9 @@ pub(crate) struct Row {
     pub(crate) remark: String,
 }
 
+/// How the remark of a row begins that stands for the rows of the same message in another request.
+const AS_IN: &str = "as `";
+
 impl Row {
     /// The path of the field or message that the row is about.
     pub(crate) fn path(&self) -> &str {
@@ -108,8 +111,8 @@ pub(crate) fn is_complete() -> Result<()> {
     for row in &rows {
         let known = fields.iter().any(|field| row.covers(field));
         ensure!(known, "{}: the interface has no such field", row.field);
-        // An effect is a field's own.
-        let whole = row.field.ends_with(ALL_BELOW);
+        // An effect is a field's own, unless the message is another request's, and so is what becomes of it.
+        let whole = row.field.ends_with(ALL_BELOW) && !row.remark.starts_with(AS_IN);
         ensure!(!(whole && row.verdict == Verdict::Honoured), "{}: name its fields", row.field);
     }
     for service in INTERFACE.services() {

@@ -26,6 +26,8 @@ pub(crate) enum Need {
     AppArmor,
     /// A kernel that maps the ids of a tmpfs, where the tests keep everything: from 6.3 on.
     MappedTmpfs,
+    /// A criu whose own check succeeds.
+    Criu,
     /// A kernel that enforces the SELinux policy of the tests.
     Selinux,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Machine {
     pub(crate) python: Option<PathBuf>,
     /// Where containerd and podman are unpacked.
     pub(crate) peers: Option<PathBuf>,
+    /// criu, where it works.
+    pub(crate) criu: Option<PathBuf>,
     controllers: bool,
     pod_network: bool,
     resources: bool,
@@ -69,6 +73,9 @@ impl Machine {
             plugins: Path::new(PLUGIN_DIR).join("bridge").exists(),
             cgroup_root,
             python,
+            criu: std::env::var_os("BERTH_CRIU")
+                .map(PathBuf::from)
+                .filter(|criu| succeeds(Command::new(criu).arg("check"))),
             peers: std::env::var_os("BERTH_PEERS")
                 .map(PathBuf::from)
                 .filter(|peers| peers.join("usr/bin/podman").exists()),
@@ -85,6 +92,7 @@ impl Machine {
             Need::Fuse => Path::new("/sys/module/fuse").exists() && Path::new("/dev/fuse").exists(),
             Need::Grpcio => self.python.is_some(),
             Need::Engines => self.peers.is_some(),
+            Need::Criu => self.criu.is_some(),
             Need::Systemd => std::env::var_os("BERTH_TEST_SYSTEMD").is_some(),
             Need::Selinux => std::env::var_os("BERTH_TEST_SELINUX").is_some(),
             Need::AppArmor => std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")

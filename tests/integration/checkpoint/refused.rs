@@ -1,39 +1,38 @@
 //! Checkpoints: what is refused, with which code, and that nothing is paused or left by it.
 
+use crate::harness::machine::Machine;
 use crate::harness::scene::{Scene, as_is};
-use crate::harness::{Node, Test, kernel, pod, shared};
+use crate::harness::{Node, Options, Test, kernel, own, pod};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
-use std::process::Command;
 use std::time::Duration;
 use tonic::{Code, Status};
 
 pub(crate) fn tests() -> Vec<Test> {
+    let none = |_: &Machine| with("/no/such/criu");
+    let broken = |_: &Machine| with("/bin/false");
     vec![
-        shared("a_checkpoint_of_a_container_is_refused_for_its_reason", &[], container),
-        shared("a_checkpoint_of_a_pod_names_what_is_wrong", &[], of_pod),
-        shared("a_restore_names_what_is_wrong", &[], restore),
+        own("a_checkpoint_of_a_container_is_refused_for_its_reason", &[], none, |node| {
+            container(node, "criu is not installed: it is at none of /no/such/criu")
+        }),
+        own("a_checkpoint_of_a_pod_names_what_is_wrong", &[], broken, |node| {
+            of_pod(node, "/bin/false does not work on this kernel")
+        }),
+        own("a_restore_names_what_is_wrong", &[], none, |node| restore(node)),
     ]
 }
 
-/// What is left to say when the request is right: criu is missing, does not work, or is not driven.
-fn by_criu(error: &Status) -> Result<()> {
-    let works = ["/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu", "/usr/local/bin/criu"]
-        .iter()
-        .find(|path| std::path::Path::new(path).exists())
-        .map(|criu| Command::new(criu).arg("check").output())
-        .transpose()?
-        .map(|output| output.status.success());
-    let (code, words) = match works {
-        None => (Code::FailedPrecondition, "criu is not installed"),
-        Some(false) => (Code::FailedPrecondition, "does not work on this kernel"),
-        Some(true) => (Code::Unimplemented, "not implemented"),
-    };
-    ensure!(error.code() == code && error.message().contains(words), "{error}");
+fn with(criu: &str) -> Options {
+    Options { config: format!("[checkpoint]\ncriu = {criu:?}\n"), ..Options::default() }
+}
+
+/// What is left to say when the request is right.
+fn by_criu(error: &Status, words: &str) -> Result<()> {
+    ensure!(error.code() == Code::FailedPrecondition && error.message().contains(words), "{error}");
     Ok(())
 }
 
-fn container(node: &Node) -> Result<()> {
+fn container(node: &Node, criu: &str) -> Result<()> {
     let ask = |id: &str, location: &str, timeout| {
         let request = proto::CheckpointContainerRequest {
             container_id: id.into(),
@@ -47,6 +46,7 @@ fn container(node: &Node) -> Result<()> {
     for (id, location, timeout, code) in [
         ("", "", 0, Code::InvalidArgument),
         (made.id.as_str(), "relative.tar", 0, Code::InvalidArgument),
+        (made.id.as_str(), "/no/such/folder/x.tar", 0, Code::FailedPrecondition),
         (made.id.as_str(), "", -1, Code::InvalidArgument),
         ("ffffffffffff", "", 0, Code::NotFound),
     ] {
@@ -54,8 +54,8 @@ fn container(node: &Node) -> Result<()> {
         ensure!(error.code() == code, "{id} {location} {timeout}: {error}");
     }
     let file = node.path("checkpoint.tar");
-    by_criu(&ask(&made.id, &file.to_string_lossy(), 30)?)?;
-    by_criu(&ask(&made.id, "", 0)?)?;
+    by_criu(&ask(&made.id, &file.to_string_lossy(), 30)?, criu)?;
+    by_criu(&ask(&made.id, "", 0)?, criu)?;
     ensure!(!file.exists(), "a file is left");
     ensure!(node.exec_ok(&made.id, &["echo", "alive"])? == "alive", "it is paused");
     node.stop_container(&made.id, Duration::ZERO)?;
@@ -65,7 +65,7 @@ fn container(node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn of_pod(node: &Node) -> Result<()> {
+fn of_pod(node: &Node, criu: &str) -> Result<()> {
     let scene = Scene::new(node, "checkpoint-pod")?;
     let one = scene.start("one", pod::PATIENT, as_is)?.id;
     let two = scene.start("two", pod::PATIENT, as_is)?.id;
@@ -117,7 +117,7 @@ fn of_pod(node: &Node) -> Result<()> {
         let error = ask(request, true)?;
         ensure!(error.code() == code && error.message().contains(words), "{words}: {error}");
     }
-    by_criu(&ask(good.clone(), true)?)?;
+    by_criu(&ask(good.clone(), true)?, criu)?;
     ensure!(kernel::names_in(&folder).is_empty(), "left: {:?}", kernel::names_in(&folder));
     std::fs::write(folder.join("old"), "")?;
     let error = ask(good.clone(), true)?;
@@ -166,7 +166,7 @@ fn restore(node: &Node) -> Result<()> {
         let error = ask(&change)?;
         ensure!(error.code() == code && error.message().contains(words), "{words}: {error}");
     }
-    by_criu(&ask(&as_is)?)?;
+    by_criu(&ask(&as_is)?, "checkpoint_path: read")?;
     ensure!(kernel::read(folder.join("image"))? == "process images", "the source was touched");
     let listed = node.cri.list_pod_sandbox(Default::default())?.items;
     ensure!(listed.is_empty(), "a pod of nothing: {listed:?}");
