@@ -5,7 +5,9 @@ use crate::cgroups::{Cgroups, Leaf};
 use crate::cni::helper::{self, Helper, HelperError, Output};
 use crate::ids::{SandboxId, random_hex};
 use crate::sys::process::Ended;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Where criu is looked for when the configuration does not say.
@@ -13,7 +15,10 @@ const PLACES: [&str; 4] =
     ["/usr/sbin/criu", "/usr/local/sbin/criu", "/usr/bin/criu", "/usr/local/bin/criu"];
 /// Where tar is looked for. criu itself needs one for the file systems of a container.
 const TARS: [&str; 2] = ["/usr/bin/tar", "/bin/tar"];
-/// How long `criu check` may take.
+/// The oldest criu that is taken, by major and minor.
+const OLDEST: (u32, u32) = (4, 1);
+const OLDEST_TEXT: &str = "4.1";
+/// How long `criu --version` and `criu check` may take each.
 const CHECK_WITHIN: Duration = Duration::from_secs(30);
 /// criu calls tar and iptables.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -24,43 +29,80 @@ const MAX_SAID: usize = 1500;
 #[derive(Clone, Debug)]
 pub struct Criu {
     program: PathBuf,
+    version: String,
 }
 
 impl Criu {
     /// Finds it and asks whether it works here. Blocks.
     ///
     /// # Errors
-    /// [`CheckpointError::Missing`], [`CheckpointError::Unusable`].
+    /// [`CheckpointError::Missing`], [`CheckpointError::TooOld`], [`CheckpointError::Unusable`].
     pub fn working(configured: Option<&Path>, cgroups: &Cgroups) -> Result<Self, CheckpointError> {
-        let found = Self::find(configured)?;
+        let program = find(configured)?;
         // Of no sandbox: a check that hangs is killed with all in its cgroup, where another criu may be at work.
-        let file = |source| CheckpointError::file("name a cgroup for", &found.program, source);
+        let file = |source| CheckpointError::file("name a cgroup for", &program, source);
         let hex = random_hex().map_err(file)?;
         let id = SandboxId::parse(&hex).map_err(|e| file(std::io::Error::other(e)))?;
-        let output = found.run(&["check"], CHECK_WITHIN, &cgroups.helpers(&id))?;
-        match output.ended {
-            Ended::Code(0) => Ok(found),
-            _ => {
-                let said = said(&output.stderr, output.ended);
-                Err(CheckpointError::Unusable { program: found.program, said })
-            }
-        }
+        let group = cgroups.helpers(&id);
+        Self::asked(program.clone(), |verb| run(&program, &[verb], CHECK_WITHIN, &group))
     }
 
-    fn find(configured: Option<&Path>) -> Result<Self, CheckpointError> {
-        let usual = PLACES.map(Path::new);
-        let places = configured.map_or(usual.to_vec(), |path| vec![path]);
-        let names = || {
-            let names: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
-            CheckpointError::Missing(names.join(", "))
+    /// The same for a caller that has no cgroups: not in the daemon, since nothing ends a criu that hangs. Blocks.
+    ///
+    /// # Errors
+    /// As [`Criu::working`].
+    pub fn at_hand(configured: Option<&Path>) -> Result<Self, CheckpointError> {
+        let program = find(configured)?;
+        Self::asked(program.clone(), |verb| {
+            let mut command = Command::new(&program);
+            command.arg(verb).env_clear().env("PATH", PATH).env("LC_ALL", "C");
+            let output = command.output();
+            let output = output.map_err(|e| CheckpointError::file("run", &program, e))?;
+            let ended = match (output.status.code(), output.status.signal()) {
+                (Some(code), _) => Ended::Code(code),
+                (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+            };
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok(Output { ended, stdout: output.stdout, stderr })
+        })
+    }
+
+    /// A program that has told its version, which is not too old, and that says that it works.
+    fn asked(
+        program: PathBuf,
+        ask: impl Fn(&str) -> Result<Output, CheckpointError>,
+    ) -> Result<Self, CheckpointError> {
+        let answer = |verb| {
+            let output = ask(verb)?;
+            match output.ended {
+                Ended::Code(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+                ended => {
+                    let said = said(&output.stderr, ended);
+                    Err(CheckpointError::Unusable { program: program.clone(), said })
+                }
+            }
         };
-        let found = places.iter().find(|path| path.is_file()).ok_or_else(names)?;
-        Ok(Self { program: (*found).to_owned() })
+        let told = answer("--version")?;
+        let Some((version, number)) = version(&told) else {
+            let said = format!("asked for its version it says {:?}", cut(told));
+            return Err(CheckpointError::Unusable { program, said });
+        };
+        if number < OLDEST {
+            let (found, needed) = (version.to_owned(), OLDEST_TEXT);
+            return Err(CheckpointError::TooOld { program, found, needed });
+        }
+        answer("check")?;
+        Ok(Self { version: version.to_owned(), program })
     }
 
     /// Its file.
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     pub(super) fn run(
@@ -70,6 +112,29 @@ impl Criu {
         group: &Leaf,
     ) -> Result<Output, CheckpointError> {
         run(&self.program, args, limit, group)
+    }
+}
+
+fn find(configured: Option<&Path>) -> Result<PathBuf, CheckpointError> {
+    let usual = PLACES.map(Path::new);
+    let places = configured.map_or(usual.to_vec(), |path| vec![path]);
+    let names = || {
+        let names: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
+        CheckpointError::Missing(names.join(", "))
+    };
+    let found = places.iter().find(|path| path.is_file()).ok_or_else(names)?;
+    Ok((*found).to_owned())
+}
+
+/// The version in the answer to `--version`, `Version: 4.1.1` and perhaps more lines, and its first two numbers.
+fn version(told: &str) -> Option<(&str, (u32, u32))> {
+    let version = told.lines().find_map(|line| line.strip_prefix("Version:"))?.trim();
+    let mut numbers = version.split(['.', '-', ' ']).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Some((version, (major, minor))),
+        // 4.0 is "4.0"; a lone number is taken as one with nothing behind it.
+        (Some(Ok(major)), None) => Some((version, (major, 0))),
+        _ => None,
     }
 }
 
@@ -171,9 +236,44 @@ mod tests {
 
     #[test]
     fn a_criu_that_is_not_there_is_named() {
-        let error = Criu::find(Some(Path::new("/no/such/criu"))).unwrap_err();
+        let error = find(Some(Path::new("/no/such/criu"))).unwrap_err();
         assert_eq!(error.to_string(), "criu is not installed: it is at none of /no/such/criu");
         assert_eq!(error.kind(), crate::error::ErrorKind::FailedPrecondition);
-        assert!(Criu::find(Some(Path::new("/bin/sh"))).is_ok());
+        assert!(find(Some(Path::new("/bin/sh"))).is_ok());
+    }
+
+    /// What becomes of a criu that answers so to `--version`, and that its own check succeeds.
+    fn asked(version: &str, code: i32) -> Result<Criu, CheckpointError> {
+        Criu::asked("/usr/sbin/criu".into(), |verb| {
+            let stdout = if verb == "check" { "Looks good.\n" } else { version };
+            Ok(Output { ended: Ended::Code(code), stdout: stdout.into(), stderr: "no".into() })
+        })
+    }
+
+    #[test]
+    fn a_criu_that_loses_no_new_privs_is_refused_with_its_version() {
+        for old in ["3.17.1", "3.19", "4.0", "4", "4.0.5"] {
+            let error = asked(&format!("Version: {old}\nGitID: v{old}\n"), 0).unwrap_err();
+            let text = error.to_string();
+            let begins = format!("/usr/sbin/criu is criu {old}, and 4.1 or newer is needed: ");
+            assert!(text.starts_with(&begins) && text.contains("no_new_privs"), "{text}");
+            assert_eq!(error.kind(), crate::error::ErrorKind::FailedPrecondition);
+        }
+        for new in ["4.1", "4.1.1", "4.1-rc1", "4.10", "5", "10.0.2"] {
+            assert_eq!(asked(&format!("Version: {new}\n"), 0).unwrap().version(), new);
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_no_criu_or_does_not_work_is_told_with_its_words() {
+        for (told, code, words) in [
+            ("false (GNU coreutils) 9.1\n", 0, "asked for its version it says \"false"),
+            ("Version: next\n", 0, "asked for its version it says \"Version: next"),
+            ("Version: 4.1.1\n", 1, "/usr/sbin/criu does not work on this kernel: no"),
+        ] {
+            let error = asked(told, code).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+            assert_eq!(error.kind(), crate::error::ErrorKind::FailedPrecondition);
+        }
     }
 }

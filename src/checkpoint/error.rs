@@ -14,6 +14,19 @@ pub enum CheckpointError {
     /// There is no criu.
     #[error("criu is not installed: it is at none of {0}")]
     Missing(String),
+    /// There is one that gives back less than it took.
+    #[error(
+        "{program} is criu {found}, and {needed} or newer is needed: 3.17.1 brings processes back without their \
+         no_new_privs, and none before {needed} is known to keep it"
+    )]
+    TooOld {
+        /// The program.
+        program: PathBuf,
+        /// Its version.
+        found: String,
+        /// The oldest that is taken.
+        needed: &'static str,
+    },
     /// There is one, and it does not do what is needed.
     #[error("{program} does not work on this kernel: {said}")]
     Unusable {
@@ -104,6 +117,7 @@ impl CheckpointError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Missing(_)
+            | Self::TooOld { .. }
             | Self::Unusable { .. }
             | Self::Refused { .. }
             | Self::Format { .. } => ErrorKind::FailedPrecondition,

@@ -20,15 +20,17 @@ use std::time::Duration;
 const FILL_WITHIN: Duration = Duration::from_secs(1800);
 const CAPABILITIES: &str = "/process/capabilities";
 /// What a process brings along, whatever its new configuration says: the two have to be equal.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 12] = [
     "/process/args",
     "/process/user",
     CAPABILITIES,
     "/process/noNewPrivileges",
     "/process/apparmorProfile",
+    "/process/selinuxLabel",
     "/process/terminal",
     "/root/readonly",
     "/linux/seccomp",
+    "/linux/mountLabel",
     "/linux/maskedPaths",
     "/linux/readonlyPaths",
 ];

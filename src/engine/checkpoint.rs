@@ -10,7 +10,7 @@ use crate::container::create::HOST_PATH_WITHIN;
 use crate::container::object::Container;
 use crate::container::start;
 use crate::container::state::State;
-use crate::error::AtStep;
+use crate::error::{AtStep, ErrorKind, chain};
 use crate::ids::SandboxId;
 use crate::node::Node;
 use crate::sandbox::config::PidNamespace;
@@ -53,7 +53,7 @@ impl Engine {
     ///
     /// # Errors
     /// NotFound; Precondition when it does not run, has what cannot be dumped, its file cannot be made, or criu is
-    /// missing or does not work here; Unimplemented for one of another runtime; DeadlineExceeded; what criu says.
+    /// missing, too old, or does not work here; DeadlineExceeded; what criu says.
     pub async fn checkpoint_container(
         &self,
         request: ContainerCheckpoint,
@@ -181,8 +181,8 @@ impl Engine {
             blocking::run(STEP, move || Criu::working(configured.as_deref(), &cgroups)).await;
         let failed = |f| EngineError::step("checkpoint", "the node", f);
         match found.at(STEP).map_err(failed)? {
-            Err(why @ (CheckpointError::Missing(_) | CheckpointError::Unusable { .. })) => {
-                Err(EngineError::Precondition(why.to_string()))
+            Err(why) if why.kind() == ErrorKind::FailedPrecondition => {
+                Err(EngineError::Precondition(chain(&why)))
             }
             other => other.at(STEP).map_err(failed),
         }
@@ -207,11 +207,17 @@ fn dumpable(container: &Container) -> Result<(), EngineError> {
         State::Running { .. } => {}
         _ => return refused("is not running"),
     }
-    if container.sandbox.record().runtime.is_some() {
-        return Err(EngineError::Unimplemented("a checkpoint with a runtime handler of the host"));
+    let sandbox = container.sandbox.record();
+    if sandbox.runtime.is_some() {
+        let why = "is made by the runtime handler";
+        let more = "whose own checkpoint knows none of its namespaces, mounts and streams";
+        return refused(&format!("{why} {:?}, {more}", sandbox.handler));
     }
-    if container.sandbox.config().userns.is_some() {
+    if sandbox.config.userns.is_some() {
         return refused("is in a user namespace, whose mapped mounts no checkpoint can hold");
+    }
+    if sandbox.labels.is_some() {
+        return refused("has an SELinux label, which is its pod's and cannot be another pod's");
     }
     if config.tty {
         return refused("has a terminal, whose other end no checkpoint can hold");

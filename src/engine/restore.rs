@@ -11,8 +11,8 @@ use crate::container::start;
 use crate::error::{AtStep, StepFailed, chain};
 use crate::ids::{ContainerId, SandboxId};
 use crate::sandbox::config::{PidNamespace, SandboxConfig};
+use crate::sandbox::object::Origin;
 use crate::sandbox::pod_files;
-use crate::store;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +53,11 @@ impl Engine {
     /// criu is missing or does not work here; NameTaken; the step that failed. Nothing is left then.
     pub async fn restore_pod(&self, request: PodRestore) -> Result<RestoredPod, EngineError> {
         self.ready()?;
+        if self.node.selinux.is_on() {
+            let why =
+                "config: pods have SELinux labels on this node, and nothing comes back with one";
+            return Err(EngineError::Precondition(why.to_owned()));
+        }
         let (path, names) = (request.checkpoint.clone(), names(&request.containers));
         let shown = path.clone();
         host_path("look at checkpoint_path", move || {
@@ -110,20 +115,15 @@ impl Engine {
         found: Found,
     ) -> Result<RestoredPod, EngineError> {
         let config = request.config.clone();
-        // A repeat would be answered with the pod that is there, and this one has to be new.
-        let name = config.metadata.reservation();
-        if let Some(holder) = self.registry.names().get(&name) {
-            let (id, differs) = (holder.id.clone(), "a restored pod is a new one".to_owned());
-            return Err(EngineError::NameTaken { what: "sandbox", name, id, differs });
-        }
-        let sandbox = self.run_sandbox(request.config, "").await?;
-        let journal = self.node.layout.restore_journal(&sandbox);
-        let made = match store::save(&journal, &found.pod.made_at_nanos).at("note the restore") {
-            Ok(()) => self.fill_pod(&sandbox, request.containers, &found).await,
-            Err(error) => Err(failed(&config, error)),
-        };
+        let sandbox = self.run_restored(request.config).await?;
+        let made = self.fill_pod(&sandbox, request.containers, &found).await;
         let made = made.and_then(|containers| {
-            store::remove(&journal).at("note the restore").map_err(|f| failed(&config, f))?;
+            // From here on it is whole.
+            let found = self.known_sandbox(sandbox.as_str())?;
+            found
+                .change(&self.node, |record| record.origin = Origin::Restored)
+                .at("record the restore")
+                .map_err(|f| failed(&config, f))?;
             Ok(RestoredPod { sandbox: sandbox.clone(), containers })
         });
         if made.is_err()

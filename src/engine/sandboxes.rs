@@ -8,7 +8,7 @@ use crate::clock;
 use crate::error::{AtStep as _, ErrorKind, StepFailed, chain};
 use crate::ids::{SandboxId, random_hex};
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
-use crate::sandbox::object::{Sandbox, SandboxRecord};
+use crate::sandbox::object::{Origin, Sandbox, SandboxRecord};
 use crate::sandbox::state::Phase;
 use crate::sandbox::update::{self, PodResources};
 use crate::sandbox::{files, remove, run, stop, sysctl, teardown};
@@ -29,9 +29,26 @@ impl Engine {
         config: SandboxConfig,
         handler: &str,
     ) -> Result<SandboxId, EngineError> {
+        self.run_sandbox_as(config, handler, Origin::Run).await
+    }
+
+    /// The sandbox of a RestorePod. It is half-made until its record says otherwise, and never one that is there.
+    pub(super) async fn run_restored(
+        &self,
+        config: SandboxConfig,
+    ) -> Result<SandboxId, EngineError> {
+        self.run_sandbox_as(config, "", Origin::Restoring).await
+    }
+
+    async fn run_sandbox_as(
+        &self,
+        config: SandboxConfig,
+        handler: &str,
+        origin: Origin,
+    ) -> Result<SandboxId, EngineError> {
         self.ready()?;
         self.admit(&config, handler)?;
-        let flight = match self.reserve_sandbox(config, handler)? {
+        let flight = match self.reserve_sandbox(config, handler, origin)? {
             Reserved::Finished(id) => return Ok(id),
             Reserved::Flight(flight) => flight,
         };
@@ -99,14 +116,25 @@ impl Engine {
         &self,
         config: SandboxConfig,
         handler: &str,
+        origin: Origin,
     ) -> Result<Reserved, EngineError> {
         let name = config.metadata.reservation();
-        let request_hash = repeat::request_hash(&(&config, handler));
+        // No request is a repeat of another verb's.
+        let request_hash = match origin {
+            Origin::Run => repeat::request_hash(&(&config, handler)),
+            Origin::Restoring | Origin::Restored => format!("restored-{name}"),
+        };
         let mut names = self.registry.names();
         if let Some(holder) = names.get(&name) {
-            return self.repeat_of(holder, &name, &request_hash, &config);
+            return match origin {
+                Origin::Run => self.repeat_of(holder, &name, &request_hash, &config),
+                Origin::Restoring | Origin::Restored => {
+                    let (id, differs) = (holder.id.clone(), "a restored pod is a new one".into());
+                    Err(EngineError::NameTaken { what: "sandbox", name, id, differs })
+                }
+            };
         }
-        let sandbox = Arc::new(self.new_sandbox(config, handler, &request_hash)?);
+        let sandbox = Arc::new(self.new_sandbox(config, handler, (origin, &request_hash))?);
         let flight = self.launch_sandbox(Arc::clone(&sandbox));
         names.insert(
             name,
@@ -132,6 +160,9 @@ impl Engine {
         }
         let differs = match &existing {
             Some(_) if same => "it is not ready any more; remove it first".to_owned(),
+            Some(sandbox) if sandbox.record().origin != Origin::Run => {
+                "it comes from a checkpoint".to_owned()
+            }
             Some(sandbox) => {
                 format!("the requests differ in {}", repeat::differing(&*sandbox.config(), config))
             }
@@ -150,7 +181,7 @@ impl Engine {
         &self,
         config: SandboxConfig,
         handler: &str,
-        request_hash: &str,
+        (origin, request_hash): (Origin, &str),
     ) -> Result<Sandbox, EngineError> {
         let subject = subject(&config);
         let failed = |step, source: Box<dyn std::error::Error + Send + Sync>| {
@@ -182,6 +213,7 @@ impl Engine {
             handler: handler.to_owned(),
             runtime,
             request_hash: request_hash.to_owned(),
+            origin,
             created_at_nanos: clock::now_nanos(),
             phase: Phase::Creating,
             cgroup,

@@ -21,6 +21,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
 
+/// What a sandbox was made by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// RunPodSandbox.
+    #[default]
+    Run,
+    /// A RestorePod that is at work: a sandbox that is half-made, also when it is READY.
+    Restoring,
+    /// A RestorePod that is done.
+    Restored,
+}
+
 /// What is known of a sandbox, as it is written to disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxRecord {
@@ -35,6 +48,9 @@ pub struct SandboxRecord {
     pub runtime: Option<PathBuf>,
     /// A hash of the whole request, to tell a repeat from a clash.
     pub request_hash: String,
+    /// What it was made by.
+    #[serde(default)]
+    pub origin: Origin,
     /// When it was asked for, Unix nanoseconds.
     pub created_at_nanos: i64,
     /// Where it is in its life.

@@ -157,11 +157,6 @@ impl Layout {
         self.sandbox(id).join("checkpoint.json")
     }
 
-    /// The intent of a restore: while it is there the sandbox is half-made.
-    pub fn restore_journal(&self, id: &SandboxId) -> PathBuf {
-        self.sandbox(id).join("restore.json")
-    }
-
     /// Creates the folders that the daemon expects; every one is root's alone.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Runtime handlers: the same pod by the native executor, by Debian's runc and by its crun.
 
+use crate::checkpoint;
 use crate::harness::leaks::Baseline;
 use crate::harness::machine::{Machine, Need};
 use crate::harness::oci::{script, text};
@@ -286,7 +287,9 @@ fn stop(node: &mut Node, handler: &str) -> Result<()> {
     ensure!(kernel::names_in(&state).is_empty(), "{handler}: {:?}", kernel::names_in(&state));
     ensure!(!deaf.cgroup().exists(), "{handler}: its cgroup is left");
     // One that runs goes with its pod.
-    scene.start("runs", PATIENT, |_| ())?;
+    let runs = scene.start("runs", PATIENT, |_| ())?;
+    let words = format!("is made by the runtime handler {handler:?}");
+    checkpoint::refused(node, &scene.pod, &runs.id, &words)?;
     node.remove_pod(&scene.pod)?;
     before.compare(node)
 }

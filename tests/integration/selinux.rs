@@ -5,6 +5,7 @@
 //! host is, it may not.
 
 use crate::bad_input;
+use crate::checkpoint;
 use crate::harness::image::BUSYBOX;
 use crate::harness::machine::{Machine, Need};
 use crate::harness::pod::{PATIENT, container, pod, pod_namespaces, security};
@@ -115,6 +116,15 @@ fn labels(node: &Node) -> Result<()> {
     let pair = level(&label_of(one.init()?)?).to_owned();
     ensure_pair(&pair)?;
     ensure_label(&one, "container_t", &pair)?;
+    checkpoint::refused(node, &scene.pod, &one.id, "has an SELinux label")?;
+    let restore = proto::RestorePodRequest {
+        checkpoint_path: node.volume("checkpoint")?.to_string_lossy().into_owned(),
+        config: Some(pod(node, "restored")),
+        container_configs: vec![container("main", PATIENT)],
+        ..Default::default()
+    };
+    let error = node.cri.restore_pod(restore).err().context("a pod of nothing")?;
+    ensure!(error.message().contains("pods have SELinux labels on this node"), "{error}");
     // Another container of the pod has the same, with no_new_privs, too, and a privileged one its own.
     let two = scene.start("two", PATIENT, |c| security(c).no_new_privs = true)?;
     ensure_label(&two, "container_t", &pair)?;

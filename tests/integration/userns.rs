@@ -2,6 +2,7 @@
 //!
 //! Every probe has its control: the same one in a pod on the node's user namespace.
 
+use crate::checkpoint;
 use crate::harness::image::BUSYBOX;
 use crate::harness::machine::{Machine, Need};
 use crate::harness::pod::{PATIENT, add_capabilities, container, pod, pod_namespaces, security};
@@ -253,6 +254,7 @@ fn inside(node: &Node) -> Result<()> {
         context.readonly_paths = vec!["/proc/sys".into()];
     })?;
     made.said("end")?;
+    checkpoint::refused(node, &scene.pod, &made.id, "is in a user namespace")?;
     let text = made.text()?;
     let lines: Vec<&str> = text.lines().collect();
     let roots = lines.iter().take_while(|line| line.contains(" /")).copied();

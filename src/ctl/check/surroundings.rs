@@ -1,8 +1,10 @@
-//! What else runs here: another owner of the socket, other runtimes, limits, labels.
+//! What else is here: another owner of the socket, other runtimes, limits, labels, criu.
 
 use super::report::{Finding, Report};
+use crate::checkpoint::{CheckpointError, Criu};
 use crate::config::Config;
 use crate::container::apparmor::AppArmor;
+use crate::error::chain;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -26,6 +28,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         std::process::Command::new("apparmor_parser").arg("--version").output().is_ok()
     }));
     report.add(selinux(crate::oci::selinux_in_force(), config.selinux.enabled));
+    let configured = config.checkpoint.criu.as_deref();
+    report.add(criu(&Criu::at_hand(configured), configured.is_some()));
 }
 
 fn socket(path: &Path) -> Finding {
@@ -98,6 +102,24 @@ fn selinux(kernel: bool, configured: bool) -> Finding {
     }
 }
 
+/// Without one nothing is missing but checkpoints, unless it was asked for.
+fn criu(found: &Result<Criu, CheckpointError>, configured: bool) -> Finding {
+    const NAME: &str = "checkpoints";
+    match found {
+        Ok(criu) => {
+            Finding::ok(NAME, format!("by criu {}, {}", criu.version(), criu.program().display()))
+        }
+        Err(CheckpointError::Missing(_)) if !configured => {
+            Finding::ok(NAME, "none: criu is not installed")
+        }
+        Err(error) => {
+            let remedy =
+                "install criu 4.1 or newer, or set checkpoint.criu; checkpoints are refused";
+            Finding::warn(NAME, chain(error), remedy)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Verdict;
@@ -131,6 +153,16 @@ mod tests {
         ] {
             assert_eq!(selinux(kernel, configured).verdict, verdict, "{kernel} {configured}");
         }
+    }
+
+    #[test]
+    fn a_criu_that_cannot_be_used_is_a_warning_and_none_is_none() {
+        let missing = || Err(CheckpointError::Missing("/usr/sbin/criu".into()));
+        assert_eq!(criu(&missing(), false).verdict, Verdict::Ok);
+        assert_eq!(criu(&missing(), true).verdict, Verdict::Warn);
+        let (program, found) = ("/usr/sbin/criu".into(), "3.17.1".into());
+        let old = criu(&Err(CheckpointError::TooOld { program, found, needed: "4.1" }), false);
+        assert!(old.verdict == Verdict::Warn && old.found.contains("3.17.1"), "{old:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | sandbox of another boot | NOTREADY; its containers EXITED, 255, Unknown, unless they had ended |
 //! | sandbox `Creating` | undone and forgotten |
+//! | sandbox of a RestorePod at work | removed with its containers |
 //! | sandbox `Ready`, shim answers | adopted |
 //! | sandbox `Ready`, shim gone | pod's cgroup killed, NOTREADY, containers Unknown |
 //! | sandbox `Stopping`, `Removing` | finished |

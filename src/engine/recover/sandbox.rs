@@ -9,7 +9,7 @@ use crate::engine::open::Engine;
 use crate::engine::shim_events;
 use crate::error::{AtStep, StepFailed, chain};
 use crate::node::kill_and_wait;
-use crate::sandbox::object::Sandbox;
+use crate::sandbox::object::{Origin, Sandbox};
 use crate::sandbox::state::Phase;
 use crate::sandbox::{self, teardown};
 use crate::shim::client::{Adopted, Begun, Held};
@@ -20,6 +20,7 @@ use std::time::Duration;
 pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
     let phase = found.phase();
     let _order = found.lane.lock().await;
+    end_checkpoint(engine, found).await;
     let adopted = match phase {
         Phase::NotReady(_) | Phase::Stopped => None,
         _ => adopt(engine, found).await,
@@ -27,9 +28,13 @@ pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
     match phase {
         Phase::Creating => undo(engine, found).await,
         // All of a restore or nothing.
-        Phase::Ready if engine.node.layout.restore_journal(&found.id).exists() => {
-            if let Err(error) = engine.remove_in_lane(found).await {
-                tracing::error!(sandbox_id = %found.id, error = chain(&error), "restore not undone");
+        _ if found.record().origin == Origin::Restoring => {
+            half_made(engine, found).await;
+            match engine.remove_in_lane(found).await {
+                Ok(()) => tracing::info!(sandbox_id = %found.id, "half-made restore undone"),
+                Err(error) => {
+                    tracing::error!(sandbox_id = %found.id, error = chain(&error), "restore not undone");
+                }
             }
         }
         Phase::Ready => match adopted {
@@ -54,7 +59,6 @@ pub(crate) async fn recover(engine: &Engine, found: &Arc<Sandbox>) {
 
 /// The connection to its shim, when that runs.
 async fn adopt(engine: &Engine, found: &Sandbox) -> Option<Adopted> {
-    end_checkpoint(engine, found).await;
     // The orphaned helpers of the dead daemon first: nothing of theirs may race what comes now.
     let helpers = engine.node.cgroups.helpers(&found.id);
     let ended = blocking::run("end orphaned helpers", move || {

@@ -1,8 +1,10 @@
 //! All stand still while one is dumped, and all go on afterwards, whatever comes between.
 
 use super::stand_in::{all_go_on, ask, files, from, frozen, into, stand_in};
+use crate::harness::leaks::Baseline;
 use crate::harness::scene::{Scene, as_is};
-use crate::harness::{Node, Options, Test, eventually, kernel, own, pod};
+use crate::harness::{Node, Options, Test, eventually, kernel, own, pod, poll};
+use crate::userns;
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto::{self, ContainerState};
 use std::path::Path;
@@ -16,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_failed_dump_lets_all_go_on_and_leaves_nothing", &[], plain, failed),
         own("all_go_on_when_the_caller_or_the_daemon_is_gone", &[], plain, gone),
         own("a_restore_takes_all_or_nothing", &[], plain, restore),
+        own("a_restore_that_is_cut_off_leaves_nothing", &[], plain, cut_off),
     ]
 }
 
@@ -63,11 +66,38 @@ fn dumped(node: &mut Node) -> Result<()> {
 
 fn failed(node: &mut Node) -> Result<()> {
     let stand_in = stand_in(node)?;
-    std::fs::write(stand_in.join("fail"), "")?;
     let scene = Scene::new(node, "failed")?;
     let one = scene.start("one", pod::PATIENT, as_is)?.id;
     let two = scene.start("two", pod::PATIENT, as_is)?.id;
     let folder = node.volume("failed")?;
+    let old = stand_in.join("version");
+    std::fs::write(&old, "Version: 3.17.1\n")?;
+    let words = "is criu 3.17.1, and 4.1 or newer is needed: ";
+    let error = ask(node, into(&scene, &folder, &[&one, &two]), LONG).err().context("no error")?;
+    let told = error.code() == Code::FailedPrecondition && error.message().contains(words);
+    ensure!(told && error.message().contains("no_new_privs"), "{error}");
+    super::refused(node, &scene.pod, &one, words)?;
+    let check = node.berth(&["check"])?;
+    let text = String::from_utf8_lossy(&check.stdout).into_owned();
+    ensure!(text.lines().any(|l| l.starts_with("warn") && l.contains(words)), "{text}");
+    ensure!(!stand_in.join("calls").exists(), "it was called all the same");
+    std::fs::remove_file(old)?;
+
+    // With the first container dumped or about to be, and both of them still.
+    for (what, code, words) in [
+        ("clash", Code::Internal, "tar archive what it has written failed"),
+        ("thaw", Code::FailedPrecondition, "criu let it go on before its files were archived"),
+    ] {
+        std::fs::write(stand_in.join(what), "")?;
+        let error = ask(node, into(&scene, &folder, &[&one, &two]), LONG).err().context(what)?;
+        ensure!(error.code() == code && error.message().contains(words), "{what}: {error}");
+        let left = kernel::names_in(&folder);
+        ensure!(left.is_empty(), "{what}: left: {left:?}");
+        all_go_on(node, &scene.pod, &[&one, &two]).context(what)?;
+        std::fs::remove_file(stand_in.join(what))?;
+        std::fs::remove_file(stand_in.join("calls"))?;
+    }
+    std::fs::write(stand_in.join("fail"), "")?;
     let error = ask(node, into(&scene, &folder, &[&one, &two]), LONG).err().context("no error")?;
     ensure!(error.code() == Code::Internal, "{error}");
     ensure!(error.message().contains("dump failed: no such luck"), "{error}");
@@ -178,6 +208,13 @@ fn restore(node: &mut Node) -> Result<()> {
         "process.noNewPrivileges differs",
     )?;
     refused(&|r| r.container_configs[1].tty = true, "a terminal")?;
+    refused(
+        &|r| {
+            userns::pod_from(userns::BASE)(r.config.get_or_insert_default());
+            r.container_configs.iter_mut().for_each(|c| userns::from(c, userns::BASE));
+        },
+        "nothing comes back in a user namespace",
+    )?;
     let made = node.cri.restore_pod(from(node, &folder, "back", good()))?;
     ensure!(files(&folder)? == before, "the checkpoint was changed");
     let names: Vec<_> = made.restored_containers.iter().map(|c| c.name.as_str()).collect();
@@ -191,11 +228,70 @@ fn restore(node: &mut Node) -> Result<()> {
     ensure!(error.message().contains("no such luck"), "{error}");
     let status = node.container(id)?;
     ensure!(status.exit_code == 128 && status.reason == "StartError", "{status:?}");
-    // The name is that of a pod now.
+    // The name is that of a pod now, which is no answer to another verb.
+    let error = node.run_pod(&pod::pod(node, "back")).err().context("a repeat of what?")?;
+    let told = error.message().contains("it comes from a checkpoint");
+    ensure!(error.code() == Code::AlreadyExists && told, "{error}");
     let error = node.cri.restore_pod(from(node, &folder, "back", good())).err().context("twice")?;
     ensure!(error.code() == Code::AlreadyExists, "{error}");
     node.remove_pod(&made.pod_sandbox_id)?;
     let left = kernel::names_in(&node.state_dir().join("restores"));
     ensure!(left.is_empty(), "left: {left:?}");
+    Ok(())
+}
+
+/// The points at which a verb can be killed.
+fn points(node: &Node, verb: impl FnOnce() -> Result<(), tonic::Status>) -> Result<Vec<String>> {
+    let (plan, log) = (node.path("fail-plan"), node.path("fail-plan.log"));
+    std::fs::remove_file(&log).ok();
+    std::fs::write(&plan, "0")?;
+    verb()?;
+    std::fs::remove_file(&plan)?;
+    node.remove_all()?;
+    lines(&log)
+}
+
+fn cut_off(node: &mut Node) -> Result<()> {
+    stand_in(node)?;
+    let folder = node.volume("cut")?;
+    let scene = Scene::new(node, "cut")?;
+    let one = scene.start("one", pod::PATIENT, as_is)?.id;
+    ask(node, into(&scene, &folder, &[&one]), LONG)?;
+    node.remove_all()?;
+    let source = files(&folder)?;
+    let restore = |node: &Node| {
+        let request = from(node, &folder, "cut", vec![pod::container("one", pod::PATIENT)]);
+        node.cri.restore_pod(request).map(drop)
+    };
+    let ready = points(node, || node.run_pod(&pod::pod(node, "cut")).map(drop))?.len();
+    let all = points(node, || restore(node))?;
+    // From the moment on when the pod is READY: what is killed before is a RunPodSandbox that is cut off.
+    let after = (ready..=all.len()).filter(|n| all[n - 1].contains(" after "));
+    let mut undone = 0;
+    for number in after {
+        let at = &all[number - 1];
+        let before = Baseline::take(node)?;
+        std::fs::write(node.path("fail-plan"), number.to_string())?;
+        let answered = restore(node).is_ok();
+        // Tasks pass points side by side, so that their number may differ by a few.
+        let wait = if answered { Duration::from_secs(2) } else { LONG };
+        let killed = poll::within(wait, "killed", || node.exited()).is_ok();
+        std::fs::remove_file(node.path("fail-plan"))?;
+        if !killed {
+            node.kill()?;
+        }
+        node.launch().with_context(|| at.clone())?;
+        let pods = node.cri.list_pod_sandbox(Default::default())?.items;
+        let containers = node.cri.list_containers(Default::default())?.containers;
+        let images = kernel::names_in(&node.state_dir().join("restores"));
+        let whole = [pods.len(), containers.len(), images.len()];
+        ensure!(whole == [0; 3] || whole == [1; 3], "{at}: {pods:?} {containers:?} {images:?}");
+        undone += usize::from(pods.is_empty());
+        ensure!(containers.iter().all(|c| c.state() == ContainerState::ContainerCreated), "{at}");
+        ensure!(files(&folder)? == source, "{at}: the checkpoint was changed");
+        node.remove_all()?;
+        before.compare(node).with_context(|| at.clone())?;
+    }
+    ensure!(undone > 1, "no point lies within a restore: {all:?}");
     Ok(())
 }

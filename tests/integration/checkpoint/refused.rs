@@ -53,6 +53,14 @@ fn container(node: &Node, criu: &str) -> Result<()> {
         let error = ask(id, location, timeout)?;
         ensure!(error.code() == code, "{id} {location} {timeout}: {error}");
     }
+    let terminal = scene.start("terminal", pod::PATIENT, |c| c.tty = true)?.id;
+    super::refused(node, &scene.pod, &terminal, "has a terminal")?;
+    let others = scene.start("others", pod::PATIENT, |c| {
+        let options = pod::security(c).namespace_options.get_or_insert_default();
+        options.pid = proto::NamespaceMode::Target.into();
+        options.target_id.clone_from(&made.id);
+    })?;
+    super::refused(node, &scene.pod, &others.id, "a pid namespace that is not its own")?;
     let file = node.path("checkpoint.tar");
     by_criu(&ask(&made.id, &file.to_string_lossy(), 30)?, criu)?;
     by_criu(&ask(&made.id, "", 0)?, criu)?;

@@ -50,6 +50,9 @@ fn shape(pid: i32) -> Result<BTreeSet<String>> {
     for field in fields {
         all.insert(format!("{field} {}", kernel::status_field(pid, field)?));
     }
+    // Unreadable where the kernel has no labels.
+    let label = kernel::read(format!("/proc/{pid}/attr/current")).unwrap_or_default();
+    all.insert(format!("label {label}"));
     for mount in kernel::mounts(&pid.to_string())? {
         let options: BTreeSet<_> = mount.options.split(',').collect();
         // The cover of a masked file is another null device than before.

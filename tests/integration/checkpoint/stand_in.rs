@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::Status;
 
-/// Dumps nothing. While there is a file `hold` it waits; with `fail` its second call fails; what the kernel says of
-/// the pod's containers at each call is in `seen`.
+/// Dumps nothing. While there is a file `hold` it waits; with `fail` its second call fails; with `clash` there is a
+/// folder where an archive is to be, and with `thaw` it lets its container go on; `version` is what it says of itself.
+/// What the kernel says of the pod's containers at each call is in `seen`.
 const STAND_IN: &str = r#"#!/bin/sh
 here=$(dirname "$0")
-[ "$1" != check ] || exit 0
+case $1 in
+    check) exit 0 ;;
+    --version) cat "$here/version" 2>/dev/null || echo "Version: 4.1.1"; exit 0 ;;
+esac
 verb=$1
 while [ $# -gt 0 ]; do
     case $1 in
@@ -32,6 +36,8 @@ for one in "$group"/../*/cgroup.events; do
 done
 echo image >"$images/inventory.img"
 while [ -e "$here/hold" ]; do sleep 0.1; done
+[ ! -e "$here/clash" ] || mkdir "$work/rootfs-diff.tar"
+[ ! -e "$here/thaw" ] || echo 0 >"$group/cgroup.freeze"
 if [ -e "$here/fail" ] && [ "$(wc -l <"$here/calls")" -ge 2 ]; then
     echo "(00.1) Error (criu/x.c:1): no such luck" >"$work/dump.log"
     exit 1
