@@ -6,7 +6,7 @@
 
 use crate::failpoint;
 use crate::lock::lock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +26,16 @@ pub enum BlockingError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// Too much of what was attempted before hangs still, so that nothing more is.
+    #[error("{what} was not attempted: {hang} earlier attempts of {whose} hang still")]
+    Overdue {
+        /// What was to be attempted.
+        what: &'static str,
+        /// How many hang.
+        hang: usize,
+        /// Whose they are.
+        whose: &'static str,
+    },
     /// The work panicked, or the runtime is shutting down.
     #[error("{what} was cut off")]
     Gone {
@@ -42,6 +52,7 @@ impl BlockingError {
     pub fn kind(&self) -> crate::error::ErrorKind {
         match self {
             Self::Deadline { .. } | Self::Unwanted => crate::error::ErrorKind::DeadlineExceeded,
+            Self::Overdue { .. } => crate::error::ErrorKind::Unavailable,
             Self::Gone { .. } => crate::error::ErrorKind::Internal,
         }
     }
@@ -56,6 +67,7 @@ struct State {
     withdrawn: AtomicBool,
     /// Held during an effect.
     effect: Mutex<()>,
+    thread: Mutex<Thread>,
 }
 
 impl Wanted {
@@ -99,8 +111,8 @@ pub async fn run<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| BlockingError::Gone { what })
 }
 
-/// Runs `work` on a blocking thread and waits for it no longer than `limit`: for anything that may
-/// touch a hung host path (NFS, FUSE). What it is given says whether it is still wanted.
+/// Runs `work` on a blocking thread and waits for it no longer than `limit`: for berth's own files. Host
+/// paths (NFS, FUSE) are a pod's: [`Overdue::run_within`]. What it is given says whether it is still wanted.
 ///
 /// # Errors
 /// [`BlockingError::Deadline`], and then no effect of it begins any more; [`BlockingError::Gone`]
@@ -110,25 +122,110 @@ pub async fn run_within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce(&Wanted) -> T + Send + 'static,
 ) -> Result<T, BlockingError> {
-    let limit = failpoint::within(limit);
-    let wanted = Wanted::default();
-    let given = wanted.clone();
-    let work = run(what, move || {
-        let result = work(&given);
-        if given.still().is_err() {
-            tracing::info!(what, "work past its deadline has ended");
+    Overdue::default().run_within(what, limit, work).await
+}
+
+/// How many threads the daemon may use for blocking work.
+pub const THREADS: usize = 1024;
+/// How much work of one pod may hang before no more is begun for it.
+const OVERDUE_OF_A_POD: usize = 4;
+/// How much may hang of all pods: the other half of the threads is for what does not.
+const OVERDUE_OF_ALL: usize = THREADS / 2;
+/// How much hangs.
+static ALL_OVERDUE: AtomicUsize = AtomicUsize::new(0);
+
+/// The work of one pod that is past its deadline and holds a thread each. Without a bound, a client
+/// that tries again and again would take all threads from the other pods.
+#[derive(Debug, Default)]
+pub struct Overdue(Arc<AtomicUsize>);
+
+/// One such thread, counted until this is dropped.
+#[derive(Debug)]
+struct Hangs(Arc<AtomicUsize>);
+
+/// What became of the thread of a piece of work.
+#[derive(Debug, Default)]
+enum Thread {
+    #[default]
+    AtWork,
+    Overdue(#[expect(dead_code, reason = "it counts as long as it is there")] Hangs),
+    Over,
+}
+
+/// Says at its end, however that comes, that the work is over.
+struct Over(Wanted);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        *lock(&self.0.0.thread) = Thread::Over;
+    }
+}
+
+impl Drop for Hangs {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+        ALL_OVERDUE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Overdue {
+    /// Runs `work` on a blocking thread and waits for it no longer than `limit`: for anything that may
+    /// touch a host path that hangs. What it is given says whether it is still wanted.
+    ///
+    /// # Errors
+    /// [`BlockingError::Deadline`], and then no effect of it begins any more; [`BlockingError::Overdue`]
+    /// at once, and nothing is begun, while too much of earlier work hangs; [`BlockingError::Gone`] when
+    /// it panicked.
+    pub async fn run_within<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        work: impl FnOnce(&Wanted) -> T + Send + 'static,
+    ) -> Result<T, BlockingError> {
+        self.check(what)?;
+        let limit = failpoint::within(limit);
+        let wanted = Wanted::default();
+        let given = wanted.clone();
+        let work = run(what, move || {
+            let _over = Over(given.clone());
+            let result = work(&given);
+            if given.still().is_err() {
+                tracing::info!(what, "work past its deadline has ended");
+            }
+            result
+        });
+        if let Ok(result) = tokio::time::timeout(limit, work).await {
+            return result;
         }
-        result
-    });
-    if let Ok(result) = tokio::time::timeout(limit, work).await {
-        return result;
+        tracing::warn!(what, ?limit, "work past its deadline goes on in its thread");
+        self.count(&wanted);
+        let withdrawn = run(what, move || wanted.withdraw());
+        if tokio::time::timeout(EFFECT_WITHIN, withdrawn).await.is_err() {
+            tracing::error!(what, "an effect past its deadline is not over");
+        }
+        Err(BlockingError::Deadline { what, limit })
     }
-    tracing::warn!(what, ?limit, "work past its deadline goes on in its thread");
-    let withdrawn = run(what, move || wanted.withdraw());
-    if tokio::time::timeout(EFFECT_WITHIN, withdrawn).await.is_err() {
-        tracing::error!(what, "an effect past its deadline is not over");
+
+    fn check(&self, what: &'static str) -> Result<(), BlockingError> {
+        let (own, all) = (self.0.load(Ordering::SeqCst), ALL_OVERDUE.load(Ordering::SeqCst));
+        if own >= OVERDUE_OF_A_POD {
+            return Err(BlockingError::Overdue { what, hang: own, whose: "this pod" });
+        }
+        if all >= OVERDUE_OF_ALL {
+            return Err(BlockingError::Overdue { what, hang: all, whose: "all pods" });
+        }
+        Ok(())
     }
-    Err(BlockingError::Deadline { what, limit })
+
+    /// Counts work as hanging until it is over.
+    fn count(&self, work: &Wanted) {
+        let mut thread = lock(&work.0.thread);
+        if matches!(*thread, Thread::AtWork) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            ALL_OVERDUE.fetch_add(1, Ordering::SeqCst);
+            *thread = Thread::Overdue(Hangs(Arc::clone(&self.0)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +250,26 @@ mod tests {
         // The control: in time it does.
         let in_time = run_within("in time", LONG, |wanted| wanted.effect(|| 7).ok());
         assert!(matches!(in_time.await, Ok(Some(7))));
+    }
+
+    #[tokio::test]
+    async fn a_pod_whose_work_hangs_begins_no_more_until_it_ends() {
+        let (pod, other) = (Overdue::default(), Overdue::default());
+        let mut holds = Vec::new();
+        for _ in 0..OVERDUE_OF_A_POD {
+            let (go, went) = mpsc::channel::<()>();
+            holds.push(go);
+            let late = pod.run_within("late", SOON, move |_| went.recv().is_ok()).await;
+            assert!(matches!(late, Err(BlockingError::Deadline { .. })));
+        }
+        let refused = pod.run_within("more", LONG, |_| ()).await;
+        assert!(matches!(refused, Err(BlockingError::Overdue { hang: OVERDUE_OF_A_POD, .. })));
+        // The control: another pod goes on.
+        assert!(other.run_within("other", LONG, |_| ()).await.is_ok());
+        drop(holds.pop());
+        while pod.run_within("more", LONG, |_| ()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

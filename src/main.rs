@@ -5,7 +5,7 @@ use berth::config::{self, Loaded, Overrides};
 use berth::ctl::Place;
 use berth::ctl::args::{CheckArgs, Cli, Command, ServeArgs};
 use berth::ctl::console::Console;
-use berth::{ctl, daemon, oci_runtime, sys, telemetry};
+use berth::{blocking, ctl, daemon, oci_runtime, sys, telemetry};
 use clap::Parser as _;
 use std::io;
 use std::path::Path;
@@ -65,6 +65,7 @@ fn serve(cli: &Cli, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(MAX_WORKERS))
+        .max_blocking_threads(blocking::THREADS)
         .thread_name("berth")
         .enable_all()
         .build()

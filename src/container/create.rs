@@ -12,7 +12,7 @@ use super::object::Container;
 use super::spec::{self, SpecInputs};
 use super::state::Event;
 use super::user;
-use crate::blocking::{self, Wanted};
+use crate::blocking::Wanted;
 use crate::cdi::{self, DeviceName};
 use crate::error::{AtStep, StepFailed};
 use crate::failpoint;
@@ -55,11 +55,13 @@ pub async fn create(
     settled: Settled,
 ) -> Result<(), StepFailed> {
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
-    blocking::run_within("prepare the container", HOST_PATH_WITHIN, move |wanted| {
-        prepare(&work_node, &work, &settled, wanted)
-    })
-    .await
-    .at("prepare the container")??;
+    let overdue = &container.sandbox.overdue;
+    overdue
+        .run_within("prepare the container", HOST_PATH_WITHIN, move |wanted| {
+            prepare(&work_node, &work, &settled, wanted)
+        })
+        .await
+        .at("prepare the container")??;
     container.step(node, Event::Made).at("record that the container is made")?.ok();
     Ok(())
 }

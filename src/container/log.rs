@@ -1,7 +1,6 @@
 //! The container's log file. The daemon opens it, the shim writes it.
 
 use super::object::Container;
-use crate::blocking;
 use crate::error::{AtStep, ErrorKind, Kinded, StepFailed};
 use crate::shim::client::ShimError;
 use crate::sys::path::{Resolve, open_in};
@@ -111,11 +110,12 @@ pub async fn reopen(container: &Arc<Container>) -> Result<(), StepFailed> {
     let shim = container.sandbox.shim().ok_or_else(not_running)?;
     // Not in the container's lane: a log path that hangs must not hold up a stop.
     let work = Arc::clone(container);
-    let file =
-        blocking::run_within("open the log", super::create::HOST_PATH_WITHIN, move |_| open(&work))
-            .await
-            .at("open the log")?
-            .at("open the log")?;
+    let overdue = &container.sandbox.overdue;
+    let file = overdue
+        .run_within("open the log", super::create::HOST_PATH_WITHIN, move |_| open(&work))
+        .await
+        .at("open the log")?
+        .at("open the log")?;
     let Some(file) = file else { return Ok(()) };
     match shim.reopen_log(&container.id, file.into()).await {
         // It has ended and was removed while the file was opened.

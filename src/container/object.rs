@@ -1,9 +1,10 @@
 //! A container in memory: its record, who waits for it, and the order of its verbs.
 
 use super::config::ContainerConfig;
-use super::state::{self, Event, Refused, State};
+use super::state::{self, Event, Exit, Refused, State};
 use crate::bus::EventKind;
 use crate::cgroups::{Leaf, Resources};
+use crate::clock;
 use crate::engine::view::{ContainerState, ContainerView};
 use crate::error::chain;
 use crate::ids::{ContainerId, ImageId, SandboxId};
@@ -182,11 +183,12 @@ impl Container {
     /// Keeps a container that could not be undone, so that it is listed and its removal, or its
     /// pod's, tries again. When the disk refuses this, too, it is so in memory alone: there it stays
     /// `Creating`, which the next start of the daemon forgets.
-    pub fn keep_failed(&self, node: &Node) {
-        if let Err(error) = self.step(node, Event::Remove) {
+    pub fn keep_failed(&self, node: &Node, why: String) {
+        let failed = Event::Failed(Exit::not_begun(clock::now_nanos(), why));
+        if let Err(error) = self.step(node, failed.clone()) {
             tracing::error!(container_id = %self.id, error = chain(&error), "failure not recorded");
             let mut record = lock(&self.record);
-            if let Ok(state) = state::next(&record.state, Event::Remove) {
+            if let Ok(state) = state::next(&record.state, failed) {
                 record.state = state;
             }
             drop(record);
@@ -237,8 +239,11 @@ impl Container {
 }
 
 fn view_of(node: &Node, record: &ContainerRecord) -> ContainerView {
+    // Never an exit code 0 that no process returned.
+    let never = || Exit::not_begun(record.created_at_nanos, "it was removed before it began");
     let exit = match &record.state {
-        State::Exited(exit) | State::Removing(Some(exit)) => Some(exit),
+        State::Exited(exit) | State::Removing(Some(exit)) => Some(exit.clone()),
+        State::Removing(None) => Some(never()),
         _ => None,
     };
     ContainerView {
@@ -258,11 +263,15 @@ fn view_of(node: &Node, record: &ContainerRecord) -> ContainerView {
             _ => None,
         },
         created_at_nanos: record.created_at_nanos,
-        started_at_nanos: record.state.started_at_nanos(),
-        finished_at_nanos: exit.map_or(0, |e| e.finished_at_nanos),
-        exit_code: exit.map_or(0, |e| e.code),
-        reason: exit.map_or_else(String::new, |e| e.reason.as_str().to_owned()),
-        message: exit.map_or_else(String::new, |e| e.message.clone()),
+        // A start in flight has a time of its own, which is not the process's.
+        started_at_nanos: match &record.state {
+            State::Starting { .. } => 0,
+            state => state.started_at_nanos(),
+        },
+        finished_at_nanos: exit.as_ref().map_or(0, |e| e.finished_at_nanos),
+        exit_code: exit.as_ref().map_or(0, |e| e.code),
+        reason: exit.as_ref().map_or_else(String::new, |e| e.reason.as_str().to_owned()),
+        message: exit.map_or_else(String::new, |e| e.message),
         log_path: record.log_path.clone(),
         user: record.user.clone(),
         resources: record.resources.clone(),

@@ -2,7 +2,7 @@
 
 use super::config::ContainerConfig;
 use super::object::Container;
-use super::state::{Event, Exit, Reason, State};
+use super::state::{Event, Exit, State};
 use super::{create, hooks, log};
 use crate::blocking::{self, Wanted};
 use crate::cgroups::{DeviceRule, Leaf};
@@ -29,8 +29,6 @@ use std::time::Duration;
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// How long criu may take to read the memory of a container.
 const RESTORE_WITHIN: Duration = Duration::from_secs(600);
-/// The exit code of a container whose process could not be begun.
-const START_ERROR_CODE: i32 = 128;
 
 /// Starts a container. The caller holds its lane.
 ///
@@ -103,8 +101,10 @@ async fn begin(
 ) -> Result<Begun, StepFailed> {
     let shim = container.sandbox.shim().ok_or_else(|| refused("the pod's shim is gone"))?;
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
-    let (mut prepared, cgroup, io) =
-        blocking::run_within("prepare the start", create::HOST_PATH_WITHIN, move |wanted| {
+    let (mut prepared, cgroup, io) = container
+        .sandbox
+        .overdue
+        .run_within("prepare the start", create::HOST_PATH_WITHIN, move |wanted| {
             prepare(&work_node, &work, target, wanted)
         })
         .await
@@ -322,14 +322,7 @@ async fn give_up(node: &Arc<Node>, container: &Arc<Container>, failed: &StepFail
     if let Ok(Err(error)) = removed {
         tracing::error!(container_id = %container.id, error = chain(&error), "cgroup left behind");
     }
-    let now = clock::now_nanos();
-    let exit = Exit {
-        code: START_ERROR_CODE,
-        reason: Reason::StartError,
-        message: chain(failed),
-        started_at_nanos: 0,
-        finished_at_nanos: now,
-    };
+    let exit = Exit::not_begun(clock::now_nanos(), chain(failed));
     if let Err(error) = container.step(node, Event::Ended(exit)) {
         tracing::error!(container_id = %container.id, error = chain(&error), "failed start not recorded");
     }

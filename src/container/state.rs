@@ -41,6 +41,9 @@ impl Reason {
     }
 }
 
+/// The exit code of a container whose process could not be begun.
+const START_ERROR_CODE: i32 = 128;
+
 /// How a container ended. Times are Unix nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -64,6 +67,17 @@ impl Exit {
             reason: Reason::Unknown,
             message: message.into(),
             started_at_nanos,
+            finished_at_nanos: now_nanos,
+        }
+    }
+
+    /// The end of a container whose process could not be begun: 128, `StartError`.
+    pub fn not_begun(now_nanos: i64, message: impl Into<String>) -> Self {
+        Self {
+            code: START_ERROR_CODE,
+            reason: Reason::StartError,
+            message: message.into(),
+            started_at_nanos: 0,
             finished_at_nanos: now_nanos,
         }
     }
@@ -91,7 +105,7 @@ pub enum State {
     },
     /// It has ended.
     Exited(Exit),
-    /// RemoveContainer is at work; how it ended, when it had begun.
+    /// RemoveContainer is at work; how it ended, when it had.
     Removing(Option<Exit>),
 }
 
@@ -127,6 +141,8 @@ pub enum Event {
     },
     /// It ended, or could not begin.
     Ended(Exit),
+    /// It could not be made, and what there is of it could not be removed.
+    Failed(Exit),
     /// RemoveContainer was asked for.
     Remove,
 }
@@ -152,10 +168,12 @@ pub fn next(state: &State, event: Event) -> Result<State, Refused> {
         (Starting { .. }, Event::Undone) => Ok(Created),
         (Starting { .. }, Event::Began { init, since_nanos }) => Ok(Running { init, since_nanos }),
         (Running { .. }, Event::Began { .. }) => Err(Refused::AlreadySo),
-        // Created and Starting end without having begun when their pod is lost or stopped.
+        // Starting ends without having begun when its pod is lost or stopped, Created when the
+        // machine has booted anew.
         (Created | Starting { .. } | Running { .. }, Event::Ended(exit)) => Ok(Exited(exit)),
         // The first verdict stands: a repeated exit event changes no exit code.
         (Exited(_) | Removing(_), Event::Ended(_)) => Err(Refused::AlreadySo),
+        (Creating, Event::Failed(exit)) => Ok(Removing(Some(exit))),
         (Creating | Created, Event::Remove) => Ok(Removing(None)),
         (Exited(exit), Event::Remove) => Ok(Removing(Some(exit.clone()))),
         (Removing(_), Event::Remove) => Err(Refused::AlreadySo),
@@ -196,6 +214,7 @@ mod tests {
                 since_nanos: 3
             }),
             (0..255i32).prop_map(|code| Event::Ended(exit(code))),
+            (0..255i32).prop_map(|code| Event::Failed(exit(code))),
             Just(Event::Remove),
         ]
     }

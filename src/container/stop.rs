@@ -198,7 +198,7 @@ fn send(init: &InitPid, number: i32) -> std::io::Result<()> {
 }
 
 /// Ends a container in the books whose processes are known to be gone: its pod's cgroup was killed.
-/// One that never started ends, too: its pod will not come back.
+/// One that was not started stays as it is.
 ///
 /// # Errors
 /// When the record cannot be written.

@@ -4,8 +4,9 @@ use super::object::Container;
 use super::state::State;
 use crate::blocking;
 use crate::cgroups::Resources;
-use crate::error::{AtStep, ErrorKind, StepFailed};
+use crate::error::{AtStep, ErrorKind, StepFailed, chain};
 use crate::node::Node;
+use crate::sandbox::resources::replacing;
 use std::sync::Arc;
 
 /// Applies what the request sets and leaves the rest as it is.
@@ -18,16 +19,12 @@ pub async fn update(
     wanted: Resources,
 ) -> Result<(), StepFailed> {
     let _order = container.lane.lock().await;
-    let merged = merge(container.record().resources, wanted);
+    let was = container.record().resources;
+    let merged = merge(was.clone(), wanted);
+    let back = replacing(&merged, &was);
     match container.state() {
         State::Created => {}
-        State::Running { .. } => {
-            let (leaf, merged) = (container.leaf(node), merged.clone());
-            blocking::run("set the container's limits", move || leaf.apply(&merged))
-                .await
-                .at("set the container's limits")?
-                .at("set the container's limits")?;
-        }
+        State::Running { .. } => apply(node, container, merged.clone()).await?,
         _ => {
             return Err(StepFailed {
                 step: "update resources",
@@ -36,7 +33,21 @@ pub async fn update(
             });
         }
     }
-    container.change(node, |record| record.resources = merged).at("record the new resources")
+    let recorded =
+        container.change(node, |record| record.resources = merged).at("record the new resources");
+    if recorded.is_err()
+        && matches!(container.state(), State::Running { .. })
+        && let Err(left) = apply(node, container, back).await
+    {
+        tracing::error!(container_id = %container.id, error = chain(&left), "limits not taken back");
+    }
+    recorded
+}
+
+async fn apply(node: &Node, container: &Container, resources: Resources) -> Result<(), StepFailed> {
+    const SET: &str = "set the container's limits";
+    let leaf = container.leaf(node);
+    blocking::run(SET, move || leaf.apply(&resources)).await.at(SET)?.at(SET)
 }
 
 /// Fields that are set replace; those that are not stay.

@@ -2,7 +2,7 @@
 
 use super::error::EngineError;
 use super::open::Engine;
-use super::sandboxes::subject;
+use super::sandboxes::{settled, subject};
 use crate::blocking;
 use crate::checkpoint::{self, Archive, CheckpointError, Criu, Folder, Subject, Way};
 use crate::clock;
@@ -60,7 +60,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         const VERB: &str = "CheckpointContainer";
         self.ready()?;
-        let container = self.known_container(&request.container)?;
+        let container = self.settled_container(&request.container)?;
         let until = until(request.limit.unwrap_or(NO_LIMIT));
         dumpable(&container)?;
         if let Some(file) = request.location.clone() {
@@ -106,6 +106,7 @@ impl Engine {
         const VERB: &str = "CheckpointPod";
         self.ready()?;
         let sandbox = self.known_sandbox(&request.sandbox)?;
+        settled(&sandbox)?;
         let until = until(request.limit);
         self.exactly_running(&sandbox, &request.containers)?;
         let output = request.output.clone();

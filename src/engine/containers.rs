@@ -4,7 +4,7 @@ use super::error::EngineError;
 use super::open::Engine;
 use super::registry::{Flight, Holder};
 use super::repeat;
-use super::sandboxes::{absent_is_none, refused_label, subject};
+use super::sandboxes::{absent_is_none, refused_label, settled, subject};
 use super::view::ExecOutput;
 use crate::cgroups::Resources;
 use crate::clock;
@@ -48,6 +48,7 @@ impl Engine {
     ) -> Result<ContainerId, EngineError> {
         self.ready()?;
         let sandbox = self.registry.find_sandbox(sandbox)?;
+        settled(&sandbox)?;
         let flight = {
             let name = format!("{}_{}_{}", config.name, config.attempt, sandbox.id);
             let request_hash = repeat::request_hash(&config);
@@ -254,8 +255,8 @@ impl Engine {
             engine.registry.add_container(Arc::clone(&container));
             let made = if sandbox.is_ready() {
                 let Admitted { image, target, labels, .. } = admitted;
-                let settled = Settled { image, target: target.map(|t| t.pid), labels };
-                create::create(&engine.node, &container, settled).await
+                let target = target.map(|t| t.pid);
+                create::create(&engine.node, &container, Settled { image, target, labels }).await
             } else {
                 Err(StepFailed {
                     step: "create the container",
@@ -279,7 +280,10 @@ impl Engine {
                                 error,
                                 "failed container not undone"
                             );
-                            container.keep_failed(&engine.node);
+                            container.keep_failed(
+                                &engine.node,
+                                format!("{}; not undone: {error}", chain(&failed)),
+                            );
                             engine.registry.landed(&id);
                         }
                     }
@@ -301,7 +305,7 @@ impl Engine {
     /// EXITED, 128, StartError.
     pub async fn start_container(&self, id: &str) -> Result<(), EngineError> {
         self.ready()?;
-        let container = self.known_container(id)?;
+        let container = self.settled_container(id)?;
         let target = self.target_of(&container.sandbox, &container.config())?;
         let node = Arc::clone(&self.node);
         self.owned("StartContainer", async move {
@@ -322,6 +326,7 @@ impl Engine {
         let Some(container) = absent_is_none(self.registry.find_container(id))? else {
             return Ok(());
         };
+        settled(&container.sandbox)?;
         let node = Arc::clone(&self.node);
         self.owned("StopContainer", async move {
             // A start in flight ends first, so that what it starts is stopped.
@@ -342,6 +347,7 @@ impl Engine {
         let Some(container) = absent_is_none(self.registry.find_container(id))? else {
             return Ok(());
         };
+        settled(&container.sandbox)?;
         let engine = self.clone();
         self.owned("RemoveContainer", async move {
             let sandbox = Arc::clone(&container.sandbox);
@@ -364,7 +370,7 @@ impl Engine {
     /// NotFound; Precondition when it has ended; a refused value changes nothing.
     pub async fn update_container(&self, id: &str, wanted: Resources) -> Result<(), EngineError> {
         self.ready()?;
-        let container = self.known_container(id)?;
+        let container = self.settled_container(id)?;
         let node = Arc::clone(&self.node);
         self.owned("UpdateContainerResources", async move {
             update::update(&node, &container, wanted)
@@ -380,7 +386,7 @@ impl Engine {
     /// NotFound; Precondition when it does not run, and then no file is made.
     pub async fn reopen_log(&self, id: &str) -> Result<(), EngineError> {
         self.ready()?;
-        let container = self.known_container(id)?;
+        let container = self.settled_container(id)?;
         self.owned("ReopenContainerLog", async move {
             log::reopen(&container)
                 .await
@@ -400,13 +406,20 @@ impl Engine {
         limit: Option<Duration>,
     ) -> Result<ExecOutput, EngineError> {
         self.ready()?;
-        let container = self.known_container(id)?;
+        let container = self.settled_container(id)?;
         if command.is_empty() {
             return Err(EngineError::Invalid("the command is empty".into()));
         }
         exec_sync::exec_sync(&self.node, &container, command, limit)
             .await
             .map_err(|f| container_error("ExecSync", &container, f))
+    }
+
+    /// A container whose id has been told, of a pod that verbs can go on from.
+    pub(super) fn settled_container(&self, id: &str) -> Result<Arc<Container>, EngineError> {
+        let container = self.known_container(id)?;
+        settled(&container.sandbox)?;
+        Ok(container)
     }
 
     /// A container whose id has been told.

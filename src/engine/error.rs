@@ -44,6 +44,9 @@ pub enum EngineError {
     /// Start-up has not finished.
     #[error("berth is still recovering its state after a start")]
     Recovering,
+    /// What an earlier daemon left of a pod is still being looked at.
+    #[error("pod {0} is still being recovered after a start: its shim has not answered yet")]
+    PodRecovering(String),
     /// A named step of a verb failed.
     #[error("{verb} {subject}: {step}")]
     Step {
@@ -86,7 +89,7 @@ impl EngineError {
             Self::Ambiguous { .. } | Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::NameTaken { .. } => ErrorKind::AlreadyExists,
             Self::Precondition(_) => ErrorKind::FailedPrecondition,
-            Self::Recovering | Self::CutOff(_) => ErrorKind::Unavailable,
+            Self::Recovering | Self::PodRecovering(_) | Self::CutOff(_) => ErrorKind::Unavailable,
             Self::Step { kind, .. } => *kind,
             Self::ExecTimeout { .. } => ErrorKind::DeadlineExceeded,
             Self::Unimplemented(_) => ErrorKind::Unimplemented,

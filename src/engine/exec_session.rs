@@ -60,7 +60,7 @@ impl Engine {
         stdin: bool,
     ) -> Result<ExecSession, EngineError> {
         self.ready()?;
-        let container = self.known_container(id)?;
+        let container = self.settled_container(id)?;
         let failed = |f| container_error("Exec", &container, f);
         if command.is_empty() {
             return Err(EngineError::Invalid("the command is empty".into()));

@@ -15,8 +15,28 @@ use crate::sandbox::{files, remove, run, stop, sysctl, teardown};
 use crate::selinux::SelinuxError;
 use crate::{container, store};
 use futures::FutureExt as _;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The name that a request asks for, and what tells it from other requests.
+struct Asked {
+    name: String,
+    request_hash: String,
+    origin: Origin,
+}
+
+impl Asked {
+    fn of(config: &SandboxConfig, handler: &str, origin: Origin) -> Self {
+        let name = config.metadata.reservation();
+        // No request is a repeat of another verb's.
+        let request_hash = match origin {
+            Origin::Run => repeat::request_hash(&(config, handler)),
+            Origin::Restoring | Origin::Restored => format!("restored-{name}"),
+        };
+        Self { name, request_hash, origin }
+    }
+}
 
 impl Engine {
     /// RunPodSandbox. A repeat in flight joins; a finished one whose sandbox is READY returns its id.
@@ -47,8 +67,17 @@ impl Engine {
         origin: Origin,
     ) -> Result<SandboxId, EngineError> {
         self.ready()?;
-        self.admit(&config, handler)?;
-        let flight = match self.reserve_sandbox(config, handler, origin)? {
+        let asked = Asked::of(&config, handler, origin);
+        // What must hold of a new one need not hold of one that is there.
+        let held = self.held(&self.registry.names(), &asked, &config)?;
+        let reserved = match held {
+            Some(held) => held,
+            None => {
+                self.admit(&config, handler)?;
+                self.reserve_sandbox(config, handler, asked)?
+            }
+        };
+        let flight = match reserved {
             Reserved::Finished(id) => return Ok(id),
             Reserved::Flight(flight) => flight,
         };
@@ -112,28 +141,36 @@ impl Engine {
         self.node.handlers.known(handler).map_err(unknown)
     }
 
+    /// What holds the name already.
+    fn held(
+        &self,
+        names: &HashMap<String, Holder>,
+        asked: &Asked,
+        config: &SandboxConfig,
+    ) -> Result<Option<Reserved>, EngineError> {
+        let Some(holder) = names.get(&asked.name) else { return Ok(None) };
+        match asked.origin {
+            Origin::Run => self.repeat_of(holder, asked, config).map(Some),
+            Origin::Restoring | Origin::Restored => Err(EngineError::NameTaken {
+                what: "sandbox",
+                name: asked.name.clone(),
+                id: holder.id.clone(),
+                differs: "a restored pod is a new one".into(),
+            }),
+        }
+    }
+
     fn reserve_sandbox(
         &self,
         config: SandboxConfig,
         handler: &str,
-        origin: Origin,
+        asked: Asked,
     ) -> Result<Reserved, EngineError> {
-        let name = config.metadata.reservation();
-        // No request is a repeat of another verb's.
-        let request_hash = match origin {
-            Origin::Run => repeat::request_hash(&(&config, handler)),
-            Origin::Restoring | Origin::Restored => format!("restored-{name}"),
-        };
         let mut names = self.registry.names();
-        if let Some(holder) = names.get(&name) {
-            return match origin {
-                Origin::Run => self.repeat_of(holder, &name, &request_hash, &config),
-                Origin::Restoring | Origin::Restored => {
-                    let (id, differs) = (holder.id.clone(), "a restored pod is a new one".into());
-                    Err(EngineError::NameTaken { what: "sandbox", name, id, differs })
-                }
-            };
+        if let Some(held) = self.held(&names, &asked, &config)? {
+            return Ok(held);
         }
+        let Asked { name, request_hash, origin } = asked;
         let sandbox = Arc::new(self.new_sandbox(config, handler, (origin, &request_hash))?);
         let flight = self.launch_sandbox(Arc::clone(&sandbox));
         names.insert(
@@ -146,12 +183,11 @@ impl Engine {
     fn repeat_of(
         &self,
         holder: &Holder,
-        name: &str,
-        request_hash: &str,
+        asked: &Asked,
         config: &SandboxConfig,
     ) -> Result<Reserved, EngineError> {
         let existing = self.registry.find_sandbox(&holder.id).ok();
-        let same = holder.request_hash == request_hash;
+        let same = holder.request_hash == asked.request_hash;
         if same && let Some(flight) = &holder.flight {
             return Ok(Reserved::Flight(flight.clone()));
         }
@@ -170,7 +206,7 @@ impl Engine {
         };
         Err(EngineError::NameTaken {
             what: "sandbox",
-            name: name.to_owned(),
+            name: asked.name.clone(),
             id: holder.id.clone(),
             differs,
         })
@@ -275,6 +311,7 @@ impl Engine {
     pub async fn stop_sandbox(&self, id: &str) -> Result<(), EngineError> {
         self.ready()?;
         let Some(sandbox) = absent_is_none(self.registry.find_sandbox(id))? else { return Ok(()) };
+        settled(&sandbox)?;
         let engine = self.clone();
         self.owned("StopPodSandbox", async move {
             let _order = sandbox.lane.lock().await;
@@ -297,6 +334,7 @@ impl Engine {
     pub async fn remove_sandbox(&self, id: &str) -> Result<(), EngineError> {
         self.ready()?;
         let Some(sandbox) = absent_is_none(self.registry.find_sandbox(id))? else { return Ok(()) };
+        settled(&sandbox)?;
         let engine = self.clone();
         self.owned("RemovePodSandbox", async move {
             let _order = sandbox.lane.lock().await;
@@ -329,6 +367,7 @@ impl Engine {
     pub async fn update_sandbox(&self, id: &str, change: PodResources) -> Result<(), EngineError> {
         self.ready()?;
         let sandbox = self.known_sandbox(id)?;
+        settled(&sandbox)?;
         let node = Arc::clone(&self.node);
         self.owned("UpdatePodSandboxResources", async move {
             let _order = sandbox.lane.lock().await;
@@ -371,6 +410,14 @@ pub(super) fn refused_label(error: SelinuxError) -> EngineError {
 enum Reserved {
     Finished(SandboxId),
     Flight(Flight),
+}
+
+/// Whether verbs can go on from where an earlier daemon left the sandbox.
+pub(super) fn settled(sandbox: &Sandbox) -> Result<(), EngineError> {
+    match sandbox.recovering() {
+        true => Err(EngineError::PodRecovering(sandbox.id.to_string())),
+        false => Ok(()),
+    }
 }
 
 /// "Does not exist" is success for stops and removals.

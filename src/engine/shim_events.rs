@@ -98,15 +98,20 @@ async fn record_exit(engine: &Engine, container: &Arc<Container>, ended: &ExitRe
     }
 }
 
-/// The connection broke. While the shim lives it is taken up again; else its pod is lost with it.
+/// The connection broke. While the shim lives it is taken up again, and a stop goes on; else the pod is
+/// lost with it.
 async fn disconnected(engine: &Engine, sandbox: &Arc<Sandbox>) {
+    // Not in the lane: a StopPodSandbox that has it waits for what is found here.
+    if sandbox.phase() == Phase::Ready && adopt(engine, sandbox).await.is_some() {
+        if matches!(sandbox.phase(), Phase::NotReady(_) | Phase::Stopped) {
+            sandbox.set_shim(None);
+        }
+        return;
+    }
     // Whoever waits for the shim, a stop among them, learns of it before the lane is free.
     sandbox.set_shim(None);
     let _order = sandbox.lane.lock().await;
-    if sandbox.phase() != Phase::Ready || sandbox.shim().is_some() {
-        return;
-    }
-    if adopt(engine, sandbox).await.is_none() {
+    if sandbox.phase() == Phase::Ready && sandbox.shim().is_none() {
         lose(engine, sandbox, "its shim ended without being asked to").await;
     }
 }

@@ -3,6 +3,7 @@
 use super::config::{PodNamespace, SandboxConfig};
 use super::resources::pod_limits;
 use super::state::{self, Event, Phase, Refused};
+use crate::blocking::Overdue;
 use crate::bus::EventKind;
 use crate::cgroups::CgroupPath;
 use crate::engine::view::SandboxView;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
 
@@ -81,9 +83,24 @@ pub struct Sandbox {
     /// StopPodSandbox and RemovePodSandbox. Never held while waiting for another sandbox's.
     pub lane: tokio::sync::Mutex<()>,
     record: Mutex<SandboxRecord>,
-    shim: watch::Sender<Option<Shim>>,
+    link: watch::Sender<Link>,
+    /// Not brought to a state yet that verbs can go on from.
+    recovering: AtomicBool,
+    /// Work on host paths for it that hangs.
+    pub overdue: Overdue,
     execs: Mutex<HashMap<String, oneshot::Sender<i32>>>,
     events: Mutex<EventsAtWork>,
+}
+
+/// The connection to a sandbox's shim.
+#[derive(Clone, Default)]
+enum Link {
+    /// None yet, and the shim may run.
+    #[default]
+    Unknown,
+    Up(Shim),
+    /// None, and there will be none: nobody tells how containers end.
+    Gone,
 }
 
 /// Events of the shim that are being handled. They are acknowledged in order, handled side by side.
@@ -100,7 +117,9 @@ impl Sandbox {
             id: record.id.clone(),
             lane: tokio::sync::Mutex::new(()),
             record: Mutex::new(record),
-            shim: watch::channel(None).0,
+            link: watch::channel(Link::default()).0,
+            recovering: AtomicBool::new(false),
+            overdue: Overdue::default(),
             execs: Mutex::new(HashMap::new()),
             events: Mutex::default(),
         }
@@ -205,18 +224,31 @@ impl Sandbox {
 
     /// The connection to its shim, while there is one.
     pub fn shim(&self) -> Option<Shim> {
-        self.shim.borrow().clone()
+        match &*self.link.borrow() {
+            Link::Up(shim) => Some(shim.clone()),
+            Link::Unknown | Link::Gone => None,
+        }
     }
 
-    /// Waits until there is no connection to a shim.
+    /// Waits until there is no shim. One that runs, and whose connection broke, is not gone.
     pub async fn shim_gone(&self) {
         // The sender is in self, so the wait ends only by what it waits for.
-        self.shim.subscribe().wait_for(Option::is_none).await.ok();
+        self.link.subscribe().wait_for(|link| matches!(link, Link::Gone)).await.ok();
     }
 
-    /// Sets or drops the connection.
+    /// Sets the connection; `None`: the shim is gone.
     pub fn set_shim(&self, shim: Option<Shim>) {
-        self.shim.send_replace(shim);
+        self.link.send_replace(shim.map_or(Link::Gone, Link::Up));
+    }
+
+    /// Whether what an earlier daemon left of it is still being looked at.
+    pub fn recovering(&self) -> bool {
+        self.recovering.load(Ordering::Acquire)
+    }
+
+    /// Says so.
+    pub fn set_recovering(&self, recovering: bool) {
+        self.recovering.store(recovering, Ordering::Release);
     }
 
     /// An event arrived and will be handled.

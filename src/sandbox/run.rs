@@ -135,8 +135,9 @@ async fn start_pause(
 ) -> Result<InitPid, StepFailed> {
     let config = sandbox.config();
     let profile = config.clone();
-    let filters =
-        blocking::run_within("read the pod's seccomp profile", HOST_PATH_WITHIN, move |_| {
+    let filters = sandbox
+        .overdue
+        .run_within("read the pod's seccomp profile", HOST_PATH_WITHIN, move |_| {
             seccomp::of_pause(&profile)
         })
         .await

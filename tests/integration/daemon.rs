@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_stop_leaves_pods_running_and_the_next_start_adopts_them", &[], options, stop),
         own("a_stop_waits_for_the_rpcs_in_flight", &[], options, drain),
         own("nothing_is_told_before_all_is_known", &[], options, recovering),
+        own("a_shim_that_does_not_answer_holds_up_its_own_pod_alone", &[], options, stuck),
         own("the_service_manager_is_told", &[], options, notify),
         shared("a_second_daemon_on_the_same_roots_is_refused", &[], second),
         shared("an_unknown_key_is_refused_with_file_and_line", &[], unknown_key),
@@ -75,7 +76,8 @@ fn drain(node: &mut Node) -> Result<()> {
     node.launch()
 }
 
-/// A shim that does not answer holds recovery up: until it does, there must be no list at all.
+/// A shim that does not answer holds recovery up: until it does, for ten seconds at most, there must be
+/// no list at all.
 fn recovering(node: &mut Node) -> Result<()> {
     let (pod, id) = node.patient_pod("slow")?;
     let shim = Pid::from_raw(node.shim_pid(&pod)?);
@@ -91,6 +93,34 @@ fn recovering(node: &mut Node) -> Result<()> {
     ensure!(refused > 0, "the list was never refused");
     ensure!(first == [pod], "the first list: {first:?}");
     ensure!(node.container(&id)?.state() == ContainerState::ContainerRunning);
+    Ok(())
+}
+
+/// One whose shim does not answer at all does not keep the others from being served for long.
+fn stuck(node: &mut Node) -> Result<()> {
+    let (pod, id) = node.patient_pod("stuck")?;
+    let (other, beside) = node.patient_pod("other")?;
+    let init = node.init_pid(&pod, &id)?;
+    let shim = Pid::from_raw(node.shim_pid(&pod)?);
+    node.kill()?;
+    kill(shim, Signal::SIGSTOP)?;
+    std::fs::write(node.path("fail-plan.within"), "500")?;
+    let launched = node.launch().and_then(|()| {
+        std::fs::remove_file(node.path("fail-plan.within"))?;
+        ensure!(node.exec_ok(&beside, &["echo", "served"])? == "served");
+        // What is recorded of it is told; what would have to ask it is refused, and changes nothing.
+        ensure!(node.container(&id)?.state() == ContainerState::ContainerRunning);
+        let refused = node.exec(&id, &["true"], 0).err().context("a command in it")?;
+        ensure!(refused.to_string().contains("still being recovered"), "{refused}");
+        let request = proto::StopPodSandboxRequest { pod_sandbox_id: pod.clone() };
+        let refused = node.cri.stop_pod_sandbox(request).err().context("it was stopped")?;
+        ensure!(refused.code() == Code::Unavailable && kernel::alive(init), "{refused}");
+        node.remove_pod(&other)
+    });
+    kill(shim, Signal::SIGCONT)?;
+    launched?;
+    eventually("it is served again", || Ok(node.exec(&id, &["true"], 0).ok().map(drop)))?;
+    ensure!(node.init_pid(&pod, &id)? == init, "another process");
     Ok(())
 }
 

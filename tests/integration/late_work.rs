@@ -10,6 +10,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         own("a_create_past_its_deadline_has_no_late_effect", &[], options, create),
         own("a_start_past_its_deadline_has_no_late_effect", &[], options, start),
+        own("a_pod_whose_work_hangs_is_given_no_more_of_it", &[], options, bounded),
     ]
 }
 
@@ -82,5 +83,36 @@ fn start(node: &mut Node) -> Result<()> {
     // Control: a start in time makes it.
     let made = scene.start("again", pod::PATIENT, as_is)?;
     ensure!(made.cgroup().exists());
+    Ok(())
+}
+
+/// A client tries again and again: the threads of the daemon are not for one pod.
+fn bounded(node: &mut Node) -> Result<()> {
+    let scene = Scene::new(node, "hangs")?;
+    let beside = scene.start("beside", pod::PATIENT, as_is)?;
+    let other = Scene::new(node, "other")?;
+    let threads =
+        || Ok::<_, anyhow::Error>(kernel::status_field(node.pid()?, "Threads")?.parse::<usize>()?);
+    let held = Held::at(node, "create")?;
+    let attempt = |scene: &Scene<'_>| {
+        scene.create("main", pod::PATIENT, as_is).err().context("it was not held up")
+    };
+    for _ in 0..4 {
+        ensure!(attempt(&scene)?.code() == Code::DeadlineExceeded);
+    }
+    let before = threads()?;
+    for _ in 0..20 {
+        let status = attempt(&scene)?;
+        let told = status.message().contains("hang still");
+        ensure!(status.code() == Code::Unavailable && told, "{status}");
+    }
+    ensure!(threads()? <= before, "{} threads after {before}", threads()?);
+    // What asks nothing of a host path goes on, and other pods have threads of their own.
+    ensure!(node.exec_ok(&beside.id, &["echo", "alive"])? == "alive");
+    ensure!(attempt(&other)?.code() == Code::DeadlineExceeded);
+    held.release()?;
+    eventually("the pod is served again", || {
+        Ok(scene.start("main", pod::PATIENT, as_is).is_ok().then_some(()))
+    })?;
     Ok(())
 }

@@ -170,6 +170,20 @@ fn update(node: &Node) -> Result<()> {
     ensure!(error.code() == tonic::Code::InvalidArgument, "{error}");
     ensure!(limit(&made, "memory.max")? == "134217728", "a refused update had an effect");
     ensure!(made.init()? == init, "it was restarted");
+    // One that cannot be recorded is taken back.
+    std::fs::write(node.path("fail-plan.refuse"), "record.json 1\n")?;
+    let asks = proto::LinuxContainerResources {
+        memory_limit_in_bytes: 256 << 20,
+        cpu_quota: 50_000,
+        ..Default::default()
+    };
+    let refused = change(node, &made.id, asks);
+    std::fs::remove_file(node.path("fail-plan.refuse"))?;
+    let error = refused.err().context("it was recorded")?;
+    ensure!(error.message().contains("record"), "{error}");
+    for (file, expected) in [("memory.max", "134217728"), ("cpu.max", "30000 100000")] {
+        ensure!(limit(&made, file)? == expected, "{file}: {}", limit(&made, file)?);
+    }
     // Before its start, too.
     let id = scene.create("created", &["sleep", "100000"], as_is)?;
     let asks = proto::LinuxContainerResources { cpu_shares: 2, ..Default::default() };

@@ -269,6 +269,9 @@ fn hung_start(node: &mut Node) -> Result<()> {
     others(node, &beside.id, &bystander)?;
     // Another container of its own pod starts, too.
     scene.start("second", PATIENT, as_is)?;
+    let status = node.container(&id)?;
+    let created = status.state() == proto::ContainerState::ContainerCreated;
+    ensure!(created && status.started_at == 0, "it has not begun: {status:?}");
     ensure!(!stuck.is_finished(), "the path did not hang");
     hung.end();
     ensure!(node.cri.finish(stuck).is_err(), "a container with a volume of nobody");

@@ -75,6 +75,8 @@ fn appears(node: &mut Node) -> Result<()> {
         Ok((!cni::ready(node)?.0).then_some(()))
     })?;
     ensure!(attempt(refused + 1).is_err(), "a pod after the network was removed");
+    // One that is there is there.
+    ensure!(attempt(refused)? == id, "a repeat made another");
     Ok(())
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("what_does_not_run_is_stopped_already", &[], not_running),
         own("a_stop_goes_on_after_kill_9_of_the_daemon", &[], options, daemon_killed),
         own("a_stop_asks_once_wherever_the_daemon_is_killed", &[], options, asks_once),
+        own("a_stop_goes_on_over_a_broken_connection_to_the_shim", &[], options, cut_off),
     ]
 }
 
@@ -249,5 +250,28 @@ fn asks_once(node: &mut Node) -> Result<()> {
         ensure!(of_the_first == (number > 1), "{name}: it had {took:?}\n{points}");
     }
     ensure!(asked_before_the_restart > 0, "no point lay behind the signal");
+    Ok(())
+}
+
+/// The shim lives: the container is left its grace, and its exit code is its own.
+fn cut_off(node: &mut Node) -> Result<()> {
+    let scene = Scene::new(node, "cut-off")?;
+    let script = "trap 'echo told; while ! test -e /over; do sleep 0.05; done; exit 7' TERM; echo ready; \
+        while :; do sleep 0.05; done";
+    let made = scene.script("main", script, as_is)?;
+    made.said("ready")?;
+    let init = made.init()?;
+    let asked = begin_stop(node, &made, FOR_EVER)?;
+    let cut = kernel::cut_connections(node.pid()?, "shim.sock")?;
+    ensure!(cut == 1, "{cut} connections were cut");
+    eventually("the connection is taken up again", || {
+        Ok(node.exec(&made.id, &["true"], 0).is_ok_and(|ended| ended.2 == 0).then_some(()))
+    })?;
+    ensure!(kernel::alive(init) && !asked.is_finished(), "it was killed within its grace");
+    node.exec_ok(&made.id, &["touch", "/over"])?;
+    node.cri.finish(asked)?;
+    let status = made.status()?;
+    ensure!((status.exit_code, status.reason.as_str()) == (7, "Error"), "{status:?}");
+    ensure!(times_told(node, "cut-off")? == 1, "it was told again");
     Ok(())
 }

@@ -79,6 +79,11 @@ fn container(node: &mut Node) -> Result<()> {
     let all = node.cri.list_containers(proto::ListContainersRequest::default())?.containers;
     ensure!(all.len() == 1, "what is left is not listed: {all:?}");
     ensure!(all[0].state() == ContainerState::ContainerExited, "{all:?}");
+    // Never 0, which no process returned.
+    let told = node.container(&all[0].id)?;
+    ensure!((told.exit_code, told.reason.as_str()) == (128, "StartError"), "{told:?}");
+    ensure!(told.message.contains("record") && told.finished_at > 0, "{told:?}");
+    ensure!(told.started_at == 0, "{told:?}");
     allow(node)?;
     let id = all[0].id.clone();
     node.cri.remove_container(proto::RemoveContainerRequest { container_id: id })?;

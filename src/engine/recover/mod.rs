@@ -16,6 +16,7 @@
 //! | container `Starting` | as the shim knows it: running, ended, or undone to CREATED |
 //! | command in a container | killed with its slot: its caller is gone |
 //! | container `Running` with a stop | the stop goes on with what is left of its grace |
+//! | shim that does not answer | after ten seconds only its own pod's verbs go on being refused |
 
 mod load;
 mod sandbox;
@@ -24,11 +25,31 @@ use super::open::Engine;
 use crate::error::{AtStep as _, chain};
 use crate::ids::{ContainerId, SandboxId};
 use crate::node::kill_and_wait;
+use crate::sandbox::object::Sandbox;
 use crate::store::Layout;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 pub(crate) use load::load;
+
+/// How long all wait for the slowest shim.
+const OTHERS_WAIT: Duration = Duration::from_secs(10);
+
+/// While this is there, verbs of the sandbox are refused.
+struct Recovering(Arc<Sandbox>);
+
+impl Recovering {
+    fn begin(sandbox: &Arc<Sandbox>) -> Self {
+        sandbox.set_recovering(true);
+        Self(Arc::clone(sandbox))
+    }
+}
+
+impl Drop for Recovering {
+    fn drop(&mut self) {
+        self.0.set_recovering(false);
+    }
+}
 
 /// Brings every loaded object to a state that verbs can go on from. Goes on past errors and logs
 /// them: one broken pod must not keep the others from being served. `all_read`: whether every record
@@ -38,14 +59,28 @@ pub(crate) async fn recover(engine: &Engine, all_read: bool) {
         // Before any pod is taken down: rules are made from what the network knows.
         recover_network(engine).await;
     }
-    let mut each = JoinSet::new();
+    let mut each = Vec::new();
     for found in engine.registry.sandboxes() {
         let engine = engine.clone();
-        each.spawn(async move { sandbox::recover(&engine, &found).await });
+        let recovering = Recovering::begin(&found);
+        each.push(engine.node.clone().tasks.spawn(async move {
+            sandbox::recover(&engine, &found).await;
+            drop(recovering);
+        }));
     }
-    while let Some(done) = each.join_next().await {
-        if let Err(error) = done {
-            tracing::error!(%error, "recovery of a sandbox was cut off");
+    // One that takes longer goes on, and only its own verbs wait for it.
+    let limit = crate::failpoint::within(OTHERS_WAIT);
+    match tokio::time::timeout(limit, futures::future::join_all(each)).await {
+        Ok(done) => {
+            for error in done.into_iter().filter_map(Result::err) {
+                tracing::error!(%error, "recovery of a sandbox was cut off");
+            }
+        }
+        Err(_) => {
+            let sandboxes = engine.registry.sandboxes();
+            for late in sandboxes.iter().filter(|sandbox| sandbox.recovering()) {
+                tracing::warn!(sandbox_id = %late.id, "its recovery takes longer; the others are served");
+            }
         }
     }
     if all_read {
@@ -89,7 +124,7 @@ async fn drop_leftovers(engine: &Engine) {
     let live: Vec<SandboxId> = engine.registry.sandboxes().iter().map(|s| s.id.clone()).collect();
     let containers: Vec<ContainerId> =
         engine.registry.containers().iter().map(|c| c.id.clone()).collect();
-    let node = std::sync::Arc::clone(&engine.node);
+    let node = Arc::clone(&engine.node);
     let done = crate::blocking::run("remove leftovers", move || {
         let mut done = node.images.retain_snapshots(&containers);
         done.extend(drop_files(&node.layout, &containers));

@@ -70,7 +70,11 @@ async fn adopt(engine: &Engine, found: &Sandbox) -> Option<Adopted> {
     if let Ok(Err(error)) = ended {
         tracing::error!(sandbox_id = %found.id, error = chain(&error), "orphaned helpers not ended");
     }
-    shim_events::adopt(engine, found).await
+    let adopted = shim_events::adopt(engine, found).await;
+    if adopted.is_none() {
+        found.set_shim(None);
+    }
+    adopted
 }
 
 /// A checkpoint that was cut off: its criu ends by itself, its containers go on, what it wrote is removed.

@@ -1,6 +1,7 @@
 //! The kernel's view: what /proc and /sys say, not what a reply says.
 
 use anyhow::{Context as _, Result};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +66,36 @@ pub(crate) fn namespace(pid: i32, kind: &str) -> Result<u64> {
 /// Never, as long as the kernel's pids are positive.
 pub(crate) fn own_pid() -> Result<i32> {
     Ok(i32::try_from(std::process::id())?)
+}
+
+/// Breaks all stream connections of a process whose other end's path ends with `name`: both ends read
+/// the end of the stream, and neither process is told otherwise. How many.
+///
+/// # Errors
+/// There is no such process, or its sockets cannot be had.
+pub(crate) fn cut_connections(pid: i32, name: &str) -> Result<usize> {
+    use nix::libc::{SYS_pidfd_getfd, SYS_pidfd_open, syscall};
+    use nix::sys::socket::{Shutdown, UnixAddr, getpeername, shutdown};
+    let owned = |fd: i64| match i32::try_from(fd) {
+        // SAFETY: the kernel answered with a descriptor that is new to this process.
+        Ok(fd) if fd >= 0 => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => None,
+    };
+    // SAFETY: two numbers are passed.
+    let process = owned(unsafe { syscall(SYS_pidfd_open, pid, 0) }).context("no such process")?;
+    let mut cut = 0;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let number: i32 = entry?.file_name().to_string_lossy().parse()?;
+        // SAFETY: three numbers are passed.
+        let copy = owned(unsafe { syscall(SYS_pidfd_getfd, process.as_raw_fd(), number, 0) });
+        let Some(copy) = copy else { continue };
+        let peer = getpeername::<UnixAddr>(copy.as_raw_fd());
+        if peer.is_ok_and(|peer| peer.path().is_some_and(|path| path.ends_with(name))) {
+            shutdown(copy.as_raw_fd(), Shutdown::Both)?;
+            cut += 1;
+        }
+    }
+    Ok(cut)
 }
 
 /// A field of /proc/PID/status.
