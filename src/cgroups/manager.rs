@@ -18,6 +18,7 @@ use super::leaf::{Above, Leaf};
 use super::limits::{Setting, plan_limits};
 use super::path::{HELPERS, SHIM_SCOPE, SHIM_SLICE, SHIMS, is_slice};
 use super::pod::{PodCgroup, sandbox_of, scope_path};
+use super::scope::Scope;
 use super::systemd::{Seat, Shims, Systemd};
 use super::tree::Tree;
 use super::{CgroupError, CgroupPath, Resources};
@@ -183,6 +184,18 @@ impl Cgroups {
     /// The cgroup of a container that belongs to no pod; those above it are made with it.
     pub fn container(&self, path: &CgroupPath) -> Leaf {
         Leaf::new(&self.tree, path.clone(), Above::Domain)
+    }
+
+    /// The scope at `path` of a container that belongs to no pod, whoever makes other cgroups.
+    ///
+    /// # Errors
+    /// [`CgroupError::Systemd`] outside of an asynchronous runtime.
+    pub fn scope(&self, path: &CgroupPath) -> Result<Scope, CgroupError> {
+        let systemd = match &self.driver {
+            Driver::Systemd { systemd, .. } => systemd.clone(),
+            Driver::Cgroupfs => Systemd::new()?,
+        };
+        Ok(Scope::new(&self.tree, path.clone(), systemd))
     }
 
     /// The ids that have a cgroup of a shim or of helpers: for recovery.

@@ -89,21 +89,10 @@ impl PodCgroup {
     /// # Errors
     /// As [`Group::apply`]; [`CgroupError::Systemd`], and then nothing is changed.
     pub fn apply(&self, resources: &Resources) -> Result<(), CgroupError> {
-        let Some(systemd) = &self.systemd else { return self.group.apply(resources) };
-        let plan = plan_limits(resources)?;
-        let properties = limits(&plan)?;
-        if plan.is_empty() {
-            return Ok(());
+        match &self.systemd {
+            Some(systemd) => apply_told(&self.group, systemd, resources),
+            None => self.group.apply(resources),
         }
-        let dir = self.dir()?;
-        // The kernel first: it says what it refuses, and a limit below what is in use is seen in time.
-        apply_settings_then(&dir, &plan, self.tree.missing(), || {
-            if properties.is_empty() {
-                return Ok(());
-            }
-            systemd.set(self.path.name(), properties).map_err(CgroupError::from)
-        })?;
-        apply_settings(&dir, &plan, self.tree.missing())
     }
 
     /// As [`Group::remove`]; the scope ends with it. Blocks.
@@ -116,6 +105,28 @@ impl PodCgroup {
         }
         self.group.remove()
     }
+}
+
+/// Changes the limits of a unit's cgroup, and tells systemd, or changes nothing.
+pub(super) fn apply_told(
+    group: &Group,
+    systemd: &Systemd,
+    resources: &Resources,
+) -> Result<(), CgroupError> {
+    let plan = plan_limits(resources)?;
+    let properties = limits(&plan)?;
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let (dir, missing) = (group.dir()?, group.tree.missing());
+    // The kernel first: it says what it refuses, and a limit below what is in use is seen in time.
+    apply_settings_then(&dir, &plan, missing, || {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        systemd.set(group.path.name(), properties).map_err(CgroupError::from)
+    })?;
+    apply_settings(&dir, &plan, missing)
 }
 
 #[cfg(test)]

@@ -134,15 +134,21 @@ impl Tree {
     /// Hands the controllers down through a cgroup that systemd made and delegated. What systemd does not
     /// know of (hugetlb) it neither hands down to it nor takes away: that is done here, as far as it goes.
     pub(super) fn open_delegated(&self, path: &CgroupPath) -> Result<(), CgroupError> {
-        let (welcome, required): (Vec<_>, Vec<_>) =
-            self.controllers.iter().copied().partition(|name| WELCOME.contains(name));
+        self.hand_down_welcome(path);
+        let required = self.controllers.iter().copied().filter(|name| !WELCOME.contains(name));
+        enable(&Dir::open(&path.below(&self.root))?, &required.collect::<Vec<_>>())
+    }
+
+    /// Hands down to a cgroup, and through it, what systemd does not know of, as far as it goes.
+    pub(super) fn hand_down_welcome(&self, path: &CgroupPath) {
+        let welcome = self.controllers.iter().copied().filter(|name| WELCOME.contains(name));
+        let welcome: Vec<_> = welcome.collect();
         if !welcome.is_empty() {
             for step in path.ancestry() {
                 // Where it is missing a limit of it is refused when it is asked for.
                 Dir::open(&step.below(&self.root)).and_then(|dir| enable(&dir, &welcome)).ok();
             }
         }
-        enable(&Dir::open(&path.below(&self.root))?, &required)
     }
 
     /// A concurrent removal of the last pod may take a folder away between two steps, and a third

@@ -37,7 +37,7 @@ pub struct OciArgs {
     /// Log more than errors and warnings.
     #[arg(long)]
     pub debug: bool,
-    /// Let systemd make cgroups. Not part of this version: an error.
+    /// Have systemd make a container's cgroup: a scope. `linux.cgroupsPath` is `slice:prefix:name`
     #[arg(long)]
     pub systemd_cgroup: bool,
     /// Work without root: true is not part of this version, and an error.

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::error::{Doing as _, RuntimeError};
 use super::gate::{GO, Gate};
 use super::state::{Container, Lock, Record, START, Status, reserve};
-use super::{cgroup, console, delete, hooks, resources};
+use super::{cgroup, console, delete, hooks, resources, scope};
 use crate::clock;
 use crate::error::chain;
 use crate::oci::{
@@ -70,6 +70,7 @@ pub(super) fn make(
         rootfs: bundle.rootfs.clone(),
         created_at_nanos: clock::now_nanos(),
         cgroup: cgroup::path(&bundle.spec, &args.id, ctx.systemd_cgroup)?,
+        scope: ctx.systemd_cgroup,
         init: None,
         complete: false,
         annotations: bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
@@ -125,12 +126,20 @@ fn build(
     let prepared = plan(ctx, args, bundle)?;
     let leaf = container.leaf(ctx);
     let asked = resources::of_spec(&bundle.spec)?;
-    leaf.create_empty().doing(|| "create the cgroup")?;
+    let seed = if container.record.scope {
+        Some(scope::start(ctx, container, &asked.limits)?)
+    } else {
+        leaf.create_empty().doing(|| "create the cgroup")?;
+        None
+    };
     made.cgroup = true;
-    leaf.apply(&asked.limits).doing(|| "set the limits")?;
+    if seed.is_none() {
+        leaf.apply(&asked.limits).doing(|| "set the limits")?;
+    }
     leaf.set_devices(&asked.devices).doing(|| "set the device rules")?;
 
     let (mut process, turn, terminal_socket) = begin(ctx, container, bundle, prepared, &terminal)?;
+    drop(seed);
     made.process = Some(process.pidfd.try_clone().doing(|| "copy a descriptor")?);
     container.record.init =
         Some(InitPid::of(process.pid).doing(|| format!("look at process {}", process.pid))?);

@@ -5,6 +5,7 @@ use super::args::DeleteArgs;
 use super::context::Context;
 use super::error::{Doing as _, RuntimeError};
 use super::hooks::{self, Hooks};
+use super::scope;
 use super::state::{Container, Status, check_id, lock};
 use crate::error::chain;
 use crate::sys::process;
@@ -101,7 +102,10 @@ pub(super) fn remove_cgroup(ctx: &Context<'_>, container: &Container) -> Result<
     // Killed processes end only when they run.
     leaf.thaw().doing(doing)?;
     leaf.wait_empty(ENDED_WITHIN).doing(doing)?;
-    leaf.remove().doing(doing)
+    match container.record.scope {
+        true => scope::remove(ctx, container),
+        false => leaf.remove().doing(doing),
+    }
 }
 
 /// Removes the container's folder. The record goes last: without it nobody knows the rest.

@@ -34,6 +34,7 @@ mod pause;
 mod ps;
 mod resources;
 mod run;
+mod scope;
 mod seal;
 mod spec;
 mod start;

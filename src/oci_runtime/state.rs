@@ -72,6 +72,9 @@ pub(super) struct Record {
     pub(super) created_at_nanos: i64,
     /// Its cgroup.
     pub(super) cgroup: CgroupPath,
+    /// Whether it is a scope that systemd made.
+    #[serde(default)]
+    pub(super) scope: bool,
     /// Its first process, once it is there.
     pub(super) init: Option<InitPid>,
     /// `create` has done all of its work.
@@ -304,6 +307,7 @@ mod tests {
                 rootfs: "/b/rootfs".into(),
                 created_at_nanos: 1,
                 cgroup: CgroupPath::root(),
+                scope: false,
                 init: None,
                 complete: false,
                 annotations: [("k".to_owned(), "v".to_owned())].into(),

@@ -3,8 +3,8 @@
 use super::args::UpdateArgs;
 use super::context::Context;
 use super::error::{Doing as _, RuntimeError};
-use super::resources;
 use super::state::{Container, Status};
+use super::{resources, scope};
 use crate::cgroups::{Limit, Resources};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use std::io::Read as _;
@@ -27,7 +27,10 @@ pub(super) fn update(ctx: &Context<'_>, args: &UpdateArgs) -> Result<(), Runtime
     let doing = || format!("set the limits of {:?}", args.id);
     let mut limits = resources::limits(&given)?;
     keep_swap(&mut limits, || leaf.read_back("memory.swap.max").doing(doing))?;
-    leaf.apply(&limits).doing(doing)?;
+    match container.record.scope {
+        true => scope::apply(ctx, &container, &limits)?,
+        false => leaf.apply(&limits).doing(doing)?,
+    }
     if given.devices().as_ref().is_some_and(|list| !list.is_empty()) {
         leaf.set_devices(&resources::devices(Some(&given))?)
             .doing(|| format!("set the device rules of {:?}", args.id))?;

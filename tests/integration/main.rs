@@ -45,6 +45,7 @@ mod oci_command;
 mod oci_command_failures;
 mod oci_command_namespaces;
 mod oci_command_processes;
+mod oci_command_systemd;
 mod oci_engines;
 mod odd_signals;
 mod overload;
@@ -119,6 +120,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("oci_command_failures", oci_command_failures::tests()),
             ("oci_command_namespaces", oci_command_namespaces::tests()),
             ("oci_command_processes", oci_command_processes::tests()),
+            ("oci_command_systemd", oci_command_systemd::tests()),
             ("oci_engines", oci_engines::tests()),
             ("odd_signals", odd_signals::tests()),
             ("overload", overload::tests()),

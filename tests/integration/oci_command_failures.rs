@@ -80,7 +80,7 @@ fn failing_create(node: &Node) -> Result<()> {
 }
 
 /// A process that nobody else ends, whatever becomes of the test.
-struct KilledAtLast(i32);
+pub(crate) struct KilledAtLast(pub(crate) i32);
 
 impl Drop for KilledAtLast {
     fn drop(&mut self) {
@@ -165,13 +165,21 @@ fn refused(node: &Node) -> Result<()> {
     for (arguments, told) in [
         (&["create", "--no-pivot", "-b", b, "c1"][..], "--no-pivot"),
         (&["--rootless", "true", "create", "-b", b, "c1"][..], "--rootless"),
-        (&["--systemd-cgroup", "create", "-b", b, "c1"][..], "systemd"),
         (&["create", "-b", b, "a/b"][..], "container id"),
         (&["create", "-b", "/nonexistent", "c1"][..], "/nonexistent"),
         (&["start", "c1"][..], "does not exist"),
     ] {
         let message = oci.fails(arguments)?;
         ensure!(message.contains(told), "{arguments:?}: {message}");
+    }
+    // Where systemd is, oci_command_systemd asks it.
+    let bus = "/run/dbus/system_bus_socket";
+    if !Path::new(bus).exists() {
+        let message = oci.fails(&["--systemd-cgroup", "create", "-b", b, "c1"])?;
+        for words in ["--systemd-cgroup", "berth-oci-c1.scope", bus] {
+            ensure!(message.contains(words), "no {words:?} in {message}");
+        }
+        oci.nothing_of("c1", "/system.slice/berth-oci-c1.scope")?;
     }
     type Field = (&'static str, fn(&mut Value));
     let fields: [Field; 4] = [
