@@ -131,10 +131,16 @@ fn gone(node: &mut Node) -> Result<()> {
         let scene = Scene { node, config: config.clone(), pod: pod.clone() };
         into(&scene, &folder, &[&one])
     };
-    // The caller waits a second, the program longer.
-    let error = ask(node, request(node), Duration::from_secs(1)).err().context("no error")?;
-    ensure!(matches!(error.code(), Code::Cancelled | Code::DeadlineExceeded), "{error}");
-    eventually("it stands still", || Ok(frozen(node, &pod, &one)?.then_some(())))?;
+    // The caller waits a second, the program longer. On a slow machine that second may end before the dump begins.
+    let mut limits = [1, 4, 16, 50].map(Duration::from_secs).into_iter();
+    loop {
+        let limit = limits.next().context("it never stood still")?;
+        let error = ask(node, request(node), limit).err().context("no error")?;
+        ensure!(matches!(error.code(), Code::Cancelled | Code::DeadlineExceeded), "{error}");
+        if frozen(node, &pod, &one)? {
+            break;
+        }
+    }
     std::fs::remove_file(&hold)?;
     eventually("it goes on", || Ok((!frozen(node, &pod, &one)?).then_some(())))?;
     eventually("nothing is left", || Ok(kernel::names_in(&folder).is_empty().then_some(())))?;
