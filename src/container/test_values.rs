@@ -79,6 +79,7 @@ pub(crate) fn sandbox() -> SandboxConfig {
             pid: PidNamespace::Container,
         },
         userns: None,
+        user: None,
         privileged: false,
         seccomp: None,
         selinux: None,

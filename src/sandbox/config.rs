@@ -65,6 +65,9 @@ pub struct SandboxConfig {
     /// that requests of before have the same hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub userns: Option<IdMaps>,
+    /// Whom pause runs as, by ids of the pod's user namespace; `None`: its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<PodUser>,
     /// Whether containers of this pod may be privileged.
     pub privileged: bool,
     /// The seccomp profile of pause; `None`: unconfined. Containers have their own.
@@ -79,6 +82,17 @@ pub struct SandboxConfig {
     pub overhead: Option<Resources>,
     /// Pod-level resources.
     pub resources: Option<Resources>,
+}
+
+/// A user and its groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodUser {
+    /// The user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// All groups: the primary one first.
+    pub groups: Vec<u32>,
 }
 
 /// resolv.conf, field by field.

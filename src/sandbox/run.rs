@@ -19,6 +19,7 @@ use crate::error::{AtStep, StepFailed};
 use crate::idmap::IdMaps;
 use crate::node::Node;
 use crate::shim::client::{PausePlan, Shim, SpawnShim};
+use crate::shim::wire::PauseUser;
 use crate::sys::process::InitPid;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -161,6 +162,11 @@ async fn start_pause(
         user,
         selinux: labels.as_ref().map(|labels| labels.process.to_string()),
         mount_label: labels.as_ref().map(|labels| labels.mount.to_string()),
+        runs_as: config.user.as_ref().map(|user| PauseUser {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.clone(),
+        }),
     };
     let begun = shim.start_pause(plan, cgroup).await.at("start pause")?;
     let pause = begun.process;

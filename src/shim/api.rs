@@ -157,6 +157,8 @@ pub struct PausePlan {
     pub selinux: Option<String>,
     /// The SELinux label of the pod's /dev/shm.
     pub mount_label: Option<String>,
+    /// Whom it runs as, by ids of its user namespace; that one's root without it.
+    pub runs_as: Option<wire::PauseUser>,
 }
 
 impl From<PausePlan> for wire::PausePlan {
@@ -175,6 +177,7 @@ impl From<PausePlan> for wire::PausePlan {
             user: p.user.as_ref().map(|(maps, _)| maps.into()),
             selinux: p.selinux,
             mount_label: p.mount_label,
+            runs_as: p.runs_as,
         }
     }
 }

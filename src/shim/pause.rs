@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use super::wire::PausePlan;
+use super::wire::{PausePlan, PauseUser};
 use crate::sys::clone::{self, Forked, Kinship};
 use crate::sys::ns;
 use crate::sys::prctl::Filter;
 use crate::sys::process::{self, SingleThreaded};
-use crate::sys::spawn::{Child, NewNamespaces, Privileges, Spawn, SpawnError, SpawnStep};
+use crate::sys::spawn::{Child, NewNamespaces, Privileges, Spawn, SpawnError, SpawnStep, User};
 
 /// What pause is made from.
 pub(super) struct PauseParts<'a> {
@@ -33,6 +33,12 @@ pub(super) struct PauseError {
     pub(super) source: io::Error,
 }
 
+impl From<&PauseUser> for User {
+    fn from(user: &PauseUser) -> Self {
+        Self { uid: user.uid, gid: user.gid, groups: user.groups.clone() }
+    }
+}
+
 impl From<SpawnError> for PauseError {
     fn from(error: SpawnError) -> Self {
         Self { step: format!("{}{}", error.step, error.subject), source: error.source }
@@ -50,24 +56,33 @@ pub(super) fn spawn_pause(
     plan: &PausePlan,
     parts: &PauseParts<'_>,
 ) -> Result<Child, PauseError> {
-    match parts.user {
-        None => Ok(spawn(plan, parts)?.spawn()?),
-        Some(user) => spawn_in(threads, user, spawn(plan, parts)?.become_root()),
+    let spawn = spawn(plan, parts)?;
+    match (parts.user, &plan.runs_as) {
+        (None, None) => Ok(spawn.spawn()?),
+        (None, Some(user)) => spawn_by_child(threads, None, spawn.user(user.into())),
+        (namespace, None) => spawn_by_child(threads, namespace, spawn.become_root()),
+        (namespace, Some(user)) => {
+            spawn_by_child(threads, namespace, spawn.become_root().user(user.into()))
+        }
     }
 }
 
-/// Has a child join the user namespace and start pause there, so that it owns pause's others. The
-/// child ends, and pause becomes the shim's: a subreaper inherits.
-fn spawn_in(
+/// Has a child start pause: in the user namespace, which it joins, so that it owns pause's others; and
+/// with memory of its own, which a change of the user marks. The child ends, and pause becomes the
+/// shim's: a subreaper inherits.
+fn spawn_by_child(
     threads: &SingleThreaded,
-    user: BorrowedFd<'_>,
+    user: Option<BorrowedFd<'_>>,
     spawn: Spawn<'_>,
 ) -> Result<Child, PauseError> {
-    const START: &str = "start pause in its user namespace";
+    const START: &str = "start pause as another user";
     let (told, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(at(START))?;
     match clone::fork(threads, Kinship::Awaited, 0, None).map_err(at(START))? {
         Forked::Child => {
-            let joined = ns::join(threads, user, libc::CLONE_NEWUSER.cast_unsigned());
+            let joined = match user {
+                Some(user) => ns::join(threads, user, libc::CLONE_NEWUSER.cast_unsigned()),
+                None => Ok(()),
+            };
             let started =
                 joined.map_err(at("join the user namespace")).and_then(|()| Ok(spawn.spawn()?));
             // Nobody is left to be told about a pipe that breaks.

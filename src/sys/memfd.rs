@@ -19,8 +19,9 @@ pub fn sealed_copy(name: &CStr, path: &Path) -> io::Result<OwnedFd> {
     let memfd = create(name)?;
     let mut file = std::fs::File::from(memfd);
     io::copy(&mut source, &mut file)?;
-    // Executed also by the root of a user namespace, to whom the owner is a stranger.
-    nix::sys::stat::fchmod(file.as_fd(), nix::sys::stat::Mode::from_bits_truncate(0o555))?;
+    // Executed by any user. Who may not read it runs a process that cannot be dumped (ptrace(2)): the
+    // user of a pod, and the root of a user namespace, to whom the owner is a stranger.
+    nix::sys::stat::fchmod(file.as_fd(), nix::sys::stat::Mode::from_bits_truncate(0o111))?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: F_ADD_SEALS takes an integer.
     super::check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into())?;

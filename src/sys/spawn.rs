@@ -91,6 +91,8 @@ pub enum SpawnStep {
     Descriptor(usize),
     /// close_range(2).
     CloseRest,
+    /// Becoming the user.
+    User,
     /// seccomp(2), the filter with this number.
     Seccomp(usize),
     /// execveat(2).
@@ -112,6 +114,7 @@ impl fmt::Display for SpawnStep {
             Self::Directory => "change the directory",
             Self::Descriptor(_) => "place a descriptor",
             Self::CloseRest => "close descriptors",
+            Self::User => "become the user",
             Self::Seccomp(_) => "load a seccomp program",
             Self::Exec => "exec",
         })
@@ -177,6 +180,17 @@ impl Child {
     }
 }
 
+/// Whom a program runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// All three user ids.
+    pub uid: u32,
+    /// All three group ids.
+    pub gid: u32,
+    /// The supplementary groups, no others.
+    pub groups: Vec<u32>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnRefusal {
     Fail,
@@ -206,6 +220,7 @@ pub struct Spawn<'a> {
     cgroup: Option<BorrowedFd<'a>>,
     namespaces: NewNamespaces,
     pub(super) root: Wanted,
+    pub(super) user: Option<User>,
     /// Whom the child shall not outlive.
     pub(super) parent: Option<i32>,
     pub(super) hostname: Option<Vec<u8>>,
@@ -245,6 +260,7 @@ impl<'a> Spawn<'a> {
             cgroup: None,
             namespaces: NewNamespaces::default(),
             root: Wanted::No,
+            user: None,
             parent: None,
             hostname: None,
             settings: Vec::new(),
@@ -342,6 +358,15 @@ impl<'a> Spawn<'a> {
     #[must_use]
     pub fn become_root(mut self) -> Self {
         self.root = Wanted::Yes;
+        self
+    }
+
+    /// Has the child become `user`, by ids of its user namespace, when all is made that needs root.
+    /// Another user than root has no capability then. The change marks the memory that the child shares
+    /// with the caller until exec (ptrace(2), `dumpable`): for a caller that ends soon.
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        self.user = Some(user);
         self
     }
 

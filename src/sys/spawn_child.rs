@@ -7,8 +7,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-use super::spawn::{OnRefusal, Privileges, Program, Spawn, SpawnStep, Wanted, bit};
-use super::vfork;
+use super::spawn::{OnRefusal, Privileges, Program, Spawn, SpawnStep, User, Wanted, bit};
+use super::{caps, vfork};
 
 /// What the child works on, in memory shared with the waiting parent.
 pub(super) struct Work<'a> {
@@ -52,7 +52,7 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
         }
         work.step = SpawnStep::Root;
         // Nothing but system calls, by this thread alone.
-        super::caps::set_user(0, 0, &[])?;
+        caps::set_user(0, 0, &[])?;
         // Made by this user, what they hold belongs to it: the root of mqueue does.
         // SAFETY: only an integer is passed.
         ok(unsafe { libc::unshare(work.spawn.late_namespaces()) })?;
@@ -85,6 +85,10 @@ fn run(work: &mut Work<'_>) -> io::Result<std::convert::Infallible> {
     // After the descriptors, which pass through numbers above what the limit may allow.
     limits(work)?;
     vfork::set_mask(&0, None);
+    if let Some(user) = &work.spawn.user {
+        work.step = SpawnStep::User;
+        become_user(user, work.spawn.filters.is_empty())?;
+    }
     for (n, filter) in work.spawn.filters.iter().enumerate() {
         work.step = SpawnStep::Seccomp(n);
         filter.load()?;
@@ -131,6 +135,17 @@ fn join_keyring() -> io::Result<()> {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// By a user without capabilities no filter is loaded, so one is kept until exec. Before the filters:
+/// they need not permit it.
+fn become_user(user: &User, no_filters: bool) -> io::Result<()> {
+    if user.uid == 0 || no_filters {
+        return caps::set_user(user.uid, user.gid, &user.groups);
+    }
+    caps::keep_over_set_user()?;
+    caps::set_user(user.uid, user.gid, &user.groups)?;
+    caps::set(caps::Sets { effective: caps::SYS_ADMIN, permitted: caps::SYS_ADMIN, inheritable: 0 })
 }
 
 fn namespace_settings(work: &mut Work<'_>) -> io::Result<()> {

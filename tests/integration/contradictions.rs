@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("an_enum_out_of_range_is_refused_by_its_field", &[], enums),
         shared("fields_that_exclude_one_another_are_refused", &[], exclusive),
+        shared("a_copy_of_the_pod_with_other_namespaces_is_refused", &[], copies),
         shared("sizes_beyond_limits_are_refused", &[], sizes),
         shared("a_class_of_block_io_is_refused_by_its_annotation", &[], classes),
     ]
@@ -126,6 +127,9 @@ fn exclusive(node: &Node) -> Result<()> {
                 let sysctls = &mut c.linux.get_or_insert_default().sysctls;
                 sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
             }),
+            ("run_as_group: needs run_as_user", |c| {
+                pod_security(c).run_as_group = Some(proto::Int64Value { value: 1 });
+            }),
             ("target_id: required", |c| pod_namespaces(c).pid = NamespaceMode::Target.into()),
         ],
     )?;
@@ -170,6 +174,52 @@ fn exclusive(node: &Node) -> Result<()> {
     aimed(&own).map(drop).context("the control")
 }
 
+/// CreateContainer brings the pod's request once more.
+fn copies(node: &Node) -> Result<()> {
+    let config = pod(node, "copied");
+    let id = node.run_pod(&config)?;
+    let network = pod_namespaces(&mut config.clone()).network;
+    let other = |mode: i32| match mode == i32::from(NamespaceMode::Node) {
+        true => NamespaceMode::Pod.into(),
+        false => NamespaceMode::Node.into(),
+    };
+    let map = || vec![proto::IdMapping { host_id: 70_000, container_id: 0, length: 1000 }];
+    let own = proto::UserNamespace { mode: 0, uids: map(), gids: map() };
+    type Row<'a> = (&'a str, &'a dyn Fn(&mut proto::PodSandboxConfig));
+    let rows: [Row<'_>; 5] = [
+        ("network: ", &|c| pod_namespaces(c).network = other(network)),
+        ("pid: Pod, but the sandbox has Container", &|c| {
+            pod_namespaces(c).pid = NamespaceMode::Pod.into();
+        }),
+        ("ipc: Node, but the sandbox has Pod", &|c| {
+            pod_namespaces(c).ipc = NamespaceMode::Node.into();
+        }),
+        ("target_id: ", &|c| pod_namespaces(c).target_id = "x".into()),
+        ("userns_options: ", &|c| pod_namespaces(c).userns_options = Some(own.clone())),
+    ];
+    for (words, change) in rows {
+        let mut copy = config.clone();
+        change(&mut copy);
+        let status = node.create(&id, &copy, &container("main", PATIENT)).err();
+        let status = status.with_context(|| format!("{words}: it was made"))?;
+        let start = "sandbox_config.linux.security_context.namespace_options.";
+        ensure!(status.code() == Code::InvalidArgument, "{words}: {status:?}");
+        ensure!(status.message().starts_with(&format!("{start}{words}")), "{words}: {status}");
+        no_containers(node)?;
+    }
+    // What a kubelet may have learned since the pod was made, and a copy that says nothing.
+    let mut copy = config.clone();
+    copy.labels.insert("since".into(), "then".into());
+    copy.annotations.insert("since".into(), "then".into());
+    node.create(&id, &copy, &container("learned", PATIENT)).context("the control")?;
+    pod_security(&mut copy).namespace_options = None;
+    node.create(&id, &copy, &container("silent", PATIENT)).map(drop).context("without a word")
+}
+
+fn unified(c: &mut proto::ContainerConfig, key: &str, value: &str) {
+    crate::harness::pod::resources(c).unified.insert(key.into(), value.into());
+}
+
 fn sizes(node: &Node) -> Result<()> {
     pods_refused(
         node,
@@ -188,6 +238,17 @@ fn sizes(node: &Node) -> Result<()> {
             ("host_path: ", |c| mount(c).host_path = format!("/{}", "d".repeat(4096))),
             ("run_as_user: ", |c| {
                 security(c).run_as_user = Some(proto::Int64Value { value: i64::MAX });
+            }),
+            ("unified[\"cgroup.kill\"]: not a resource", |c| unified(c, "cgroup.kill", "1")),
+            ("unified[\"../memory.max\"]: ", |c| unified(c, "../memory.max", "1")),
+            ("unified[\"pids.max\"]: longer", |c| unified(c, "pids.max", &"1".repeat(4097))),
+            ("hugepage_limits[0].page_size: ", |c| {
+                let limit = proto::HugepageLimit { page_size: "2M".into(), limit: 0 };
+                crate::harness::pod::resources(c).hugepage_limits = vec![limit];
+            }),
+            ("hugepage_limits[1].page_size: 2MB is given twice", |c| {
+                let limit = proto::HugepageLimit { page_size: "2MB".into(), limit: 0 };
+                crate::harness::pod::resources(c).hugepage_limits = vec![limit.clone(), limit];
             }),
             ("hugepage_limits", |c| {
                 let limit = proto::HugepageLimit { page_size: "2MB".into(), limit: u64::MAX };

@@ -129,6 +129,13 @@ fn unknown_setting(node: &Node) -> Result<()> {
             .with_context(|| format!("{name} starts"))?;
         ensure!(format!("{error:#}").contains(key), "{name}: {key} is not named: {error:#}");
     }
+    // Pages of a size that the kernel has not; a kubelet sends a zero for sizes that nobody asks for.
+    let pages = |bytes| vec![proto::HugepageLimit { page_size: "3MB".into(), limit: bytes }];
+    let error = sleeper(&scene, "no-such-pages", |r| r.hugepage_limits = pages(3 << 20))
+        .err()
+        .context("it starts with pages of 3 MB")?;
+    ensure!(format!("{error:#}").contains("hugetlb.3MB.max"), "{error:#}");
+    sleeper(&scene, "none-of-these-pages", |r| r.hugepage_limits = pages(0))?;
     sleeper(&scene, "control", |r| unified(r, "pids.max", "100")).map(drop)
 }
 

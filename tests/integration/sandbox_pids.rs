@@ -13,9 +13,43 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("a_shared_pid_namespace_is_pauses", &[], shared_pid),
         shared("orphans_of_a_shared_pid_namespace_are_reaped", &[], orphans),
+        shared("a_pause_of_the_same_user_cannot_be_looked_into", &[], closed_pause),
         shared("a_container_joins_the_pid_namespace_of_its_target", &[], target_pid),
         shared("a_container_that_says_nothing_gets_its_pods_pid_namespace", &[], silent_pid),
     ]
+}
+
+/// Who could look into pause would have its filter, its cgroup and the shim's mounts.
+fn closed_pause(node: &Node) -> Result<()> {
+    let user = Some(proto::Int64Value { value: 1000 });
+    let mut config = pod(node, "closed-pause");
+    pod_namespaces(&mut config).pid = NamespaceMode::Pod.into();
+    let linux = config.linux.get_or_insert_default();
+    linux.security_context.get_or_insert_default().run_as_user = user;
+    let id = node.run_pod(&config)?;
+    let mut wanted = container("same-user", PATIENT);
+    security(&mut wanted).namespace_options = Some(pid_mode(NamespaceMode::Pod));
+    security(&mut wanted).run_as_user = user;
+    let made = node.launch_container(&id, &config, &wanted)?;
+    let pause = node.pause_pid(&id)?;
+    let init = node.init_pid(&id, &made)?;
+    for pid in [pause, init] {
+        let ids = kernel::status_field(pid, "Uid")?;
+        ensure!(ids.split_whitespace().all(|id| id == "1000"), "{pid} runs as {ids}");
+    }
+    for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+        let held = kernel::status_field(pause, set)?;
+        ensure!(u64::from_str_radix(&held, 16)? == 0, "pause has {set} {held}");
+    }
+    let look = |pid: &str| -> Result<bool> {
+        let script = format!("ls -d /proc/{pid}/root/. && cat /proc/{pid}/environ >/dev/null");
+        Ok(node.exec(&made, &["sh", "-c", &script], 0)?.2 == 0)
+    };
+    ensure!(!look("1")?, "it looks into pause");
+    // Control: into another process of its user it does.
+    let inside = kernel::status_field(init, "NSpid")?;
+    ensure!(look(inside.split_whitespace().last().context("no pid")?)?, "it looks into none");
+    Ok(())
 }
 
 fn shared_pid(node: &Node) -> Result<()> {

@@ -27,6 +27,13 @@ fn runtime_rpcs(node: &Node) -> Result<()> {
         "Attach" attach(AttachRequest);
         "PortForward" port_forward(PortForwardRequest);
     }
+    // One that could not be meant (a terminal has no stderr) is refused as any other, and not begun.
+    let container_id = "none".to_owned();
+    let request =
+        proto::ExecRequest { container_id, tty: true, stderr: true, ..Default::default() };
+    let mut client = node.cri.runtime();
+    let answer = node.cri.wait(async move { client.exec(request).await });
+    said_so("Exec", answer.map(drop))?;
     // The control: one that is there.
     node.cri.version(proto::VersionRequest::default())?;
     Ok(())

@@ -1,10 +1,12 @@
 //! CreateContainer's copy of its sandbox's configuration.
 //!
 //! Callers make it anew for each container, from what they know of the pod by then: it says once
-//! more which pod it is, where the logs go now, and whether a container of the pod is privileged by
-//! now. What it says beside that was for the sandbox alone.
+//! more which pod it is and which namespaces it has, where the logs go now, and whether a container of
+//! the pod is privileged by now. What it says beside that was for the sandbox alone, and may have
+//! changed since: labels, annotations, resolvers, limits.
 
 use super::RequestError;
+use super::sandbox::namespaces;
 use super::text::absolute;
 use crate::container::config::ContainerConfig;
 use crate::cri::proto;
@@ -33,8 +35,31 @@ pub(crate) fn pod_again(
         container.log_directory =
             Some(directory).filter(|path| sandbox.log_directory.as_ref() != Some(path));
     }
-    met.privileged |= linux.security_context.is_some_and(|context| context.privileged);
+    let context = linux.security_context.unwrap_or_default();
+    if let Some(options) = context.namespace_options {
+        let field = format!("{field}.linux.security_context.namespace_options");
+        same_namespaces(&field, options, sandbox)?;
+    }
+    met.privileged |= context.privileged;
     Ok(met)
+}
+
+/// They cannot change under a pod: a copy that says so is another pod's. One without a word of them is
+/// that of a client that leaves them to the sandbox.
+fn same_namespaces(
+    field: &str,
+    given: proto::NamespaceOption,
+    sandbox: &SandboxConfig,
+) -> Result<(), RequestError> {
+    let at = |name: &str| format!("{field}.{name}");
+    let (given, userns) = namespaces(field, Some(given))?;
+    same(&at("network"), &given.network, &sandbox.namespaces.network)?;
+    same(&at("pid"), &given.pid, &sandbox.namespaces.pid)?;
+    same(&at("ipc"), &given.ipc, &sandbox.namespaces.ipc)?;
+    if userns != sandbox.userns {
+        return Err(RequestError::invalid(at("userns_options"), "is not the sandbox's"));
+    }
+    Ok(())
 }
 
 fn same_pod(
@@ -97,9 +122,24 @@ mod tests {
         pod_again("again", Some(given), &sandbox, &mut container).map(|met| (met, container))
     }
 
+    const NODE: i32 = proto::NamespaceMode::Node as i32;
+
+    fn options(c: &mut proto::PodSandboxConfig) -> &mut proto::NamespaceOption {
+        let context = c.linux.get_or_insert_default().security_context.get_or_insert_default();
+        context.namespace_options.get_or_insert_default()
+    }
+
     #[test]
     fn a_copy_of_the_same_pod_changes_nothing() {
         let (sandbox, made) = met(|_| {}).unwrap();
+        // In so many words, and in none.
+        let nodes = proto::UserNamespace { mode: NODE, ..Default::default() };
+        for same in [Some(nodes), None] {
+            let (mut given, mut container) = (pod(), container());
+            options(&mut given).userns_options = same;
+            let met = pod_again("again", Some(given), &sandbox, &mut container);
+            assert_eq!(met, Ok(sandbox.clone()));
+        }
         assert_eq!(Ok(sandbox.clone()), sandbox_config("config", Some(pod())));
         assert_eq!(made, container());
         for none in [None, Some(proto::PodSandboxConfig::default())] {
@@ -109,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_copy_of_another_pod_is_refused_by_its_field() {
-        let rows: [(&str, Change); 6] = [
+        let rows: [(&str, Change); 11] = [
             ("again.metadata.name: ", |c| c.metadata.get_or_insert_default().name = "x".into()),
             ("again.metadata.uid: ", |c| c.metadata.get_or_insert_default().uid = "x".into()),
             ("again.metadata.namespace: ", |c| {
@@ -119,6 +159,23 @@ mod tests {
             ("again.hostname: ", |c| c.hostname = "x".into()),
             ("again.linux.cgroup_parent: ", |c| {
                 c.linux.get_or_insert_default().cgroup_parent = "/x".into();
+            }),
+            ("again.linux.security_context.namespace_options.network: Node, ", |c| {
+                options(c).network = NODE;
+            }),
+            ("again.linux.security_context.namespace_options.pid: Container, ", |c| {
+                options(c).pid = proto::NamespaceMode::Container.into();
+            }),
+            ("again.linux.security_context.namespace_options.ipc: Node, ", |c| {
+                options(c).ipc = NODE;
+            }),
+            ("again.linux.security_context.namespace_options.target_id: ", |c| {
+                options(c).target_id = "x".into();
+            }),
+            ("again.linux.security_context.namespace_options.userns_options: ", |c| {
+                let map = || vec![proto::IdMapping { host_id: 9, container_id: 0, length: 9 }];
+                let (uids, gids) = (map(), map());
+                options(c).userns_options = Some(proto::UserNamespace { mode: 0, uids, gids });
             }),
         ];
         for (words, change) in rows {

@@ -1,8 +1,8 @@
 //! RunPodSandbox's configuration.
 //!
-//! Settings of the sandbox's own process (user, groups, read-only root) are checked and then ask
-//! for nothing: pause is a page of code from a sealed memory file, with no image, no root file
-//! system and no capability to lose.
+//! Of the settings of the sandbox's own process the read-only root and RuntimeDefault of AppArmor are
+//! checked and then ask for nothing: pause is a page of code from a sealed memory file, with no image and
+//! no root file system.
 
 use super::RequestError;
 use super::resources::resources;
@@ -12,13 +12,15 @@ use super::userns::userns;
 use crate::cri::proto;
 use crate::idmap::IdMaps;
 use crate::sandbox::config::{
-    DnsConfig, PidNamespace, PodNamespace, PortMapping, Protocol, SandboxConfig, SandboxMetadata,
-    SandboxNamespaces,
+    DnsConfig, PidNamespace, PodNamespace, PodUser, PortMapping, Protocol, SandboxConfig,
+    SandboxMetadata, SandboxNamespaces,
 };
 use std::net::IpAddr;
 
 /// The kernel's longest hostname (uname(2)).
 const MAX_HOSTNAME: usize = 64;
+/// The kernel's most groups of a process (NGROUPS_MAX).
+const MAX_GROUPS: usize = 65_536;
 
 /// A validated sandbox; `field` is where the configuration stands in its request.
 pub(crate) fn sandbox_config(
@@ -33,6 +35,7 @@ pub(crate) fn sandbox_config(
     let linux = config.linux.unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     pause_settings(&at("linux.security_context"), &security)?;
+    let user = pause_user(&at("linux.security_context"), &security)?;
     let seccomp = sandbox_seccomp(&at("linux.security_context"), &security)?;
     let selinux = selinux_options(
         &at("linux.security_context.selinux_options"),
@@ -43,6 +46,9 @@ pub(crate) fn sandbox_config(
     };
     let options = at("linux.security_context.namespace_options");
     let (namespaces, userns) = namespaces(&options, security.namespace_options)?;
+    if let (Some(user), Some(maps)) = (&user, &userns) {
+        check_mapped(&at("linux.security_context"), user, maps)?;
+    }
     Ok(SandboxConfig {
         metadata: metadata(&at("metadata"), config.metadata)?,
         hostname: hostname(&at("hostname"), &config.hostname)?,
@@ -57,6 +63,7 @@ pub(crate) fn sandbox_config(
         cgroup_parent: cgroup_parent(&at("linux.cgroup_parent"), &linux.cgroup_parent)?,
         namespaces,
         userns,
+        user,
         privileged: security.privileged,
         seccomp,
         selinux,
@@ -160,7 +167,8 @@ fn cgroup_parent(field: &str, parent: &str) -> Result<Option<String>, RequestErr
     line(field, parent).map(Some)
 }
 
-fn namespaces(
+/// The pod's namespaces, and the ids of its user namespace.
+pub(super) fn namespaces(
     field: &str,
     options: Option<proto::NamespaceOption>,
 ) -> Result<(SandboxNamespaces, Option<IdMaps>), RequestError> {
@@ -206,19 +214,60 @@ fn sysctls(
     Ok(sysctls)
 }
 
-/// Checks what is said of the sandbox's own process.
+/// Whom pause runs as. A user without a group is of the group 0, as one that no passwd knows.
+fn pause_user(
+    field: &str,
+    security: &proto::LinuxSandboxSecurityContext,
+) -> Result<Option<PodUser>, RequestError> {
+    let at = |name: &str| format!("{field}.{name}");
+    let id = |name: &str, value: &Option<proto::Int64Value>| {
+        value.as_ref().map(|id| user_id(&at(name), id.value)).transpose()
+    };
+    let (uid, gid) =
+        (id("run_as_user", &security.run_as_user)?, id("run_as_group", &security.run_as_group)?);
+    if uid.is_none() && gid.is_some() {
+        return Err(RequestError::invalid(at("run_as_group"), "needs run_as_user"));
+    }
+    let given = group_ids(&at("supplemental_groups"), &security.supplemental_groups)?;
+    if uid.is_none() && given.is_empty() {
+        return Ok(None);
+    }
+    let gid = gid.unwrap_or(0);
+    let mut groups = vec![gid];
+    for group in given {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    if groups.len() > MAX_GROUPS {
+        let reason = format!("more than {MAX_GROUPS}");
+        return Err(RequestError::invalid(at("supplemental_groups"), reason));
+    }
+    Ok(Some(PodUser { uid: uid.unwrap_or(0), gid, groups }))
+}
+
+/// A process can only have ids that its user namespace maps.
+fn check_mapped(field: &str, user: &PodUser, maps: &IdMaps) -> Result<(), RequestError> {
+    let unmapped = |name: &str, id: u32| {
+        let reason = format!("{id} is not mapped in the pod's user namespace");
+        Err(RequestError::invalid(format!("{field}.{name}"), reason))
+    };
+    if maps.host_uid(user.uid).is_none() {
+        return unmapped("run_as_user", user.uid);
+    }
+    match user.groups.iter().find(|group| maps.host_gid(**group).is_none()) {
+        Some(group) if *group == user.gid => unmapped("run_as_group", *group),
+        Some(group) => unmapped("supplemental_groups", *group),
+        None => Ok(()),
+    }
+}
+
+/// Checks what else is said of the sandbox's own process.
 fn pause_settings(
     field: &str,
     security: &proto::LinuxSandboxSecurityContext,
 ) -> Result<(), RequestError> {
     let at = |name: &str| format!("{field}.{name}");
-    if let Some(user) = &security.run_as_user {
-        user_id(&at("run_as_user"), user.value)?;
-    }
-    if let Some(group) = &security.run_as_group {
-        user_id(&at("run_as_group"), group.value)?;
-    }
-    group_ids(&at("supplemental_groups"), &security.supplemental_groups)?;
     let policy = security.supplemental_groups_policy;
     proto::SupplementalGroupsPolicy::try_from(policy)
         .map_err(|_| RequestError::unknown(at("supplemental_groups_policy"), policy))?;

@@ -6,7 +6,7 @@ use super::sandbox_config;
 use crate::cri::proto::security_profile::ProfileType;
 use crate::cri::proto::*;
 use crate::error::ErrorKind;
-use crate::sandbox::config::{PidNamespace, PodNamespace, Profile, Protocol as Transport};
+use crate::sandbox::config::{PidNamespace, PodNamespace, PodUser, Profile, Protocol as Transport};
 use std::collections::BTreeMap;
 
 fn minimal() -> PodSandboxConfig {
@@ -105,13 +105,40 @@ fn context(c: &mut PodSandboxConfig) -> &mut LinuxSandboxSecurityContext {
     linux(c).security_context.get_or_insert_default()
 }
 
+/// With a user namespace of 100 ids.
+fn mapped(c: &mut PodSandboxConfig) {
+    let ids = || vec![IdMapping { host_id: 70_000, container_id: 0, length: 100 }];
+    let own = UserNamespace { mode: NamespaceMode::Pod.into(), uids: ids(), gids: ids() };
+    context(c).namespace_options.get_or_insert_default().userns_options = Some(own);
+}
+
+#[test]
+fn pause_runs_as_the_user_of_the_request() {
+    let user = |uid, gid, groups: &[i64]| {
+        let value = |value| Int64Value { value };
+        let given = with_context(LinuxSandboxSecurityContext {
+            run_as_user: Option::map(uid, value),
+            run_as_group: Option::map(gid, value),
+            supplemental_groups: groups.to_vec(),
+            ..Default::default()
+        });
+        sandbox_config("config", Some(given)).unwrap().user
+    };
+    let made = |uid, gid, groups: &[u32]| Some(PodUser { uid, gid, groups: groups.to_vec() });
+    assert_eq!(user(None, None, &[]), None);
+    assert_eq!(user(Some(0), None, &[]), made(0, 0, &[0]));
+    assert_eq!(user(Some(5), None, &[]), made(5, 0, &[0]));
+    assert_eq!(user(Some(5), Some(6), &[7, 6, 7]), made(5, 6, &[6, 7]));
+    assert_eq!(user(None, None, &[7]), made(0, 0, &[0, 7]));
+}
+
 fn meta(c: &mut PodSandboxConfig) -> &mut PodSandboxMetadata {
     c.metadata.get_or_insert_default()
 }
 
 #[test]
 fn what_no_version_could_honour_is_invalid_by_its_field() {
-    let cases: [(&str, Change); 21] = [
+    let cases: [(&str, Change); 25] = [
         ("config.metadata: required", |c| c.metadata = None),
         ("config.metadata.name: required", |c| meta(c).name.clear()),
         ("config.metadata.uid: required", |c| meta(c).uid.clear()),
@@ -154,6 +181,22 @@ fn what_no_version_could_honour_is_invalid_by_its_field() {
         }),
         ("config.linux.security_context.run_as_user: ", |c| {
             context(c).run_as_user = Some(Int64Value { value: -1 })
+        }),
+        ("config.linux.security_context.run_as_group: needs run_as_user", |c| {
+            context(c).run_as_group = Some(Int64Value { value: 1 })
+        }),
+        ("config.linux.security_context.run_as_user: 100 is not mapped", |c| {
+            mapped(c);
+            context(c).run_as_user = Some(Int64Value { value: 100 })
+        }),
+        ("config.linux.security_context.run_as_group: 100 is not mapped", |c| {
+            mapped(c);
+            context(c).run_as_user = Some(Int64Value { value: 99 });
+            context(c).run_as_group = Some(Int64Value { value: 100 })
+        }),
+        ("config.linux.security_context.supplemental_groups: 100 is not mapped", |c| {
+            mapped(c);
+            context(c).supplemental_groups = vec![99, 100]
         }),
         ("config.linux.security_context.supplemental_groups[0]: ", |c| {
             context(c).supplemental_groups = vec![1 << 40]

@@ -1,8 +1,10 @@
-//! A request with one more field than it has.
+//! A request with one more field than it has; and which fields are enumerations.
 
 use anyhow::{Context as _, Result, bail};
 use prost_reflect::prost::bytes::Bytes;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
+};
 
 /// Gives a field a value that is not its default one. Messages on the way are made; of a list of them
 /// the first one is changed.
@@ -10,6 +12,32 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessag
 /// # Errors
 /// There is no such field.
 pub(super) fn set(message: &mut DynamicMessage, path: &[&str]) -> Result<()> {
+    put(message, path, &sample)
+}
+
+/// Gives an enumeration a value that it has not.
+///
+/// # Errors
+/// There is no such field.
+pub(super) fn set_out_of_range(message: &mut DynamicMessage, path: &[&str]) -> Result<()> {
+    put(message, path, &|_| Ok(Value::EnumNumber(77)))
+}
+
+/// Whether a field is an enumeration.
+pub(super) fn is_enumeration(message: &MessageDescriptor, path: &[&str]) -> bool {
+    let Some((name, below)) = path.split_first() else { return false };
+    match message.get_field_by_name(name).map(|field| field.kind()) {
+        Some(Kind::Enum(_)) => below.is_empty(),
+        Some(Kind::Message(inner)) => is_enumeration(&inner, below),
+        _ => false,
+    }
+}
+
+fn put(
+    message: &mut DynamicMessage,
+    path: &[&str],
+    sample: &dyn Fn(&FieldDescriptor) -> Result<Value>,
+) -> Result<()> {
     let (name, below) = path.split_first().context("an empty path")?;
     let field = message
         .descriptor()
@@ -28,13 +56,13 @@ pub(super) fn set(message: &mut DynamicMessage, path: &[&str]) -> Result<()> {
         return Ok(());
     }
     match (field.kind(), message.get_field_mut(&field)) {
-        (Kind::Message(_), Value::Message(inner)) => set(inner, below),
+        (Kind::Message(_), Value::Message(inner)) => put(inner, below, sample),
         (Kind::Message(descriptor), Value::List(list)) => {
             if list.is_empty() {
                 list.push(Value::Message(DynamicMessage::new(descriptor)));
             }
             let Some(Value::Message(first)) = list.first_mut() else { bail!("{name}: no message") };
-            set(first, below)
+            put(first, below, sample)
         }
         _ => bail!("{name} is no message"),
     }

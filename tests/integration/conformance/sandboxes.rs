@@ -14,6 +14,10 @@ cases! {
     "a_sandbox_has_its_host_name_and_its_resolver", &[PodNetwork], Peer::Agrees, names;
     "a_sandbox_has_the_namespaces_that_it_asks_for", &[PodNetwork], Peer::Agrees, shared_namespaces;
     "a_sandbox_has_its_kernel_parameters", &[PodNetwork], Peer::Agrees, sysctls;
+    "a_sandboxs_own_process_has_the_user_that_was_asked_for", &[PodNetwork], Peer::Agrees, user;
+    // Its user is set after its groups, and takes them away.
+    "a_sandboxs_own_process_has_groups_beside_its_user", &[PodNetwork],
+        Peer::Differs("the user takes the groups away"), user_with_groups;
     "a_sandboxs_own_process_is_filtered", &[PodNetwork], Peer::Agrees, filtered;
     "a_container_may_be_privileged_where_its_request_says_so_of_the_pod", &[PodNetwork],
         Peer::Agrees, privileged_later;
@@ -138,6 +142,61 @@ fn filtered(target: &Target<'_>) -> Result<()> {
         ensure!(seccomp == mode, "{name}: Seccomp {seccomp}");
     }
     Ok(())
+}
+
+type Ids = Option<i64>;
+
+fn value(id: Ids) -> Option<proto::Int64Value> {
+    id.map(|value| proto::Int64Value { value })
+}
+
+/// A pod of this user, group and groups, whose own process has these two ids.
+fn pod_of(
+    target: &Target<'_>,
+    name: &str,
+    (uid, gid, groups): (Ids, Ids, &[i64]),
+    ids: [&str; 2],
+) -> Result<()> {
+    let pod = target.pod(name, |c| {
+        let linux = c.linux.get_or_insert_default();
+        let context = linux.security_context.get_or_insert_default();
+        (context.run_as_user, context.run_as_group) = (value(uid), value(gid));
+        context.supplemental_groups = groups.to_vec();
+        // Which a process without capabilities could not load.
+        context.seccomp = Some(proto::SecurityProfile::default());
+    })?;
+    let pid = pod.pid()?;
+    for (field, id) in ["Uid", "Gid"].into_iter().zip(ids) {
+        let all = kernel::status_field(pid, field)?;
+        ensure!(all.split_whitespace().all(|one| one == id), "{name}: {field} {all}");
+    }
+    // Some add the primary group.
+    let all = kernel::status_field(pid, "Groups")?;
+    let all: Vec<&str> = all.split_whitespace().filter(|group| *group != ids[1]).collect();
+    let asked: Vec<String> = groups.iter().map(i64::to_string).collect();
+    ensure!(all == asked, "{name}: groups {all:?}");
+    ensure!(kernel::status_field(pid, "Seccomp")? == "2", "{name}: not filtered");
+    // The pod is as any other.
+    pod.start("main", |_| {})?.says("id -u", "0")
+}
+
+fn user(target: &Target<'_>) -> Result<()> {
+    pod_of(target, "user", (Some(4242), None, &[]), ["4242", "0"])?;
+    pod_of(target, "user-and-group", (Some(4242), Some(2000), &[]), ["4242", "2000"])?;
+    pod_of(target, "groups", (None, None, &[3000, 4000]), ["0", "0"])?;
+    pod_of(target, "nobody-in-particular", (None, None, &[]), ["0", "0"])?;
+    let config = || {
+        let mut config = target.pod_config("group-alone");
+        let context = config.linux.get_or_insert_default().security_context.get_or_insert_default();
+        context.run_as_group = value(Some(2000));
+        proto::RunPodSandboxRequest { config: Some(config), ..Default::default() }
+    };
+    ensure!(target.cri.run_pod_sandbox(config()).is_err(), "a group without a user");
+    Ok(())
+}
+
+fn user_with_groups(target: &Target<'_>) -> Result<()> {
+    pod_of(target, "all", (Some(4242), Some(2000), &[3000, 4000]), ["4242", "2000"])
 }
 
 /// A kubelet calls a pod privileged when one of its containers is, and a debug container is added to

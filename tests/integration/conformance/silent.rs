@@ -19,9 +19,10 @@ use tonic::{Code, Status};
 
 const REFUSED: &str = "a_refused_field_is_an_error_that_names_it";
 const IGNORED: &str = "an_ignored_field_changes_no_answer";
+const ENUMS: &str = "an_enumeration_out_of_range_is_refused_wherever_it_is";
 
 pub(super) fn tests() -> Vec<Test> {
-    vec![shared(REFUSED, &[], refused), shared(IGNORED, &[], ignored)]
+    vec![shared(REFUSED, &[], refused), shared(IGNORED, &[], ignored), shared(ENUMS, &[], enums)]
 }
 
 /// What requests are made of.
@@ -148,19 +149,28 @@ impl<'a> Base<'a> {
     }
 
     /// The answer without the field, and the answer with it.
-    fn both(&self, field: &str) -> Result<[Result<(), Status>; 2]> {
-        let (name, path) = field.split_once('.').context("a field without a method")?;
-        let method = INTERFACE
-            .services()
-            .flat_map(|service| service.methods().collect::<Vec<_>>())
-            .find(|method| method.name() == name)
-            .context("no such method")?;
+    fn both(&self, field: &str, set: Set) -> Result<[Result<(), Status>; 2]> {
+        let (method, path) = method_of(field)?;
         let volume = path.starts_with("config.mounts.image.");
         let without = self.send(&method, self.request(&method, volume)?)?;
         let mut request = self.request(&method, volume)?;
-        fields::set(&mut request, &path.split('.').collect::<Vec<_>>())?;
+        set(&mut request, &path.split('.').collect::<Vec<_>>())?;
         Ok([without, self.send(&method, request)?])
     }
+}
+
+/// Gives a field a value.
+type Set = fn(&mut DynamicMessage, &[&str]) -> Result<()>;
+
+/// The method of a field, and its path below.
+fn method_of(field: &str) -> Result<(MethodDescriptor, &str)> {
+    let (name, path) = field.split_once('.').context("a field without a method")?;
+    let method = INTERFACE
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .find(|method| method.name() == name)
+        .context("no such method")?;
+    Ok((method, path))
 }
 
 /// The fields of a verdict that the table leaves to the test of this name, each with its row.
@@ -179,7 +189,7 @@ fn refused(node: &Node) -> Result<()> {
     let base = Base::new(node)?;
     let mut failures = Vec::new();
     for (field, row) in rows(Verdict::Refused, REFUSED)? {
-        let [without, with] = base.both(&field).with_context(|| field.clone())?;
+        let [without, with] = base.both(&field, fields::set).with_context(|| field.clone())?;
         // Of a method that is refused as a whole no field can be at fault.
         let (named, whole) = match row.path().split_once('.') {
             Some((_, path)) => (path, false),
@@ -207,7 +217,7 @@ fn ignored(node: &Node) -> Result<()> {
     let base = Base::new(node)?;
     let mut failures = Vec::new();
     for (field, _) in rows(Verdict::Ignored, IGNORED)? {
-        let [without, with] = base.both(&field).with_context(|| field.clone())?;
+        let [without, with] = base.both(&field, fields::set).with_context(|| field.clone())?;
         let told = |answer: &Result<(), Status>| {
             answer.as_ref().err().map(|status| (status.code(), status.message().to_owned()))
         };
@@ -216,6 +226,42 @@ fn ignored(node: &Node) -> Result<()> {
         }
     }
     ensure!(failures.is_empty(), "{} fields:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// Where a field is ignored, as by containerd, its value is, too.
+fn enums(node: &Node) -> Result<()> {
+    let base = Base::new(node)?;
+    let rows = table::read()?;
+    let (mut asked, mut failures) = (0, Vec::new());
+    for field in table::interface() {
+        let (method, path) = method_of(&field)?;
+        let parts: Vec<&str> = path.split('.').collect();
+        let row = rows.iter().find(|row| row.covers(&field)).context("no row")?;
+        let ignored = row.verdict == Verdict::Ignored;
+        // Of Windows none is looked at.
+        let other = ignored || parts.contains(&"windows");
+        if other || !fields::is_enumeration(&method.input(), &parts) {
+            continue;
+        }
+        let [without, with] = base.both(&field, fields::set_out_of_range)?;
+        // A method that is refused as a whole.
+        if without.is_err() {
+            continue;
+        }
+        asked += 1;
+        // The value of a filter is in a message of its own.
+        let named = path.strip_suffix(".state.state").map(|above| format!("{above}.state"));
+        let named = named.as_deref().unwrap_or(path);
+        match with {
+            Err(status)
+                if status.code() == Code::InvalidArgument
+                    && without_indexes(status.message()).contains(named) => {}
+            other => failures.push(format!("{field}: {other:?}")),
+        }
+    }
+    ensure!(failures.is_empty(), "{} fields:\n{}", failures.len(), failures.join("\n"));
+    ensure!(asked >= 20, "only {asked} enumerations");
     Ok(())
 }
 
