@@ -44,6 +44,7 @@ pub use images::Images;
 pub use info::{Auth, FsUsage, ImageInfo, ImageSpec, Phase, Progress, ProgressEvent};
 pub use layers::View;
 pub use reference::Reference;
+pub use snapshot::try_id_mapped;
 pub use unpack::UnpackError;
 
 #[cfg(test)]

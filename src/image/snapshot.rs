@@ -181,16 +181,7 @@ impl Snapshots {
         store: &Layers,
         space: BorrowedFd<'_>,
     ) -> Result<(), ImageError> {
-        // No container's name: swept at the next start, should this one be cut off.
-        let probe = self.folder.join("probe.part");
-        remove_all(&probe)?;
-        let (upper, work) = (probe.join("fs"), probe.join("work"));
-        create_private(&upper)?;
-        create_private(&work)?;
-        let view = View { space: Some(space), label: None };
-        let mounted = store.mount("id-mapped layers", &[], Some((upper, work)), view);
-        remove_all(&probe)?;
-        mounted.map(drop)
+        try_in(&self.folder, store, space)
     }
 
     /// Mounts an image that is a volume of the container, detached.
@@ -317,4 +308,26 @@ fn remove_all(path: &Path) -> Result<(), ImageError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ImageError::io("remove", path, e)),
         _ => Ok(()),
     }
+}
+
+/// Whether root file systems can have their image's ids mapped below a folder that has no store of images: by
+/// making an empty one there, which stays, and mounting from it.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn try_id_mapped(folder: &Path, space: BorrowedFd<'_>) -> Result<(), ImageError> {
+    try_in(folder, &Layers::open(folder)?, space)
+}
+
+fn try_in(folder: &Path, store: &Layers, space: BorrowedFd<'_>) -> Result<(), ImageError> {
+    // No container's name: swept at the next start, should this one be cut off.
+    let probe = folder.join("probe.part");
+    remove_all(&probe)?;
+    let (upper, work) = (probe.join("fs"), probe.join("work"));
+    create_private(&upper)?;
+    create_private(&work)?;
+    let view = View { space: Some(space), label: None };
+    let mounted = store.mount("id-mapped layers", &[], Some((upper, work)), view);
+    remove_all(&probe)?;
+    mounted.map(drop)
 }

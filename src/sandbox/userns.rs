@@ -4,13 +4,14 @@
 use super::object::SandboxRecord;
 use crate::error::{AtStep, ErrorKind, StepFailed};
 use crate::idmap::{IdMaps, IdRange};
-use crate::image::Images;
+use crate::image::{self, ImageError, Images};
 use crate::node::Node;
 use crate::oci::NewUserns;
 use crate::shim::client::ShimBinaries;
 use crate::sys;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Who makes user namespaces for this node.
@@ -60,9 +61,24 @@ pub fn of_pod(record: &SandboxRecord) -> Result<Option<OwnedFd>, StepFailed> {
 /// # Errors
 /// Why this node cannot run one.
 pub fn probe(shims: &ShimBinaries, images: &Images) -> Result<(), String> {
+    try_mapped(&maker(shims), |space| images.try_id_mapped(space))
+}
+
+/// [`probe`] without a daemon: `pause` is its program, and `folder` an empty one where images would be.
+/// Blocks.
+///
+/// # Errors
+/// Why this node cannot run one.
+pub fn probe_in(pause: OwnedFd, folder: &Path) -> Result<(), String> {
+    try_mapped(&NewUserns::Program(Arc::new(pause)), |space| image::try_id_mapped(folder, space))
+}
+
+fn try_mapped(
+    maker: &NewUserns,
+    mount: impl FnOnce(BorrowedFd<'_>) -> Result<(), ImageError>,
+) -> Result<(), String> {
     let range = |host| vec![IdRange { container: 0, host, length: 65_536 }];
     let maps = IdMaps { uids: range(65_536), gids: range(65_536) };
-    let space =
-        maker(shims).make(&maps).map_err(|e| format!("make a user namespace: {}", in_words(e)))?;
-    images.try_id_mapped(space.as_fd()).map_err(|e| crate::error::chain(&e))
+    let space = maker.make(&maps).map_err(|e| format!("make a user namespace: {}", in_words(e)))?;
+    mount(space.as_fd()).map_err(|e| crate::error::chain(&e))
 }

@@ -509,7 +509,15 @@ fn refused(node: &Node) -> Result<()> {
 fn adopted(node: &mut Node) -> Result<()> {
     let mut config = pod(node, "adopted");
     pod_from(BASE)(&mut config);
+    let context = config.linux.get_or_insert_default().security_context.get_or_insert_default();
+    context.run_as_user = Some(proto::Int64Value { value: 1000 });
+    context.supplemental_groups = vec![3000];
     let id = node.run_pod(&config)?;
+    let (pause, user) = (node.pause_pid(&id)?, (BASE + 1000).to_string());
+    let ids = kernel::status_field(pause, "Uid")?;
+    ensure!(ids.split_whitespace().all(|id| id == user), "pause runs as {ids}");
+    let groups = format!("{BASE} {}", BASE + 3000);
+    ensure!(kernel::status_field(pause, "Groups")? == groups, "pause's groups");
     let mut first = container("first", PATIENT);
     from(&mut first, BASE);
     let made = node.launch_container(&id, &config, &first)?;
@@ -524,6 +532,16 @@ fn adopted(node: &mut Node) -> Result<()> {
     let user = kernel::namespace(node.init_pid(&id, &made)?, "user")?;
     ensure!(user == kernel::namespace(init, "user")?, "another user namespace");
     node.remove_pod(&id)
+}
+
+/// What `berth check` says of user namespaces.
+fn checked(node: &Node) -> Result<(String, String)> {
+    let output = node.berth(&["check", "--json"])?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let findings = report["findings"].as_array().context("no findings")?;
+    let finding = findings.iter().find(|finding| finding["name"] == "user namespaces");
+    let text = |field: &str| Some(finding?[field].as_str()?.to_owned());
+    text("verdict").zip(text("found")).with_context(|| format!("nothing said: {report}"))
 }
 
 /// With its state on a file system whose ids no kernel maps.
@@ -543,10 +561,18 @@ fn unmappable(node: &mut Node) -> Result<()> {
     let handler = status.runtime_handlers.first().and_then(|h| h.features).context("no handler")?;
     ensure!(!handler.user_namespaces, "the handler's feature is told");
     ensure!(status.features.is_some_and(|f| !f.user_namespaces_host_network), "told");
+    let (verdict, found) = checked(node)?;
+    ensure!(verdict == "warn" && error.message().contains(&found), "checked: {verdict} {found}");
     // Control: a pod on the node's runs.
     let id = node.run_pod(&pod(node, "unmapped"))?;
     node.remove_pod(&id)?;
     node.kill()?;
     umount2(&state, MntFlags::MNT_DETACH)?;
-    node.launch()
+    node.launch()?;
+    // On what its state is usually on, both say what is so.
+    let status = node.cri.status(proto::StatusRequest::default())?;
+    let told = status.runtime_handlers.first().and_then(|h| h.features).context("no handler")?;
+    let (verdict, found) = checked(node)?;
+    ensure!((verdict == "ok") == told.user_namespaces, "checked: {verdict} {found}");
+    Ok(())
 }

@@ -11,6 +11,7 @@ mod network;
 mod report;
 mod storage;
 mod surroundings;
+mod userns;
 
 pub use report::{Finding, Report, Verdict, print};
 
@@ -22,6 +23,7 @@ pub fn run(config: &Config) -> Report {
     kernel::check(&mut report);
     cgroups::check(&config.cgroups, &mut report);
     storage::check(config, &mut report);
+    userns::check(config, &mut report);
     network::check(&config.network, &mut report);
     handlers::check(config, &mut report);
     surroundings::check(config, &mut report);

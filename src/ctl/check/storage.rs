@@ -24,7 +24,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 }
 
 /// The folders in which the daemon looks for its programs, in order.
-fn program_folders(config: &Config) -> Vec<PathBuf> {
+pub(super) fn program_folders(config: &Config) -> Vec<PathBuf> {
     if let Some(folder) = &config.paths.libexec {
         return vec![folder.clone()];
     }
@@ -92,7 +92,7 @@ fn overlay(state: &Path, result: io::Result<()>) -> Finding {
 }
 
 /// The nearest folder above that exists.
-fn nearest(path: &Path) -> PathBuf {
+pub(super) fn nearest(path: &Path) -> PathBuf {
     path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/")).to_owned()
 }
 
@@ -111,10 +111,11 @@ fn try_overlay(state: &Path) -> io::Result<()> {
 }
 
 /// A folder that is removed with all it holds.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn make(below: &Path) -> io::Result<Self> {
+    /// Below an existing folder.
+    pub(super) fn make(below: &Path) -> io::Result<Self> {
         let path = below.join(format!(".berth-check-{}", std::process::id()));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
