@@ -20,6 +20,7 @@ use crate::shim::wire::ExecPlan;
 use crate::sys::clone::{self, Forked, Kinship};
 use crate::sys::process::SingleThreaded;
 use crate::sys::{fds as sys_fds, ns, prctl};
+use crate::undefended::gap;
 
 /// What a process of a container shares with its first one, but for the cgroup namespace, and the
 /// user namespace where there is one. A time namespace cannot be there: the plan refuses it.
@@ -103,6 +104,7 @@ fn steps(
     process::early(host_proc, &exec.plan.process)?;
     process::set_labels(host_proc, &exec.plan.process)?;
     if exec.plan.user.is_some() {
+        gap("joined", "");
         userns::become_root()?;
     }
     process::keyring(&exec.plan.process)?;

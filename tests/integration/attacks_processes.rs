@@ -4,7 +4,7 @@
 
 use crate::harness::attack::{Gap, NOTHING};
 use crate::harness::node::binary;
-use crate::harness::oci::{Outcome, Runtime, text};
+use crate::harness::oci::{Outcome, Runtime, SLEEPS, mapped, text};
 use crate::harness::{Node, Test, eventually, kernel, shared};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -17,13 +17,12 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("the_runtimes_program_cannot_be_overwritten", &[], program),
         shared("a_process_that_joins_cannot_be_looked_into", &[], joining),
+        shared("a_process_that_joins_a_user_namespace_cannot_be_looked_into", &[], joining_mapped),
         shared("no_descriptor_of_the_host_is_a_working_directory", &[], descriptors),
         shared("who_forks_while_being_killed_is_killed", &[], forking),
         shared("what_is_installed_has_all_its_defences", &[], installed),
     ]
 }
-
-const SLEEPS: &str = "exec sleep 100000";
 
 fn program_file(path: &Path, content: &[u8]) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -88,6 +87,45 @@ fn joining(node: &Node) -> Result<()> {
         // Only the runtime has it in its environment.
         let read = seen.contains("BERTH_UNDEFENDED");
         ensure!(read != without.is_empty(), "{attempt}: {seen:?}");
+        let ended = held.release()?;
+        ensure!(ended.code == Some(0), "{attempt}: {ended:?}");
+    }
+    oci.ok(&["delete", "--force", "c1"])?;
+    Ok(())
+}
+
+/// The same by who has CAP_SYS_PTRACE, in a user namespace, while the process still is the host's user
+/// 0: the namespace gives rights over processes in it, and not over memory that was made outside.
+fn joining_mapped(node: &Node) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let oci = Runtime::new(node, "joining-mapped")?;
+    let bundle = oci.bundle("c1", SLEEPS, |config| {
+        mapped(config, None);
+        for set in ["bounding", "permitted", "effective"] {
+            if let Some(list) = config["process"]["capabilities"][set].as_array_mut() {
+                list.push(json!("CAP_SYS_PTRACE"));
+            }
+        }
+    })?;
+    let root = bundle.join("rootfs");
+    let owner = Command::new("chown").args(["-hR", "200000:200000", text(&root)?]).status()?;
+    ensure!(owner.success(), "chown");
+    // The held process is a stranger there.
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    oci.create("c1", &bundle)?;
+    oci.ok(&["start", "c1"])?;
+    let file = root.join("tmp/gap");
+    for (attempt, without) in [("defended", NOTHING), ("undefended", "dumpable")] {
+        let gap = Gap { site: "joined", file: &file, seen: "/tmp/gap" };
+        let held = oci.hold(without, &gap, &["exec", "c1", "true"])?;
+        let look =
+            "for p in /proc/[0-9]*; do echo \"$(readlink $p/exe) $(grep Uid: $p/status)\"; done";
+        let seen = oci.ok(&["exec", "c1", "sh", "-c", look])?;
+        ensure!(seen.contains("/bin/busybox Uid:\t0\t0"), "nothing was read at all: {seen:?}");
+        // It has a user that has no number here.
+        let held_one = seen.lines().find(|line| line.contains("Uid:\t65534\t65534"));
+        let held_one = held_one.with_context(|| format!("no process on its way: {seen:?}"))?;
+        ensure!(held_one.starts_with('/') != without.is_empty(), "{attempt}: {seen:?}");
         let ended = held.release()?;
         ensure!(ended.code == Some(0), "{attempt}: {ended:?}");
     }

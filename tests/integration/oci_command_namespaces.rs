@@ -1,6 +1,6 @@
 //! `berth-oci` by hand: where hooks run, user namespaces, and what is kept out of reach.
 
-use crate::harness::oci::{Runtime, SLEEPS, script, text};
+use crate::harness::oci::{Runtime, SLEEPS, mapped, script, text};
 use crate::harness::{Node, Test, eventually, kernel, shared};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -127,19 +127,6 @@ fn out_of_reach(node: &Node) -> Result<()> {
     let refused = write(&held).err();
     ensure!(refused == Some(Some(nix::errno::Errno::EROFS as i32)), "{refused:?}");
     Ok(())
-}
-
-/// Adds a user namespace whose ids begin at 200000 on the host.
-fn mapped(config: &mut Value, path: Option<&str>) {
-    let map = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 }]);
-    let namespace = match path {
-        None => json!({ "type": "user" }),
-        Some(path) => json!({ "type": "user", "path": path }),
-    };
-    let list = config["linux"]["namespaces"].as_array_mut();
-    list.into_iter().for_each(|list| list.push(namespace.clone()));
-    config["linux"]["uidMappings"] = map.clone();
-    config["linux"]["gidMappings"] = map;
 }
 
 fn user_namespace(node: &Node) -> Result<()> {

@@ -296,6 +296,19 @@ impl Runtime<'_> {
     }
 }
 
+/// Adds a user namespace whose ids begin at 200000 on the host.
+pub(crate) fn mapped(config: &mut Value, path: Option<&str>) {
+    let map = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 }]);
+    let namespace = match path {
+        None => json!({ "type": "user" }),
+        Some(path) => json!({ "type": "user", "path": path }),
+    };
+    let list = config["linux"]["namespaces"].as_array_mut();
+    list.into_iter().for_each(|list| list.push(namespace.clone()));
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+}
+
 /// A path as an argument.
 pub(crate) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the path is not UTF-8")
