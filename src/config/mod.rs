@@ -10,7 +10,7 @@ pub use error::ConfigError;
 pub use load::{DEFAULT_PATH, Loaded, Origin, Overrides, load};
 pub use print::keys;
 pub use schema::{
-    Cdi, CgroupDriver, Cgroups, Checkpoint, Config, Enforce, ImageConfig, Logging, Network,
-    NetworkMode, Paths, Process, Runtime, Selinux, Server,
+    BlockIo, Cdi, CgroupDriver, Cgroups, Checkpoint, Config, Enforce, ImageConfig, Logging,
+    Network, NetworkMode, Paths, Process, Runtime, Selinux, Server,
 };
 pub use validate::{MAX_PREFIX4, MAX_PREFIX6};

@@ -1,6 +1,6 @@
 //! The effective configuration as text: TOML again, with the origin of each value behind it.
 
-use super::{Config, ConfigError, Loaded, Runtime};
+use super::{BlockIo, Config, ConfigError, Loaded, Runtime};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -34,6 +34,7 @@ impl Loaded {
 pub fn keys() -> Result<Vec<String>, ConfigError> {
     let mut config = Config::default();
     // A table whose name is free, once.
+    config.blockio.insert("NAME".to_owned(), BlockIo::default());
     config.runtimes.insert("NAME".to_owned(), Runtime { path: PathBuf::new() });
     let tables = tables(&config)?;
     Ok(tables

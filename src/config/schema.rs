@@ -21,6 +21,8 @@ pub struct Config {
     pub selinux: Selinux,
     /// Runtime handlers beside the native executor, by name.
     pub runtimes: BTreeMap<String, Runtime>,
+    /// Classes of block I/O, by name.
+    pub blockio: BTreeMap<String, BlockIo>,
     /// The pod network.
     pub network: Network,
     /// Devices by CDI names.
@@ -166,6 +168,17 @@ impl Default for Selinux {
 pub struct Runtime {
     /// The program of an OCI runtime.
     pub path: PathBuf,
+}
+
+/// `[blockio.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlockIo {
+    /// The share of every device, 1 to 10000; the kernel's default is 100 (`io.weight`).
+    pub weight: Option<u16>,
+    /// Limits, each `DEVICE rbps=N wbps=N riops=N wiops=N`: a path or MAJOR:MINOR, bytes and operations
+    /// a second (`io.max`).
+    pub max: Vec<String>,
 }
 
 /// Which network pods get.

@@ -83,6 +83,7 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
     let layers = c.image.parallel_layers;
     check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
     runtimes(loaded)?;
+    blockio(loaded)?;
     let level = &c.log.level;
     let filter = EnvFilter::try_new(crate::telemetry::directives(level));
     check.that(
@@ -158,6 +159,45 @@ fn runtimes(loaded: &Loaded) -> Result<(), ConfigError> {
     Ok(())
 }
 
+fn blockio(loaded: &Loaded) -> Result<(), ConfigError> {
+    for (name, class) in &loaded.config.blockio {
+        let check = |fits: bool, key: &str, value: String, reason| match fits {
+            true => Ok(()),
+            false => Err(ConfigError::Value {
+                key: "blockio",
+                value: format!("{name}: {value}"),
+                origin: loaded.origin(&format!("blockio.{name}.{key}")).to_string(),
+                reason,
+            }),
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let named = !name.is_empty() && name.bytes().all(plain);
+        check(named, "weight", "...".to_owned(), "not a name of letters, digits, '-' and '_'")?;
+        if let Some(weight) = class.weight {
+            check((1..=10_000).contains(&weight), "weight", weight.to_string(), "not 1 to 10000")?;
+        }
+        for limit in &class.max {
+            const REASON: &str = "not a device and rbps=, wbps=, riops= or wiops= with a number";
+            check(is_io_limit(limit), "max", limit.clone(), REASON)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_io_limit(limit: &str) -> bool {
+    let (device, limits) = limit.split_once(' ').unwrap_or((limit, ""));
+    let numbers = device
+        .split_once(':')
+        .is_some_and(|(major, minor)| major.parse::<u32>().is_ok() && minor.parse::<u32>().is_ok());
+    let each = |word: &str| {
+        word.split_once('=').is_some_and(|(key, value)| {
+            matches!(key, "rbps" | "wbps" | "riops" | "wiops")
+                && (value == "max" || value.parse::<u64>().is_ok_and(|value| value > 0))
+        })
+    };
+    (numbers || plain(Path::new(device))) && !limits.is_empty() && limits.split(' ').all(each)
+}
+
 fn plain(path: &Path) -> bool {
     path.is_absolute() && !path.components().any(|c| c == std::path::Component::ParentDir)
 }
@@ -212,6 +252,11 @@ mod tests {
             ("[selinux]\ncategory_range = 1025", "selinux.category_range"),
             ("[runtimes.runc]\npath = \"runc\"", "runtimes"),
             ("[runtimes.Runc]\npath = \"/usr/bin/runc\"", "runtimes"),
+            ("[blockio.slow]\nweight = 0", "blockio"),
+            ("[blockio.\"a.b\"]\nweight = 1", "blockio"),
+            ("[blockio.slow]\nmax = [\"/dev/sda\"]", "blockio"),
+            ("[blockio.slow]\nmax = [\"sda rbps=1\"]", "blockio"),
+            ("[blockio.slow]\nmax = [\"8:0 speed=1\"]", "blockio"),
             ("[log]\nlevel = \"berth=lots\"", "log.level"),
             ("[log]\nlevel = \"loud\"", "log.level"),
         ] {

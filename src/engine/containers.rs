@@ -1,5 +1,6 @@
 //! The container verbs.
 
+use super::blockio;
 use super::error::EngineError;
 use super::open::Engine;
 use super::registry::{Flight, Holder};
@@ -32,6 +33,7 @@ struct Admitted {
     volumes: Vec<Volume>,
     target: Option<InitPid>,
     labels: Option<Labels>,
+    resources: Resources,
 }
 
 impl Engine {
@@ -129,7 +131,10 @@ impl Engine {
             .ok_or_else(|| EngineError::NotFound { what: "image", id: config.image.clone() })?;
         let volumes = self.volumes(&sandbox, config)?;
         let target = self.target_of(&sandbox, config)?;
-        Ok(Admitted { sandbox, image, volumes, target, labels })
+        let mut resources = config.resources.clone();
+        let classes = &self.node.config.blockio;
+        blockio::add_class(classes, config, &sandbox.config(), &mut resources)?;
+        Ok(Admitted { sandbox, image, volumes, target, labels, resources })
     }
 
     /// What a container of another runtime cannot have.
@@ -229,7 +234,7 @@ impl Engine {
             user: None,
             stop_signal,
             log_path,
-            resources: config.resources.clone(),
+            resources: admitted.resources.clone(),
             created_at_nanos: clock::now_nanos(),
             state: State::Creating,
             kill_at_nanos: None,

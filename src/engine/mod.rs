@@ -5,6 +5,7 @@
 //! orders its mutations; nothing holds two sandboxes' lanes. Reads copy plain values out and never
 //! wait for a verb.
 
+mod blockio;
 mod checkpoint;
 mod containers;
 mod error;

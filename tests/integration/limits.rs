@@ -1,8 +1,8 @@
 //! Requests and limits as files of the kernel.
 
-use crate::harness::machine::Need;
+use crate::harness::machine::{Machine, Need};
 use crate::harness::scene::{Made, Scene, as_is};
-use crate::harness::{Node, Test, kernel, pod, shared};
+use crate::harness::{Node, Options, Test, kernel, own, pod, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use std::time::Duration;
@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("an_update_changes_the_files_in_place", NEEDS, update),
         shared("a_cpuset_is_where_a_process_may_run", NEEDS, cpuset),
         shared("statistics_are_the_kernels", NEEDS, statistics),
+        own("a_class_of_block_io_is_what_the_configuration_says", NEEDS, with_class, block_io),
     ]
 }
 
@@ -256,5 +257,50 @@ fn statistics(node: &Node) -> Result<()> {
     node.stop_container(&made.id, Duration::ZERO)?;
     let all = node.cri.list_container_stats(proto::ListContainerStatsRequest::default())?.stats;
     ensure!(all.iter().all(|s| s.cpu.is_none()), "{all:?}");
+    Ok(())
+}
+
+fn with_class(_: &Machine) -> Options {
+    let config = "[blockio.slow]\nmax = [\"/dev/loop7 rbps=1048576 wiops=120\", \"7:6 wbps=4096\"]\n\
+        [blockio.gone]\nmax = [\"/dev/no-such rbps=1\"]\n";
+    Options { config: config.into(), ..Options::default() }
+}
+
+fn block_io(node: &mut Node) -> Result<()> {
+    let of_pod = |config: &mut proto::PodSandboxConfig| {
+        let key = "blockio.resources.beta.kubernetes.io/container.main";
+        config.annotations.insert(key.into(), "slow".into());
+    };
+    let own = |c: &mut proto::ContainerConfig, name: &str| {
+        c.annotations.insert("io.kubernetes.cri.blockio-class".into(), name.into());
+    };
+    let expected = [
+        "7:6 rbps=max wbps=4096 riops=max wiops=max",
+        "7:7 rbps=1048576 wbps=max riops=max wiops=120",
+    ];
+    let lines = |made: &Made<'_>| -> Result<Vec<String>> {
+        let text = limit(made, "io.max")?;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        Ok(lines)
+    };
+    let scene = Scene::with(node, "block-io", of_pod)?;
+    let main = scene.start("main", &["sleep", "100000"], as_is)?;
+    ensure!(lines(&main)? == expected, "{:?}", lines(&main)?);
+    // Another container of the pod has no class, unless it says so.
+    let control = scene.start("control", &["sleep", "100000"], as_is)?;
+    ensure!(lines(&control)?.is_empty(), "{:?}", lines(&control)?);
+    let named = scene.start("named", &["sleep", "100000"], |c| own(c, "slow"))?;
+    ensure!(lines(&named)? == expected, "{:?}", lines(&named)?);
+    // What the request itself says of the file stays.
+    let unified = scene.start("unified", &["sleep", "100000"], |c| {
+        own(c, "slow");
+        unified(pod::resources(c), "io.max", "7:5 wiops=9");
+    })?;
+    let lines = lines(&unified)?;
+    ensure!(lines == ["7:5 rbps=max wbps=max riops=max wiops=9"], "{lines:?}");
+    let gone = scene.create("gone", &["true"], |c| own(c, "gone")).err().context("no device")?;
+    let named = gone.message().contains("/dev/no-such");
+    ensure!(gone.code() == tonic::Code::FailedPrecondition && named, "{gone}");
     Ok(())
 }

@@ -39,7 +39,7 @@ mountpoint -q /sys/fs/bpf || mount -t bpf none /sys/fs/bpf || true
 for module in overlay bridge br_netfilter veth dummy nf_tables nft_chain_nat nft_nat nft_masq \
     nft_redir nft_ct nft_fib_inet nft_reject_inet nft_limit nft_compat xt_comment xt_MASQUERADE \
     xt_conntrack xt_addrtype xt_mark xt_multiport xt_statistic xt_nat ip_tables iptable_nat \
-    ip6_tables ip6table_nat sch_tbf sch_ingress act_mirred ifb fuse tun; do
+    ip6_tables ip6table_nat sch_tbf sch_ingress act_mirred ifb fuse tun loop; do
     modprobe -q "$module" || true
 done
 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 || true

@@ -32,7 +32,7 @@ pub(crate) fn fit(
     if !asked.namespaces {
         config.security.pid = sandbox.namespaces.pid.clone();
     }
-    refuse_classes(config, sandbox)?;
+    refuse_rdt(config, sandbox)?;
     let field = "config.linux.security_context";
     if asked.privileged && !sandbox.privileged {
         let reason = "the sandbox is not privileged";
@@ -56,23 +56,23 @@ pub(crate) fn fit(
     Ok(())
 }
 
-/// Classes of block I/O and of cache and memory bandwidth come as annotations, of the container or
-/// of its pod; an empty one is none.
-fn refuse_classes(config: &ContainerConfig, sandbox: &SandboxConfig) -> Result<(), RequestError> {
-    for (kind, what) in [("blockio", "classes of block I/O are"), ("rdt", "RDT classes are")] {
-        let own = format!("io.kubernetes.cri.{kind}-class");
-        let pods = [
-            format!("{kind}.resources.beta.kubernetes.io/container.{}", config.name),
-            format!("{kind}.resources.beta.kubernetes.io/pod"),
-        ];
-        let asks = |annotations: &BTreeMap<String, String>, key: &String| {
-            annotations.get(key).is_some_and(|class| !class.is_empty())
-        };
-        let of_pod = pods.iter().find(|key| asks(&sandbox.annotations, key));
-        let of_own = Some(&own).filter(|key| asks(&config.annotations, key));
-        if let Some(key) = of_own.or(of_pod) {
-            return Err(RequestError::unimplemented(format!("annotation {key}"), what));
+/// Classes of cache and memory bandwidth come as annotations, of the container or of its pod; an empty
+/// one is none.
+fn refuse_rdt(config: &ContainerConfig, sandbox: &SandboxConfig) -> Result<(), RequestError> {
+    let own = "io.kubernetes.cri.rdt-class".to_owned();
+    let pods = [
+        format!("rdt.resources.beta.kubernetes.io/container.{}", config.name),
+        "rdt.resources.beta.kubernetes.io/pod".to_owned(),
+    ];
+    let asks = |annotations: &BTreeMap<String, String>, key: &String| {
+        annotations.get(key).is_some_and(|class| !class.is_empty())
+    };
+    let of_pod = pods.iter().find(|key| asks(&sandbox.annotations, key));
+    let of_own = Some(&own).filter(|key| asks(&config.annotations, key));
+    match of_own.or(of_pod) {
+        Some(key) => {
+            Err(RequestError::unimplemented(format!("annotation {key}"), "RDT classes are"))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
