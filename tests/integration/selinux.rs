@@ -11,9 +11,10 @@ use crate::harness::machine::{Machine, Need};
 use crate::harness::pod::{PATIENT, container, pod, pod_namespaces, security};
 use crate::harness::scene::{Made, Scene, as_is, bind};
 use crate::harness::{Node, Options, Test, kernel, own, shared};
+use crate::{handlers, userns};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tonic::Code;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -23,25 +24,26 @@ pub(crate) fn tests() -> Vec<Test> {
         own("the_policy_keeps_pods_apart", NEEDS, labelled, |node| apart(node)),
         own("a_volume_gets_the_label_of_its_pod", NEEDS, labelled, |node| volumes(node)),
         own("a_pods_label_outlives_the_daemon", NEEDS, labelled, restart),
-        own("runc_gives_the_same_label", RUNC, with_runc, |node| handled(node)),
+        own("a_pod_in_a_user_namespace_has_its_label", MAPPED, labelled, |node| mapped(node)),
+        own("runc_gives_the_same_label", ENGINES, engines, |node| handled(node, "runc")),
+        own("crun_gives_the_same_label", ENGINES, engines, |node| handled(node, "crun")),
         shared("a_label_where_they_are_off_is_refused_by_its_field", &[], refused),
     ]
 }
 
 const NEEDS: &[Need] = &[Need::Selinux];
-const RUNC: &[Need] = &[Need::Selinux, Need::Engines];
+const MAPPED: &[Need] = &[Need::Selinux, Need::MappedTmpfs];
+const ENGINES: &[Need] = &[Need::Selinux, Need::Engines];
 const ON: &str = "[selinux]\nenabled = true\n";
 
 fn labelled(_: &Machine) -> Options {
     Options { config: ON.to_owned(), ..Options::default() }
 }
 
-fn with_runc(machine: &Machine) -> Options {
-    let base = std::env::var_os("BERTH_TEST_ROOT").map_or_else(std::env::temp_dir, PathBuf::from);
-    let runc = base.join(format!("selinux-runc-{}", std::process::id()));
-    let from = machine.peers.clone().unwrap_or_default().join("usr/bin/runc");
-    drop(std::fs::copy(from, &runc));
-    Options { config: format!("{ON}[runtimes.runc]\npath = {runc:?}\n"), ..Options::default() }
+/// With both engines as runtime handlers, which a machine without them does not come to.
+fn engines(machine: &Machine) -> Options {
+    let handlers = handlers::options(machine);
+    Options { config: format!("{ON}{}", handlers.config), ..handlers }
 }
 
 /// What the kernel says of a process.
@@ -291,11 +293,38 @@ fn restart(node: &mut Node) -> Result<()> {
     Ok(())
 }
 
-fn handled(node: &Node) -> Result<()> {
+/// Its files are of mapped ids and its namespaces its own; its label is as any pod's.
+fn mapped(node: &Node) -> Result<()> {
+    let scene = Scene::with(node, "mapped", userns::pod_from(userns::BASE))?;
+    let volume = node.volume("mapped")?;
+    let made = scene.start("main", PATIENT, |c| {
+        userns::from(c, userns::BASE);
+        c.mounts = vec![relabelled(&volume, "/volume")];
+    })?;
+    let pair = level(&label_of(made.init()?)?).to_owned();
+    ensure_pair(&pair)?;
+    ensure_label(&made, "container_t", &pair)?;
+    let found = label_of(node.pause_pid(&scene.pod)?)?;
+    ensure!(found == format!("system_u:system_r:container_t:{pair}"), "pause has {found}");
+    let context = format!("context=\"system_u:object_r:container_file_t:{pair}\"");
+    for point in ["/", "/dev", "/dev/shm", "/dev/pts"] {
+        let options = made.mount_at(point)?.with_context(|| format!("no {point}"))?.super_options;
+        ensure!(options.contains(&context), "{point}: {options} without {context}");
+    }
+    let found = label_on(&volume)?;
+    ensure!(found == format!("system_u:object_r:container_file_t:{pair}"), "the volume: {found}");
+    let script = "cat /etc/hosts >/dev/null && echo b >/dev/shm/b && echo c >/c && \
+                  cat /volume/* >/dev/null; echo done";
+    let out = node.exec_ok(&made.id, &["sh", "-c", script])?;
+    ensure!(out.trim() == "done", "{out:?}");
+    Ok(())
+}
+
+fn handled(node: &Node, handler: &str) -> Result<()> {
     let config = pod(node, "handled");
     let request = proto::RunPodSandboxRequest {
         config: Some(config.clone()),
-        runtime_handler: "runc".to_owned(),
+        runtime_handler: handler.to_owned(),
     };
     let id = node.cri.run_pod_sandbox(request)?.pod_sandbox_id;
     let scene = Scene { node, config, pod: id };
