@@ -422,7 +422,8 @@ fn known(node: &mut Node) -> Result<()> {
         });
         ensure!(made.is_ok() == can, "{handler}: {made:?}");
         if let Err(refused) = made {
-            ensure!(refused.message().contains("crun"), "{refused}");
+            let begins = refused.message().starts_with("RROUnsupported");
+            ensure!(begins && refused.message().contains("crun"), "{refused}");
         }
         node.remove_pod(&scene.pod)?;
     }

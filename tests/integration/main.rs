@@ -23,6 +23,7 @@ mod daemon;
 mod devices;
 mod events;
 mod exec;
+mod handler_enforcement;
 mod handler_failures;
 mod handler_terminals;
 mod handlers;
@@ -99,6 +100,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("devices", devices::tests()),
             ("events", events::tests()),
             ("exec", exec::tests()),
+            ("handler_enforcement", handler_enforcement::tests()),
             ("handler_failures", handler_failures::tests()),
             ("handler_terminals", handler_terminals::tests()),
             ("handlers", handlers::tests()),

@@ -6,6 +6,7 @@ use crate::harness::machine::Need::{self, Controllers, PodNetwork};
 use crate::harness::pod::resources;
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const NEEDS: &[Need] = &[Controllers, PodNetwork];
@@ -77,38 +78,37 @@ fn huge_pages(target: &Target<'_>) -> Result<()> {
     file(&main, "hugetlb.2MB.max", "6291456")
 }
 
-fn of_a_pod(mib: i64, quota: i64) -> proto::LinuxContainerResources {
+/// Nothing of it is such that its effect is the kernel's default.
+fn of_a_pod(mib: i64, quota: i64, period: i64) -> proto::LinuxContainerResources {
     proto::LinuxContainerResources {
-        cpu_period: 50_000,
+        cpu_period: period,
         cpu_quota: quota,
-        cpu_shares: 512,
+        cpu_shares: mib * 4,
         memory_limit_in_bytes: mib << 20,
         hugepage_limits: huge(2 << 20),
         ..Default::default()
     }
 }
 
-/// The pod's own part has also what an overhead cannot add to.
-fn own_part(mib: i64, quota: i64) -> proto::LinuxContainerResources {
-    proto::LinuxContainerResources {
-        memory_swap_limit_in_bytes: (mib + 32) << 20,
-        cpuset_cpus: "0".into(),
-        cpuset_mems: "0".into(),
-        unified: [("pids.max".to_owned(), "500".to_owned())].into(),
-        ..of_a_pod(mib, quota)
-    }
-}
-
-fn overhead(mib: i64, quota: i64) -> proto::LinuxContainerResources {
-    let unified = [("memory.high".to_owned(), (40 << 20).to_string())].into();
-    proto::LinuxContainerResources { unified, ..of_a_pod(mib, quota) }
+fn unified(file: &str, value: u32) -> BTreeMap<String, String> {
+    [(file.to_owned(), value.to_string())].into()
 }
 
 fn pods(target: &Target<'_>) -> Result<()> {
     let pod = target.pod("limited", |c| {
         let linux = c.linux.get_or_insert_default();
-        linux.resources = Some(own_part(64, 20_000));
-        linux.overhead = Some(overhead(16, 10_000));
+        // The pod's own part has also what an overhead cannot add to.
+        linux.resources = Some(proto::LinuxContainerResources {
+            memory_swap_limit_in_bytes: (64 + 32) << 20,
+            cpuset_cpus: "0".into(),
+            cpuset_mems: "0".into(),
+            unified: unified("pids.max", 500),
+            ..of_a_pod(64, 20_000, 50_000)
+        });
+        linux.overhead = Some(proto::LinuxContainerResources {
+            unified: unified("memory.high", 40 << 20),
+            ..of_a_pod(16, 10_000, 50_000)
+        });
     })?;
     // Its own process is in a cgroup below the pod's.
     let groups = kernel::read(format!("/proc/{}/cgroup", pod.pid()?))?;
@@ -124,7 +124,7 @@ fn pods(target: &Target<'_>) -> Result<()> {
     };
     check(&[
         ("cpu.max", "30000 50000"),
-        ("cpu.weight", "100"),
+        ("cpu.weight", "41"),
         ("cpuset.cpus", "0"),
         ("cpuset.mems", "0"),
         ("memory.max", "83886080"),
@@ -137,10 +137,34 @@ fn pods(target: &Target<'_>) -> Result<()> {
     }
     target.cri.update_pod_sandbox_resources(proto::UpdatePodSandboxResourcesRequest {
         pod_sandbox_id: pod.id.clone(),
-        resources: Some(own_part(128, 30_000)),
-        overhead: Some(overhead(32, 15_000)),
+        resources: Some(proto::LinuxContainerResources {
+            memory_swap_limit_in_bytes: (128 + 48) << 20,
+            cpuset_cpus: "1".into(),
+            // There is no other.
+            cpuset_mems: "0".into(),
+            hugepage_limits: huge(4 << 20),
+            unified: unified("pids.max", 600),
+            ..of_a_pod(128, 30_000, 80_000)
+        }),
+        overhead: Some(proto::LinuxContainerResources {
+            unified: unified("memory.high", 48 << 20),
+            ..of_a_pod(32, 15_000, 80_000)
+        }),
     })?;
-    check(&[("cpu.max", "45000 50000"), ("memory.max", "167772160"), ("pids.max", "500")])
+    check(&[
+        ("cpu.max", "45000 80000"),
+        ("cpu.weight", "70"),
+        ("cpuset.cpus", "1"),
+        ("cpuset.mems", "0"),
+        ("memory.max", "167772160"),
+        ("memory.high", "50331648"),
+        ("pids.max", "600"),
+        ("hugetlb.2MB.max", "6291456"),
+    ])?;
+    if group.join(SWAP).exists() {
+        check(&[(SWAP, "50331648")])?;
+    }
+    Ok(())
 }
 
 fn shares(target: &Target<'_>) -> Result<()> {
@@ -162,20 +186,20 @@ fn updated(target: &Target<'_>) -> Result<()> {
         container_id: main.id.clone(),
         linux: Some(proto::LinuxContainerResources {
             cpu_quota: 30_000,
-            cpu_period: 100_000,
+            cpu_period: 60_000,
             memory_limit_in_bytes: 128 << 20,
             memory_swap_limit_in_bytes: 144 << 20,
-            cpuset_cpus: "0".into(),
+            cpuset_cpus: "1".into(),
             cpuset_mems: "0".into(),
             unified: [("memory.high".to_owned(), (100 << 20).to_string())].into(),
             ..Default::default()
         }),
         ..Default::default()
     })?;
-    file(&main, "cpu.max", "30000 100000")?;
+    file(&main, "cpu.max", "30000 60000")?;
     file(&main, "memory.max", "134217728")?;
     swap(&main, "16777216")?;
     file(&main, "memory.high", "104857600")?;
-    file(&main, "cpuset.cpus", "0")?;
+    file(&main, "cpuset.cpus", "1")?;
     file(&main, "cpuset.mems", "0")
 }

@@ -58,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) machine: Machine,
     /// CRI calls to it.
     pub(crate) cri: Cri,
+    /// The runtime handler of the pods that [`Node::run_pod`] makes; empty: the native one.
+    pub(crate) handler: &'static str,
     root: PathBuf,
     number: u32,
     options: Options,
@@ -80,6 +82,7 @@ impl Node {
         let mut node = Self {
             machine: machine.clone(),
             cri,
+            handler: "",
             root,
             number,
             options: options.clone(),

@@ -117,7 +117,7 @@ impl Node {
     ) -> Result<String, tonic::Status> {
         let request = proto::RunPodSandboxRequest {
             config: Some(config.clone()),
-            runtime_handler: String::new(),
+            runtime_handler: self.handler.into(),
         };
         Ok(self.cri.run_pod_sandbox(request)?.pod_sandbox_id)
     }

@@ -49,6 +49,24 @@ pub(crate) fn own(
     Test { name, needs, body: Body::Own(options, body) }
 }
 
+impl Test {
+    /// Its name in its file.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs it against `node`, which must be as before afterwards. `None`: it wants a daemon of its own, or
+    /// more than this machine has.
+    pub(crate) fn against(&self, node: &Node) -> Option<Result<()>> {
+        match self.body {
+            Body::Shared(body) if self.needs.iter().all(|&need| node.machine.has(need)) => {
+                Some(check(node, body))
+            }
+            Body::Shared(_) | Body::Own(..) => None,
+        }
+    }
+}
+
 /// The daemon that shared tests use.
 #[derive(Default)]
 struct Pool(Mutex<Option<Node>>);
