@@ -19,6 +19,7 @@ mod security;
 mod silent;
 pub(crate) mod table;
 mod target;
+mod traces;
 mod verbs;
 
 use crate::harness::{Test, shared};

@@ -1,9 +1,10 @@
 //! Fields that have no effect: each is sent with a value, and is an error that names it, or the
-//! answer is the one that there is without it.
+//! answer, and what is made, is what there is without it.
 
 use super::fields;
 use super::files::of_image;
 use super::table::{self, Row, Verdict};
+use super::traces;
 use crate::harness::image::BUSYBOX;
 use crate::harness::pod::{PATIENT, container, pod};
 use crate::harness::scene::bind;
@@ -18,7 +19,7 @@ use std::cell::Cell;
 use tonic::{Code, Status};
 
 const REFUSED: &str = "a_refused_field_is_an_error_that_names_it";
-const IGNORED: &str = "an_ignored_field_changes_no_answer";
+const IGNORED: &str = "an_ignored_field_changes_nothing";
 const ENUMS: &str = "an_enumeration_out_of_range_is_refused_wherever_it_is";
 
 pub(super) fn tests() -> Vec<Test> {
@@ -121,12 +122,12 @@ impl<'a> Base<'a> {
         Ok(DynamicMessage::decode(method.input(), &*bytes)?)
     }
 
-    /// Sends it, and removes what it made.
+    /// Sends it, and removes what it made. What came of it: the answer, or of what was made its traces.
     fn send(
         &self,
         method: &MethodDescriptor,
         request: DynamicMessage,
-    ) -> Result<Result<(), Status>> {
+    ) -> Result<Result<String, Status>> {
         let mut caller = Caller::new(self.node.cri.channel());
         let called = method.clone();
         let work = self.node.cri.spawn(async move { caller.call(&called, &request).await });
@@ -134,22 +135,26 @@ impl<'a> Base<'a> {
             Ok(bytes) => bytes,
             Err(status) => return Ok(Err(status)),
         };
-        match method.name() {
+        let came = match method.name() {
             "RunPodSandbox" => {
-                self.node
-                    .remove_pod(&proto::RunPodSandboxResponse::decode(answer)?.pod_sandbox_id)?;
+                let id = proto::RunPodSandboxResponse::decode(answer)?.pod_sandbox_id;
+                let traces = traces::of_pod(self.node, &id)?;
+                self.node.remove_pod(&id)?;
+                traces
             }
             "CreateContainer" => {
                 let container_id = proto::CreateContainerResponse::decode(answer)?.container_id;
+                let traces = traces::of_container(self.node, &self.sandbox, &container_id)?;
                 self.node.cri.remove_container(proto::RemoveContainerRequest { container_id })?;
+                traces
             }
-            _ => {}
-        }
-        Ok(Ok(()))
+            _ => format!("{answer:?}"),
+        };
+        Ok(Ok(came))
     }
 
     /// The answer without the field, and the answer with it.
-    fn both(&self, field: &str, set: Set) -> Result<[Result<(), Status>; 2]> {
+    fn both(&self, field: &str, set: Set) -> Result<[Result<String, Status>; 2]> {
         let (method, path) = method_of(field)?;
         let volume = path.starts_with("config.mounts.image.");
         let without = self.send(&method, self.request(&method, volume)?)?;
@@ -213,19 +218,43 @@ fn refused(node: &Node) -> Result<()> {
     Ok(())
 }
 
+/// What is there with a field and not without it, and the other way round; nothing: no effect.
+fn effect(base: &Base<'_>, field: &str) -> Result<Option<String>> {
+    let told = |answer: Result<String, Status>| {
+        answer.map_err(|status| (status.code(), status.message().to_owned()))
+    };
+    let [without, with] = base.both(field, fields::set).with_context(|| field.to_owned())?;
+    let (without, with) = (told(without), told(with));
+    if without == with {
+        return Ok(None);
+    }
+    let (Ok(without), Ok(with)) = (&without, &with) else {
+        return Ok(Some(format!("{with:?}, without it {without:?}")));
+    };
+    let only = |lines: &str, others: &str| -> Vec<String> {
+        let other = |line: &&str| !others.lines().any(|other| other == *line);
+        lines.lines().filter(other).map(str::to_owned).collect()
+    };
+    Ok(Some(format!("{:?}, without it {:?}", only(with, without), only(without, with))))
+}
+
 fn ignored(node: &Node) -> Result<()> {
     let base = Base::new(node)?;
     let mut failures = Vec::new();
     for (field, _) in rows(Verdict::Ignored, IGNORED)? {
-        let [without, with] = base.both(&field, fields::set).with_context(|| field.clone())?;
-        let told = |answer: &Result<(), Status>| {
-            answer.as_ref().err().map(|status| (status.code(), status.message().to_owned()))
-        };
-        if told(&without) != told(&with) {
-            failures.push(format!("{field}: {with:?}, without it {without:?}"));
+        if let Some(effect) = effect(&base, &field)? {
+            failures.push(format!("{field}: {effect}"));
         }
     }
     ensure!(failures.is_empty(), "{} fields:\n{}", failures.len(), failures.join("\n"));
+    // The control: what is honoured is seen.
+    for field in [
+        "RunPodSandbox.config.linux.security_context.run_as_user.value",
+        "CreateContainer.config.linux.security_context.readonly_rootfs",
+    ] {
+        let effect = effect(&base, field)?;
+        ensure!(effect.is_some_and(|told| told.starts_with('[')), "{field} has no effect");
+    }
     Ok(())
 }
 
