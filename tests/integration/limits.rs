@@ -15,7 +15,6 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("a_setting_that_the_kernel_does_not_know_is_an_error", NEEDS, unknown_setting),
         shared("an_update_changes_the_files_in_place", NEEDS, update),
         shared("a_cpuset_is_where_a_process_may_run", NEEDS, cpuset),
-        shared("statistics_are_the_kernels", NEEDS, statistics),
         own("a_class_of_block_io_is_what_the_configuration_says", NEEDS, with_class, block_io),
     ]
 }
@@ -216,47 +215,6 @@ fn cpuset(node: &Node) -> Result<()> {
     ensure!(command == "Cpus_allowed_list:\t1", "a command: {command}");
     let control = sleeper(&scene, "control", |_| {})?;
     ensure!(allowed(&control)? != "1", "one CPU without being asked");
-    Ok(())
-}
-
-fn statistics(node: &Node) -> Result<()> {
-    let scene = Scene::new(node, "statistics")?;
-    let script = "head -c 8000000 /dev/zero >/tmp/layer; \
-        i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo ready; exec sleep 100000";
-    let made = scene.script("main", script, |c| {
-        pod::resources(c).memory_limit_in_bytes = 256 << 20;
-    })?;
-    made.said("ready")?;
-    let stat = made.cgroup().join("cpu.stat");
-    let before = kernel::counter(&stat, "usage_usec")?;
-    let request = proto::ContainerStatsRequest { container_id: made.id.clone() };
-    let told = node.cri.container_stats(request)?.stats.context("no statistics")?;
-    let after = kernel::counter(&stat, "usage_usec")?;
-    let cpu = told.cpu.context("no CPU")?.usage_core_nano_seconds.context("no CPU time")?.value;
-    ensure!((before * 1000..=after * 1000).contains(&cpu), "{cpu} not in {before}..{after} µs");
-    let memory = told.memory.context("no memory")?;
-    let value = |v: Option<proto::UInt64Value>| v.map_or(0, |v| v.value);
-    let current: u64 = limit(&made, "memory.current")?.parse()?;
-    let (usage, working) = (value(memory.usage_bytes), value(memory.working_set_bytes));
-    ensure!(usage.abs_diff(current) < 4 << 20, "{usage} is told, {current} is used");
-    ensure!(working > 0 && working <= usage, "working set {working} of {usage}");
-    ensure!(value(memory.available_bytes) == (256 << 20) - working, "{memory:?}");
-    let layer = told.writable_layer.context("no writable layer")?;
-    ensure!(value(layer.used_bytes) >= 8_000_000, "{layer:?}");
-
-    let request = proto::PodSandboxStatsRequest { pod_sandbox_id: scene.pod.clone() };
-    let told = node.cri.pod_sandbox_stats(request)?.stats.context("no statistics of the pod")?;
-    let linux = told.linux.context("nothing of Linux")?;
-    ensure!(linux.containers.len() == 1, "{} containers", linux.containers.len());
-    // The container's process and pause.
-    let processes = value(linux.process.context("no processes")?.process_count);
-    ensure!(processes == 2, "{processes} processes");
-    let pod_cpu = value(linux.cpu.context("no CPU of the pod")?.usage_core_nano_seconds);
-    ensure!(pod_cpu >= cpu, "the pod's CPU time {pod_cpu} is less than its container's {cpu}");
-    // One that does not run has no figures, and is listed.
-    node.stop_container(&made.id, Duration::ZERO)?;
-    let all = node.cri.list_container_stats(proto::ListContainerStatsRequest::default())?.stats;
-    ensure!(all.iter().all(|s| s.cpu.is_none()), "{all:?}");
     Ok(())
 }
 

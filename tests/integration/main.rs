@@ -23,6 +23,7 @@ mod daemon;
 mod devices;
 mod events;
 mod exec;
+mod figures;
 mod handler_enforcement;
 mod handler_failures;
 mod handler_terminals;
@@ -100,6 +101,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("devices", devices::tests()),
             ("events", events::tests()),
             ("exec", exec::tests()),
+            ("figures", figures::tests()),
             ("handler_enforcement", handler_enforcement::tests()),
             ("handler_failures", handler_failures::tests()),
             ("handler_terminals", handler_terminals::tests()),
