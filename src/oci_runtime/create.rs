@@ -19,7 +19,7 @@ use crate::oci::{
 use crate::sys::mount::{self, Reach};
 use crate::sys::path::c_path;
 use crate::sys::process::{InitPid, SingleThreaded};
-use crate::sys::{pipe, process, socket};
+use crate::sys::{pipe, prctl, process, socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -192,6 +192,8 @@ fn begin(
     terminal: &Terminal<'_>,
 ) -> Result<(Spawned, OwnedFd, Option<OwnedFd>), RuntimeError> {
     let threads = SingleThreaded::prove().doing(|| "count threads")?;
+    // Who calls may have a niceness, which nobody can take off in a user namespace that is not its own.
+    prctl::set_scheduling(prctl::Scheduling::default()).doing(|| "set scheduling")?;
     let dir = container.open_dir().doing(|| "open the container's folder")?;
     let listener =
         socket::listen(dir.as_fd(), Path::new(START)).doing(|| "listen for the start")?;

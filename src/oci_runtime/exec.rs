@@ -11,6 +11,7 @@ use crate::oci::{
     NewUserns, PodContext, PodHandles, Report, Stdio, Volumes, parse_report, prepare_exec,
     spawn_exec, take_terminal,
 };
+use crate::sys::prctl;
 use crate::sys::process::SingleThreaded;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -47,6 +48,8 @@ pub(super) fn exec(ctx: &Context<'_>, args: &ExecArgs) -> Result<u8, RuntimeErro
     plan.process.preserved_fds = Some(args.preserve_fds);
 
     let threads = SingleThreaded::prove().doing(|| "count threads")?;
+    // Who calls may have a niceness, which nobody can take off in a user namespace that is not its own.
+    prctl::set_scheduling(prctl::Scheduling::default()).doing(|| "set scheduling")?;
     let foreground = match args.detach {
         true => None,
         false => Some(Foreground::begin().doing(|| "take over signals")?),

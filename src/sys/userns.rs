@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use super::clone::{self, Forked, Kinship};
 use super::process::{self, InitPid, SingleThreaded};
-use super::spawn::{NewNamespaces, Spawn, Wanted};
+use super::spawn::{NewNamespaces, Privileges, Spawn, Wanted};
 use crate::idmap::{IdMaps, file_text};
 
 /// The user namespace of a process.
@@ -35,6 +35,8 @@ pub fn make_by(program: BorrowedFd<'_>, maps: &IdMaps) -> io::Result<OwnedFd> {
     let namespaces = NewNamespaces::default().with(libc::CLONE_NEWUSER, Wanted::Yes);
     let child = Spawn::file(program, "berth-userns")
         .namespaces(namespaces)
+        // It does nothing: that it keeps the niceness of a daemon that has one is no loss.
+        .privileges(Privileges::BestEffort)
         .ends_with_parent()
         .spawn()
         .map_err(|error| error.source)?;
@@ -88,6 +90,7 @@ mod tests {
         let program = crate::sys::memfd::sealed_copy(c"sleep", Path::new("/bin/sleep")).unwrap();
         let program = Spawn::file(program.as_fd(), "sleep").arg("100000");
         let namespaces = NewNamespaces::default().with(libc::CLONE_NEWUSER, Wanted::Yes);
+        let program = program.privileges(Privileges::BestEffort);
         let child = program.namespaces(namespaces).ends_with_parent().spawn().unwrap();
         let made = finish(child.pid, &maps).unwrap();
         let text = |file| std::fs::read_to_string(format!("/proc/{}/{file}", child.pid)).unwrap();

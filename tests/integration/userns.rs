@@ -33,12 +33,17 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("a_pod_on_the_hosts_network_does_not_own_it", &[MappedTmpfs], host_network),
         shared("bad_maps_are_refused_by_their_field", &[MappedTmpfs], refused),
         own("a_killed_daemon_finds_it_again", &[MappedTmpfs], options, adopted),
+        own("a_daemon_with_a_niceness_makes_them_too", &[MappedTmpfs], niced, |node| nice(node)),
         own("a_node_that_cannot_map_ids_refuses_them_with_the_reason", &[], options, unmappable),
     ]
 }
 
 fn options(_: &Machine) -> Options {
     Options::default()
+}
+
+fn niced(_: &Machine) -> Options {
+    Options { wrapper: ["nice", "-n", "5"].map(String::from).into(), ..Options::default() }
 }
 
 pub(crate) const RANGE: u32 = 65_536;
@@ -574,5 +579,18 @@ fn unmappable(node: &mut Node) -> Result<()> {
     let told = status.runtime_handlers.first().and_then(|h| h.features).context("no handler")?;
     let (verdict, found) = checked(node)?;
     ensure!((verdict == "ok") == told.user_namespaces, "checked: {verdict} {found}");
+    Ok(())
+}
+
+/// Nobody can take a niceness off in a user namespace that is not his own.
+fn nice(node: &Node) -> Result<()> {
+    ensure!(kernel::niceness(node.pid()?)? > 0, "the control: the daemon has none");
+    let scene = Scene::with(node, "userns-nice", pod_from(BASE))?;
+    let made = scene.start("main", PATIENT, |c| from(c, BASE))?;
+    ensure!(
+        kernel::status_field(made.init()?, "Uid")?.starts_with(&BASE.to_string()),
+        "not mapped"
+    );
+    ensure!(kernel::niceness(made.init()?)? == 0, "it has the daemon's niceness");
     Ok(())
 }

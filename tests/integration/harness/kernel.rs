@@ -98,6 +98,16 @@ pub(crate) fn cut_connections(pid: i32, name: &str) -> Result<usize> {
     Ok(cut)
 }
 
+/// The niceness of a process, of /proc/PID/stat.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn niceness(pid: i32) -> Result<i32> {
+    let text = read(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = text.rsplit_once(')').context("no name")?;
+    Ok(rest.split_whitespace().nth(16).context("no niceness")?.parse()?)
+}
+
 /// A field of /proc/PID/status.
 ///
 /// # Errors
