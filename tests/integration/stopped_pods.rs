@@ -46,7 +46,7 @@ fn needs_ready(node: &Node) -> Result<()> {
     ensure!(now == layers, "a layer was made: {now:?}");
     ensure!(!node.pod_cgroup(&scene.pod).exists(), "a cgroup was made");
     let state = node.container(&created)?.state();
-    ensure!(state != ContainerState::ContainerRunning, "{state:?}");
+    ensure!(state == ContainerState::ContainerCreated, "{state:?}");
     // In one that is gone: another code, which a kubelet tells apart.
     node.remove_pod(&scene.pod)?;
     let gone = scene.create("late", PATIENT, as_is).err().context("a create in a removed pod")?;
