@@ -210,9 +210,11 @@ pub(crate) fn descriptors(pid: i32) -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// Whether a process exists and is no zombie.
+/// Whether a process can run: it exists, is no zombie, and has its memory. The first process of a pid namespace
+/// has given it back while it waits for somebody to reap the last of the others (pid_namespaces(7)).
 pub(crate) fn alive(pid: i32) -> bool {
     status_field(pid, "State").is_ok_and(|state| !state.starts_with('Z'))
+        && status_field(pid, "VmSize").is_ok()
 }
 
 /// The names of this network namespace's interfaces.
