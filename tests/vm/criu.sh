@@ -15,15 +15,8 @@ mkdir -p "$cache"
 exec 9>"$cache/.criu.lock"
 flock 9
 if [ ! -e "$root/.whole" ]; then
-    rm -rf "$root"
-    mkdir -p "$root"
-    "$here/apt.sh" next apt-get update >&2
     echo "criu.sh: fetching criu" >&2
-    (cd "$root" && "$here/apt.sh" next apt-get download criu libcompel1 libc6 >&2)
-    for file in "$root"/*.deb; do
-        dpkg -x "$file" "$root"
-        rm "$file"
-    done
+    "$here/unpack.sh" "$root" next criu libcompel1 libc6
     triplet=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch)
     loader=$(compgen -G "$root/usr/lib/$triplet/ld-linux*.so.*" | head -n 1)
     {

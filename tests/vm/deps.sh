@@ -51,14 +51,7 @@ fi
 peers=(conmon containerd crun golang-github-containers-common golang-github-containers-image libgpgme11
     libsubid4 libyajl2 podman runc)
 if [ "$(cat "$cache/peers/.packages" 2>/dev/null)" != "${peers[*]}" ]; then
-    rm -rf "$cache/peers.new"
-    mkdir -p "$cache/peers.new"
-    (cd "$cache/peers.new" &&
-        apt-get -q -o Acquire::Retries=5 -o APT::Sandbox::User=root download "${peers[@]}")
-    for file in "$cache"/peers.new/*.deb; do
-        dpkg -x "$file" "$cache/peers.new"
-        rm "$file"
-    done
+    "$here/unpack.sh" "$cache/peers.new" own "${peers[@]}"
     echo "${peers[*]}" >"$cache/peers.new/.packages"
     rm -rf "$cache/peers.old"
     [ ! -e "$cache/peers" ] || mv "$cache/peers" "$cache/peers.old"

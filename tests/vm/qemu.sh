@@ -16,15 +16,8 @@ mkdir -p "$cache"
 exec 9>"$cache/.qemu.lock"
 flock 9
 if [ ! -e "$root/.whole" ]; then
-    rm -rf "$root"
-    mkdir -p "$root"
-    "$here/apt.sh" backports apt-get update >&2
     echo "qemu.sh: fetching qemu-system-x86" >&2
-    (cd "$root" && "$here/apt.sh" backports apt-get download qemu-system-x86 qemu-system-common qemu-system-data seabios >&2)
-    for file in "$root"/*.deb; do
-        dpkg -x "$file" "$root"
-        rm "$file"
-    done
+    "$here/unpack.sh" "$root" backports qemu-system-x86 qemu-system-common qemu-system-data seabios
     touch "$root/.whole"
 fi
 echo "$root/usr/bin/qemu-system-x86_64"
