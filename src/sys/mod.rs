@@ -31,6 +31,8 @@ pub mod signals;
 pub mod socket;
 pub mod spawn;
 mod spawn_child;
+#[cfg(test)]
+mod spawn_tests;
 pub mod terminal;
 #[cfg(feature = "daemon")]
 pub mod tty;
