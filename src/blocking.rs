@@ -111,8 +111,9 @@ pub async fn run<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| BlockingError::Gone { what })
 }
 
-/// Runs `work` on a blocking thread and waits for it no longer than `limit`: for berth's own files. Host
-/// paths (NFS, FUSE) are a pod's: [`Overdue::run_within`]. What it is given says whether it is still wanted.
+/// Runs `work` on a blocking thread and waits for it no longer than `limit`: for work that is of no pod; for
+/// what a pod asks of host paths (NFS, FUSE), [`Overdue::run_within`]. What it is given says whether it is still
+/// wanted.
 ///
 /// # Errors
 /// [`BlockingError::Deadline`], and then no effect of it begins any more; [`BlockingError::Gone`]

@@ -3,7 +3,7 @@
 use super::command::tar;
 use super::dump::text;
 use super::saved::{DIFF, IMAGES, SavedContainer};
-use super::{CheckpointError, Criu, read_container};
+use super::{CheckpointError, read_container};
 use crate::cgroups::Leaf;
 use crate::oci::{HandlerPlace, PodContext, Prepared, Restored, prepare_restored};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -11,6 +11,7 @@ use prost::Message as _;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -64,12 +65,12 @@ struct Uts {
 /// The file's two magic numbers, then each message with its length before it.
 const UTS_HEADER: usize = 8;
 
+fn failed(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> CheckpointError {
+    move |source| CheckpointError::file(operation, path, source)
+}
+
 /// criu gives the names in its image to the namespace that it joins: the pod's, which has its own.
 fn rename(images: &Path, hostname: &str) -> Result<(), CheckpointError> {
-    let failed = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| CheckpointError::File { operation, path, source }
-    };
     for entry in fs::read_dir(images).map_err(failed("list", images))?.flatten() {
         if !entry.file_name().to_string_lossy().starts_with("utsns-") {
             continue;
@@ -108,7 +109,7 @@ pub fn fill(from: &RestoreFrom<'_>) -> Result<(), CheckpointError> {
         .recursive(true)
         .mode(0o700)
         .create(&images)
-        .map_err(|e| CheckpointError::file("make", &images, e))?;
+        .map_err(failed("make", &images))?;
     copy_files(&from.source.join(IMAGES), &images)?;
     copy_files(from.source, from.images)?;
     rename(&images, from.hostname)?;
@@ -117,15 +118,11 @@ pub fn fill(from: &RestoreFrom<'_>) -> Result<(), CheckpointError> {
     args.extend(["--same-owner", "--same-permissions", "--xattrs", "--xattrs-include=*"]);
     args.extend(["--directory", text(from.upper)?]);
     tar("unpack what it had written", &args, FILL_WITHIN, from.helpers)?;
-    fs::remove_file(&diff).map_err(|e| CheckpointError::file("remove", &diff, e))
+    fs::remove_file(&diff).map_err(failed("remove", &diff))
 }
 
 /// The plain files of a folder; nothing else belongs there.
 fn copy_files(from: &Path, to: &Path) -> Result<(), CheckpointError> {
-    let failed = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| CheckpointError::File { operation, path, source }
-    };
     for entry in fs::read_dir(from).map_err(failed("list", from))? {
         let entry = entry.map_err(failed("list", from))?;
         let kind = entry.file_type().map_err(failed("look at", &entry.path()))?;
@@ -180,19 +177,17 @@ fn same(saved: &SavedContainer, old: &Spec, new: &Spec) -> Result<(), Checkpoint
     Ok(())
 }
 
-/// What the shim needs to bring a container back. Blocks.
+/// What the shim needs to bring a container back by criu, the program at `place`. Blocks.
 ///
 /// # Errors
 /// [`CheckpointError`].
 pub fn prepare(
-    criu: &Criu,
     folder: &Path,
     spec: &Spec,
     rootfs: OwnedFd,
     (pod, place): (&PodContext, &HandlerPlace),
 ) -> Result<Prepared, CheckpointError> {
     let (saved, _) = read_container(folder)?;
-    let place = HandlerPlace { program: criu.program().to_owned(), ..place.clone() };
     let mut args: Vec<String> = [
         "restore",
         "--images-dir",
@@ -233,7 +228,7 @@ pub fn prepare(
         args.extend(["--inherit-fd".to_owned(), format!("fd[{}]:{}", pipe.fd, pipe.name)]);
     }
     let restored = Restored { arguments: args, places: &saved.places, net };
-    prepare_restored(spec, rootfs, (pod, &place), restored).map_err(CheckpointError::Mounts)
+    prepare_restored(spec, rootfs, (pod, place), restored).map_err(CheckpointError::Mounts)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod apparmor;
 pub mod capabilities;
+pub mod class;
 pub mod config;
 pub mod create;
 pub mod devices;

@@ -22,6 +22,7 @@ use crate::sys::process::InitPid;
 use oci_spec::runtime::Spec;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,9 +196,9 @@ fn prepare(
     };
     wanted.still().at(PREPARE)?;
     let prepared = match handler_place(node, container) {
-        None if record.restored => {
-            wanted.effect(|| prepare_restored(node, container, rootfs, &pod)).at(PREPARE)??
-        }
+        None if record.restored => wanted
+            .effect(|| prepare_restored(node, container, &spec, rootfs, &pod))
+            .at(PREPARE)??,
         None => {
             if spec.hooks().is_some() {
                 // Where hooks find the root file system: its mount is in the container's namespace
@@ -221,29 +222,29 @@ fn prepare(
 fn prepare_restored(
     node: &Node,
     container: &Container,
+    spec: &Spec,
     rootfs: OwnedFd,
     pod: &PodContext,
 ) -> Result<Prepared, StepFailed> {
     const STEP: &str = "prepare the restore";
-    let place = HandlerPlace {
-        program: std::path::PathBuf::new(),
-        bundle: node.layout.handler(&container.id),
-        cgroup_root: node.config.cgroups.root.clone(),
-    };
-    make_bundle(&place.bundle, "mounts")?;
+    make_bundle(&node.layout.handler(&container.id), "mounts")?;
     let criu = Criu::working(node.config.checkpoint.criu.as_deref(), &node.cgroups).at(STEP)?;
-    let spec = load_spec(node, container)?;
+    let place = place_of(node, container, criu.program().to_owned());
     let folder = node.layout.restore(&container.id);
-    checkpoint::prepare(&criu, &folder, &spec, rootfs, (pod, &place)).at(STEP)
+    checkpoint::prepare(&folder, spec, rootfs, (pod, &place)).at(STEP)
 }
 
 /// Where another runtime makes the container; `None`: the native executor does.
 pub fn handler_place(node: &Node, container: &Container) -> Option<HandlerPlace> {
-    Some(HandlerPlace {
-        program: container.sandbox.record().runtime?,
+    Some(place_of(node, container, container.sandbox.record().runtime?))
+}
+
+fn place_of(node: &Node, container: &Container, program: PathBuf) -> HandlerPlace {
+    HandlerPlace {
+        program,
         bundle: node.layout.handler(&container.id),
         cgroup_root: node.config.cgroups.root.clone(),
-    })
+    }
 }
 
 /// Makes the bundle and what the shim needs. A bundle that an earlier attempt left is replaced.

@@ -1,11 +1,9 @@
 //! Classes of block I/O: what they limit is in the configuration, who is in which is in annotations.
-//!
-//! The annotations are those of containerd and CRI-O: `io.kubernetes.cri.blockio-class` of a container goes
-//! before `blockio.resources.beta.kubernetes.io/container.NAME` of its pod, and that before `…/pod`.
 
 use super::error::EngineError;
 use crate::cgroups::Resources;
 use crate::config::BlockIo;
+use crate::container::class::class_of;
 use crate::container::config::ContainerConfig;
 use crate::sandbox::config::SandboxConfig;
 use nix::sys::stat::{SFlag, major, minor, stat};
@@ -21,7 +19,7 @@ pub(super) fn add_class(
     sandbox: &SandboxConfig,
     resources: &mut Resources,
 ) -> Result<(), EngineError> {
-    let Some((key, name)) = class_of(config, sandbox) else { return Ok(()) };
+    let Some((key, name)) = class_of("blockio", config, sandbox) else { return Ok(()) };
     let class = classes.get(name).ok_or_else(|| {
         EngineError::Invalid(format!("annotation {key}: there is no table [blockio.{name}]"))
     })?;
@@ -30,24 +28,6 @@ pub(super) fn add_class(
         resources.unified.entry(file.to_owned()).or_insert(value);
     }
     Ok(())
-}
-
-/// The annotation that decides, and the class that it names. An empty class is none.
-fn class_of<'a>(
-    config: &'a ContainerConfig,
-    sandbox: &'a SandboxConfig,
-) -> Option<(String, &'a str)> {
-    let own = "io.kubernetes.cri.blockio-class".to_owned();
-    let of_pod = "blockio.resources.beta.kubernetes.io/";
-    let places = [
-        (&config.annotations, own),
-        (&sandbox.annotations, format!("{of_pod}container.{}", config.name)),
-        (&sandbox.annotations, format!("{of_pod}pod")),
-    ];
-    places.into_iter().find_map(|(annotations, key)| {
-        let name = annotations.get(&key).filter(|name| !name.is_empty())?;
-        Some((key, name.as_str()))
-    })
 }
 
 /// Files of the cgroup, and what they get: a line a device.

@@ -1,10 +1,10 @@
 //! What a container may ask for depends on the sandbox that it is for.
 
 use super::RequestError;
+use crate::container::class::class_of;
 use crate::container::config::ContainerConfig;
 use crate::idmap::IdMaps;
 use crate::sandbox::config::{PodNamespace, SandboxConfig};
-use std::collections::BTreeMap;
 
 /// What a container's request says about things that its sandbox has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,21 +56,10 @@ pub(crate) fn fit(
     Ok(())
 }
 
-/// Classes of cache and memory bandwidth come as annotations, of the container or of its pod; an empty
-/// one is none.
+/// Classes of cache and memory bandwidth.
 fn refuse_rdt(config: &ContainerConfig, sandbox: &SandboxConfig) -> Result<(), RequestError> {
-    let own = "io.kubernetes.cri.rdt-class".to_owned();
-    let pods = [
-        format!("rdt.resources.beta.kubernetes.io/container.{}", config.name),
-        "rdt.resources.beta.kubernetes.io/pod".to_owned(),
-    ];
-    let asks = |annotations: &BTreeMap<String, String>, key: &String| {
-        annotations.get(key).is_some_and(|class| !class.is_empty())
-    };
-    let of_pod = pods.iter().find(|key| asks(&sandbox.annotations, key));
-    let of_own = Some(&own).filter(|key| asks(&config.annotations, key));
-    match of_own.or(of_pod) {
-        Some(key) => {
+    match class_of("rdt", config, sandbox) {
+        Some((key, _)) => {
             Err(RequestError::unimplemented(format!("annotation {key}"), "RDT classes are"))
         }
         None => Ok(()),

@@ -10,7 +10,7 @@ use super::security::{pid_mode, sandbox_seccomp, selinux_options, shared_mode};
 use super::text::{absolute, group_ids, line, name, string, user_id};
 use super::userns::userns;
 use crate::cri::proto;
-use crate::idmap::IdMaps;
+use crate::idmap::{IdMaps, Unmapped};
 use crate::sandbox::config::{
     DnsConfig, PidNamespace, PodNamespace, PodUser, PortMapping, Protocol, SandboxConfig,
     SandboxMetadata, SandboxNamespaces,
@@ -252,12 +252,10 @@ fn check_mapped(field: &str, user: &PodUser, maps: &IdMaps) -> Result<(), Reques
         let reason = format!("{id} is not mapped in the pod's user namespace");
         Err(RequestError::invalid(format!("{field}.{name}"), reason))
     };
-    if maps.host_uid(user.uid).is_none() {
-        return unmapped("run_as_user", user.uid);
-    }
-    match user.groups.iter().find(|group| maps.host_gid(**group).is_none()) {
-        Some(group) if *group == user.gid => unmapped("run_as_group", *group),
-        Some(group) => unmapped("supplemental_groups", *group),
+    match maps.unmapped(user.uid, user.groups.iter().copied()) {
+        Some(Unmapped::User(uid)) => unmapped("run_as_user", uid),
+        Some(Unmapped::Group(gid)) if gid == user.gid => unmapped("run_as_group", gid),
+        Some(Unmapped::Group(gid)) => unmapped("supplemental_groups", gid),
         None => Ok(()),
     }
 }
