@@ -19,6 +19,8 @@ pub mod ids;
 pub mod oci;
 pub mod shim;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod undefended;
 
 #[cfg(feature = "daemon")]

@@ -9,9 +9,9 @@ use super::network::Inner;
 use super::plugins;
 use crate::config::NetworkMode;
 use crate::error::{ErrorKind, chain};
-use std::os::unix::fs::PermissionsExt as _;
+use crate::testing::eventually;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long to wait for what must come: a bound against hanging, on a machine of any speed.
 const SOON: Duration = Duration::from_secs(60);
@@ -41,9 +41,11 @@ fn plugin(node: &Node, name: &str, body: &str) {
          \"ips\":[{{\"address\":\"10.5.0.7/24\",\"interface\":0}}]}}'\nfi\n",
         log = log.display()
     );
-    let path = dir.join(name);
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: a program that another test is just starting would hold a copy
+    // of the descriptor, and a file that is open for writing is not executed.
+    let (draft, path) = (node.path().join("draft"), dir.join(name));
+    std::fs::write(&draft, script).unwrap();
+    sh(&format!("install -m 755 {} {}", draft.display(), path.display()));
 }
 
 fn log_path(node: &Node) -> PathBuf {
@@ -55,14 +57,6 @@ fn calls(node: &Node) -> Vec<String> {
     let text = std::fs::read_to_string(log_path(node)).unwrap_or_default();
     std::fs::remove_file(log_path(node)).ok();
     text.lines().map(str::to_owned).collect()
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -89,7 +83,7 @@ fn debians_bridge_attaches_checks_and_detaches_also_without_its_configuration() 
         network.check(&a.sandbox).unwrap();
         assert!(data.join("podnet/10.6.0.2").exists());
         std::fs::remove_dir_all(&node.config.cni_conf_dir).unwrap();
-        until("not ready", || network.ready().is_err());
+        eventually("not ready", || network.ready().is_err());
         let id = a.sandbox.clone();
         drop(a);
         network.detach(&id).unwrap();
@@ -97,7 +91,7 @@ fn debians_bridge_attaches_checks_and_detaches_also_without_its_configuration() 
         assert!(!data.join("podnet/10.6.0.2").exists());
         sh("ip link del cni7");
         // With the namespace gone the cable is the kernel's to remove, and it does that later.
-        until("the cable is gone", || node.leftovers().is_empty());
+        eventually("the cable is gone", || node.leftovers().is_empty());
     });
 }
 
@@ -112,18 +106,18 @@ fn a_network_appears_changes_and_goes_without_a_restart() {
         plugin(node, "one", "");
         // The folder itself is missing at first: made and filled, then replaced, then emptied.
         network(node, CniVersion::V1_0_0, r#"{"type":"one"}"#);
-        until("appears", || network_now.ready().is_ok());
+        eventually("appears", || network_now.ready().is_ok());
         let (dir, aside) = (&node.config.cni_conf_dir, node.path().join("aside"));
         std::fs::rename(dir, &aside).unwrap();
-        until("goes", || network_now.ready().is_err());
+        eventually("goes", || network_now.ready().is_err());
         std::fs::rename(&aside, dir).unwrap();
-        until("comes back", || network_now.ready().is_ok());
+        eventually("comes back", || network_now.ready().is_ok());
         std::fs::write(dir.join("05-first.conflist"), "{").unwrap();
-        until("breaks", || network_now.ready().is_err());
+        eventually("breaks", || network_now.ready().is_err());
         let message = network_now.ready().unwrap_err().message;
         assert!(message.contains("05-first.conflist"), "{message}");
         std::fs::remove_file(dir.join("05-first.conflist")).unwrap();
-        until("is mended", || network_now.ready().is_ok());
+        eventually("is mended", || network_now.ready().is_ok());
         let a = node.pod("a");
         network_now.attach(&a).unwrap();
         network_now.detach(&a.sandbox).unwrap();
@@ -189,7 +183,7 @@ fn an_orphaned_add_is_killed_before_its_del_runs() {
         std::thread::scope(|scope| {
             // Half of a verb: what a killed daemon leaves does not undo itself.
             let half = scope.spawn(|| plugins::attach(&a, &conf, &invoker, &group, &node.layout));
-            until("is called", || {
+            eventually("is called", || {
                 std::fs::read_to_string(log_path(node)).is_ok_and(|log| log.contains("ADD"))
             });
             let notes = open(node).recover(&[]);
@@ -278,7 +272,7 @@ fn status_and_gc_are_asked_of_a_1_1_0_network_alone() {
         assert_eq!(message, "network podnet: plugin one STATUS: no uplink (code 50)");
         std::fs::remove_file(&flag).unwrap();
         network(node, CniVersion::V1_1_0, r#"{"type":"one","changed":1}"#);
-        until("ready", || network_now.ready().is_ok());
+        eventually("ready", || network_now.ready().is_ok());
         let a = node.pod("a");
         network_now.attach(&a).unwrap();
         calls(node);

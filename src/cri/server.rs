@@ -209,6 +209,7 @@ fn lookup_group(name: &str) -> Result<nix::unistd::Gid, ServerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::eventually;
 
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
@@ -216,6 +217,7 @@ mod tests {
         let path = dir.path().join("run/berth.sock");
         std::fs::create_dir(dir.path().join("run")).unwrap();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        eventually("nobody listens", || std::os::unix::net::UnixStream::connect(&path).is_err());
         let first = Socket::bind(&path, None).await.unwrap();
         let second = Socket::bind(&path, None).await;
         assert!(matches!(second, Err(ServerError::InUse { .. })));

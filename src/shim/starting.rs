@@ -171,6 +171,7 @@ pub(super) fn late() -> wire::Failed {
 mod tests {
     use super::*;
     use crate::oci::Step;
+    use crate::testing::eventually;
 
     fn starting() -> (Starting, OwnedFd) {
         let (report, tell) = crate::sys::pipe::pipe().unwrap();
@@ -188,7 +189,9 @@ mod tests {
         nix::unistd::write(&tell, b"R").unwrap();
         assert!(matches!(starting.progress(Instant::now()), Progress::Undecided));
         drop(tell);
-        assert!(matches!(starting.progress(Instant::now()), Progress::Runs));
+        eventually("the end of the report", || {
+            matches!(starting.progress(Instant::now()), Progress::Runs)
+        });
     }
 
     #[test]
@@ -196,8 +199,14 @@ mod tests {
         let (mut starting, tell) = starting();
         drop(tell);
         starting.ended = Some(Ended::Signal(9));
-        let Progress::Failed(failed) = starting.progress(Instant::now()) else { panic!() };
-        assert_eq!(failed.message.unwrap(), "it was killed by signal 9 before its program ran");
+        let mut message = None;
+        eventually("a failure", || {
+            if let Progress::Failed(failed) = starting.progress(Instant::now()) {
+                message = failed.message;
+            }
+            message.is_some()
+        });
+        assert_eq!(message.unwrap(), "it was killed by signal 9 before its program ran");
     }
 
     #[test]
