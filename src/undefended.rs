@@ -23,8 +23,8 @@ pub enum Defence {
     Mask,
     /// /dev/console is bound by the descriptor of the terminal.
     Console,
-    /// Kernel parameters are written by a descriptor of a verified /proc.
-    Sysctl,
+    /// Labels and kernel parameters are written by a descriptor of a verified /proc.
+    Proc,
     /// Only parameters of a namespace can be set.
     SysctlName,
     /// Descriptors that are not the container's are closed.
@@ -50,7 +50,7 @@ impl Defence {
             Self::Target => "target",
             Self::Mask => "mask",
             Self::Console => "console",
-            Self::Sysctl => "sysctl",
+            Self::Proc => "proc",
             Self::SysctlName => "sysctl-name",
             Self::Descriptors => "descriptors",
             Self::WorkingDirectory => "working-directory",

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::OFlag;
 
 use super::hold::Hold;
+use super::host_proc::HostProc;
 use super::init::{self, Init};
 use super::report::{self, Report};
 use super::step::{At, Step, StepError};
@@ -161,8 +162,8 @@ fn in_user_namespace(
 ) -> Result<Spawned, StepError> {
     through_intermediate(t, reader, |pid_pipe| {
         init::isolate(&init, Some(pid_pipe))?;
-        let host_proc = process_steps::open_proc()?;
-        process_steps::oom_score(host_proc.as_fd(), &init.plan.process, init.report.as_fd())?;
+        let host_proc = HostProc::open()?;
+        process_steps::oom_score(&host_proc, &init.plan.process, init.report.as_fd())?;
         drop(host_proc);
         if let Some(user) = &init.plan.user {
             userns::before(user, &init.plan.process, &init.stdio)?;

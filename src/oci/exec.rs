@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::create::{
     Placed, PodHandles, Spawned, Stdio, check_level, fork_into, report_pipe, through_intermediate,
 };
+use super::host_proc::HostProc;
 use super::init::{keep_common, move_into, open_directory, open_procs};
 use super::process;
 use super::report;
@@ -63,9 +64,9 @@ fn join_and_clone(exec: &Exec<'_>, pid_pipe: BorrowedFd<'_>) -> Result<i32, Step
     keep_common(&mut keep, &exec.stdio, exec.report.as_fd(), exec.pod);
     sys_fds::close_all_but(3, &mut keep).at(Step::Isolate)?;
     let procs = open_procs(exec.pod.cgroup)?;
-    let host_proc = process::open_proc()?;
+    let host_proc = HostProc::open()?;
     // Copied by the clone.
-    process::oom_score(host_proc.as_fd(), &exec.plan.process, exec.report.as_fd())?;
+    process::oom_score(&host_proc, &exec.plan.process, exec.report.as_fd())?;
     let mut joined = JOINED;
     if let Some(user) = &exec.plan.user {
         userns::before(user, &exec.plan.process, &exec.stdio)?;
@@ -74,12 +75,12 @@ fn join_and_clone(exec: &Exec<'_>, pid_pipe: BorrowedFd<'_>) -> Result<i32, Step
     ns::join(exec.t, exec.init_pidfd, joined.cast_unsigned())
         .on(Step::Namespaces, || "the container's")?;
     match fork_into(exec.t, Kinship::Sibling, 0, exec.pod).at(Step::Clone)? {
-        (Forked::Child, placed) => run(exec, placed, procs.as_fd(), host_proc.as_fd()),
+        (Forked::Child, placed) => run(exec, placed, procs.as_fd(), &host_proc),
         (Forked::Parent { pid, .. }, _) => Ok(pid),
     }
 }
 
-fn run(exec: &Exec<'_>, placed: Placed, procs: BorrowedFd<'_>, host_proc: BorrowedFd<'_>) -> ! {
+fn run(exec: &Exec<'_>, placed: Placed, procs: BorrowedFd<'_>, host_proc: &HostProc) -> ! {
     let error = match steps(exec, placed, procs, host_proc) {
         Ok(never) => match never {},
         Err(error) => error,
@@ -92,7 +93,7 @@ fn steps(
     exec: &Exec<'_>,
     placed: Placed,
     procs: BorrowedFd<'_>,
-    host_proc: BorrowedFd<'_>,
+    host_proc: &HostProc,
 ) -> Result<Infallible, StepError> {
     if placed == Placed::Beside {
         move_into(procs)?;
@@ -112,7 +113,7 @@ fn steps(
         Stdio::Streams { .. } => None,
         Stdio::Terminal(socket) => {
             let root = open_directory("/").at(Step::Terminal)?;
-            Some(terminal::open(root.as_fd(), host_proc, socket.as_fd())?)
+            Some(terminal::open(root.as_fd(), host_proc.as_fd(), socket.as_fd())?)
         }
     };
     let io = process::Io {

@@ -20,6 +20,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{self, Mode, SFlag};
 
 use super::create::{Spawned, Stdio, report_pipe};
+use super::host_proc::HostProc;
 use super::init::{missing, open_directory};
 use super::process;
 use super::report;
@@ -106,7 +107,7 @@ fn steps(
     fds::close_all_but(3, &mut keep).at(Step::Isolate)?;
     fds::new_session().at(Step::Session)?;
     // crun leaves what it inherits where a container asks for 0: the shim's own is far below.
-    process::plain_oom_score(process::open_proc()?.as_fd())?;
+    process::plain_oom_score(&HostProc::open()?)?;
     let shm = match call.shm.filter(|_| call.mounts.is_some()) {
         Some(shm) => {
             Some(mount::clone_tree(AT_FDCWD, shm, Reach::One).on(Step::Mount, || "the pod's shm")?)

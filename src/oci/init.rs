@@ -11,6 +11,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 
 use super::create::{Placed, PodHandles, Stdio, fresh_namespaces};
 use super::hold::Hold;
+use super::host_proc::HostProc;
 use super::process;
 use super::report;
 use super::rootfs;
@@ -20,7 +21,6 @@ use crate::shim::wire::namespace_plan::Source;
 use crate::shim::wire::{InitPlan, NamespacePlan, SettingPlan};
 use crate::sys::process::SingleThreaded;
 use crate::sys::{clone, fds as sys_fds, ns, path, prctl};
-use crate::undefended::{Defence, removed};
 
 /// What a container's first process is made of.
 pub(super) struct Init<'a> {
@@ -62,12 +62,12 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
         let procs = open_procs(init.pod.cgroup)?;
         move_into(procs.as_fd())?;
     }
-    let host_proc = process::open_proc()?;
+    let host_proc = HostProc::open()?;
     join_namespaces(init)?;
     if plan.user.is_none() {
-        process::oom_score(host_proc.as_fd(), &plan.process, init.report.as_fd())?;
+        process::oom_score(&host_proc, &plan.process, init.report.as_fd())?;
     }
-    process::early(host_proc.as_fd(), &plan.process)?;
+    process::early(&host_proc, &plan.process)?;
     let places = rootfs::open_places(init)?;
     if plan.user.is_some() {
         userns::become_root()?;
@@ -86,9 +86,10 @@ fn steps(init: &Init<'_>, placed: Placed) -> Result<Infallible, StepError> {
     // Hooks may write below the root.
     rootfs::seal(init)?;
     // Those hooks are the node's; what is executed from here on is the container's.
-    process::set_labels(host_proc.as_fd(), &plan.process)?;
+    let host_proc = host_proc.or_that_of(init.fd(0)?)?;
+    process::set_labels(&host_proc, &plan.process)?;
     for sysctl in &plan.sysctls {
-        write_sysctl(init, host_proc.as_fd(), sysctl)?;
+        write_sysctl(&host_proc, sysctl)?;
     }
     // Ways out of the new root, if they stayed open.
     drop(host_proc);
@@ -216,29 +217,10 @@ fn set_names(plan: &InitPlan) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Through the shim's own /proc: the container's may be read-only or missing. Which namespace a
-/// sysctl belongs to goes by the process, not by the mount.
-fn write_sysctl(
-    init: &Init<'_>,
-    host_proc: BorrowedFd<'_>,
-    sysctl: &SettingPlan,
-) -> Result<(), StepError> {
-    let detail = || sysctl.name.clone();
-    let file = format!("sys/{}", sysctl.name);
-    let file = match removed(Defence::Sysctl) {
-        true => {
-            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            let file = format!("proc/{file}");
-            nix::fcntl::openat(init.fd(0)?, file.as_str(), flags, nix::sys::stat::Mode::empty())
-                .on(Step::Sysctl, detail)?
-        }
-        false => {
-            path::open_in(host_proc, Path::new(&file), libc::O_WRONLY, 0, path::Resolve::Beneath)
-                .on(Step::Sysctl, detail)?
-        }
-    };
+/// Which namespace a sysctl belongs to goes by the process, not by the mount.
+fn write_sysctl(host_proc: &HostProc, sysctl: &SettingPlan) -> Result<(), StepError> {
     let value = sysctl.value.as_deref().unwrap_or_default();
-    nix::unistd::write(&file, value.as_bytes()).on(Step::Sysctl, detail).map(drop)
+    host_proc.write(&format!("sys/{}", sysctl.name), value).on(Step::Sysctl, || &sysctl.name)
 }
 
 /// Opens a directory by an absolute path of the present root.

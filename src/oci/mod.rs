@@ -10,6 +10,7 @@ mod exec;
 mod handler;
 mod hold;
 mod hook;
+mod host_proc;
 mod init;
 mod lookup;
 mod mount;

@@ -16,7 +16,8 @@ use nix::sys::stat::{self, Mode, SFlag};
 
 use super::create::Stdio;
 use super::hold::Hold;
-use super::init::{missing, open_directory};
+use super::host_proc::HostProc;
+use super::init::missing;
 use super::lookup;
 use super::report;
 use super::step::{At, Step, StepError};
@@ -29,38 +30,14 @@ use crate::undefended::{Defence, gap, removed};
 /// Which mappings are in a core: the kernel's own choice, core(5).
 const COREDUMP_FILTER: &str = "0x33";
 
-/// The inode of the root of every proc file system.
-const PROC_ROOT: u64 = 1;
-
-/// The /proc of the present mount namespace, verified to be the root of one: a bind mount of a
-/// folder in a proc file system has its type, too.
-pub(super) fn open_proc() -> Result<OwnedFd, StepError> {
-    let dir = open_directory("/proc").on(Step::Isolate, || "/proc")?;
-    let kind = nix::sys::statfs::fstatfs(&dir).on(Step::Isolate, || "/proc")?;
-    let root = stat::fstat(&dir).on(Step::Isolate, || "/proc")?.st_ino == PROC_ROOT;
-    if kind.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC || !root {
-        let detail = "/proc of the shim is no proc file system".to_owned();
-        return Err(StepError { step: Step::Isolate, errno: 0, detail });
-    }
-    Ok(dir)
-}
-
-/// Writes a file below /proc.
-fn write_proc(host_proc: BorrowedFd<'_>, file: &str, value: &str) -> io::Result<()> {
-    let file =
-        path::open_in(host_proc, Path::new(file), libc::O_WRONLY, 0, path::Resolve::Beneath)?;
-    nix::unistd::write(&file, value.as_bytes())?;
-    Ok(())
-}
-
 /// Sets oom_score_adj of the caller; children inherit it.
 pub(super) fn oom_score(
-    host_proc: BorrowedFd<'_>,
+    host_proc: &HostProc,
     plan: &ProcessPlan,
     report: BorrowedFd<'_>,
 ) -> Result<(), StepError> {
     let value = plan.oom_score_adj.to_string();
-    match write_proc(host_proc, "self/oom_score_adj", &value) {
+    match host_proc.write("self/oom_score_adj", &value) {
         Err(e) if refused(&e) && plan.best_effort_privileges => {
             report::tell_left_out(report, &format!("oom_score_adj {value}"));
             Ok(())
@@ -70,8 +47,8 @@ pub(super) fn oom_score(
 }
 
 /// Sets oom_score_adj of the caller to what a process has that nobody gave one; raising it is free.
-pub(super) fn plain_oom_score(host_proc: BorrowedFd<'_>) -> Result<(), StepError> {
-    write_proc(host_proc, "self/oom_score_adj", "0").at(Step::OomScore)
+pub(super) fn plain_oom_score(host_proc: &HostProc) -> Result<(), StepError> {
+    host_proc.write("self/oom_score_adj", "0").at(Step::OomScore)
 }
 
 fn refused(error: &io::Error) -> bool {
@@ -79,15 +56,15 @@ fn refused(error: &io::Error) -> bool {
 }
 
 /// What can be set before the root file system is entered.
-pub(super) fn early(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+pub(super) fn early(host_proc: &HostProc, plan: &ProcessPlan) -> Result<(), StepError> {
     fds::new_session().at(Step::Session)?;
     if let Some(label) = &plan.selinux {
         // The keyring of a process is its own to use. Exec takes this back.
-        write_proc(host_proc, "self/attr/keycreate", label).on(Step::Selinux, || label)?;
+        host_proc.write("self/attr/keycreate", label).on(Step::Selinux, || label)?;
     }
     set_scheduling(plan)?;
     prctl::reset_inherited().at(Step::Attributes)?;
-    match write_proc(host_proc, "self/coredump_filter", COREDUMP_FILTER) {
+    match host_proc.write("self/coredump_filter", COREDUMP_FILTER) {
         // A kernel that writes no cores.
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
         other => other.on(Step::Attributes, || "coredump_filter")?,
@@ -123,20 +100,20 @@ fn set_scheduling(plan: &ProcessPlan) -> Result<(), StepError> {
 
 /// The AppArmor profile and the SELinux label, from the next exec on: a hook's, too, that is run
 /// afterwards.
-pub(super) fn set_labels(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+pub(super) fn set_labels(host_proc: &HostProc, plan: &ProcessPlan) -> Result<(), StepError> {
     if let Some(label) = &plan.selinux {
-        write_proc(host_proc, "self/attr/exec", label).on(Step::Selinux, || label)?;
+        host_proc.write("self/attr/exec", label).on(Step::Selinux, || label)?;
     }
     set_apparmor(host_proc, plan)
 }
 
 /// The kernel has two places; the older one is shared with other modules.
-fn set_apparmor(host_proc: BorrowedFd<'_>, plan: &ProcessPlan) -> Result<(), StepError> {
+fn set_apparmor(host_proc: &HostProc, plan: &ProcessPlan) -> Result<(), StepError> {
     let Some(profile) = &plan.apparmor else { return Ok(()) };
     let value = format!("exec {profile}");
-    match write_proc(host_proc, "self/attr/apparmor/exec", &value) {
+    match host_proc.write("self/attr/apparmor/exec", &value) {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-            write_proc(host_proc, "self/attr/exec", &value)
+            host_proc.write("self/attr/exec", &value)
         }
         other => other,
     }

@@ -28,13 +28,19 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A profile of the node's own, loaded for as long as this lives. It lets write to all but `/fenced`.
-struct Loaded(String);
+pub(crate) struct Loaded(String);
 
 impl Loaded {
-    fn new() -> Result<Self> {
-        let made = Self(format!("berth-test-{}", std::process::id()));
+    /// # Errors
+    /// The kernel does not take it.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let made = Self(format!("berth-test-{name}-{}", std::process::id()));
         made.parser("--replace")?;
         Ok(made)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
     }
 
     fn parser(&self, verb: &str) -> Result<()> {
@@ -71,12 +77,12 @@ fn old(name: &str) -> impl Fn(&mut proto::ContainerConfig) + use<> {
 }
 
 /// What the kernel says of a process.
-fn current(pid: i32) -> Result<String> {
+pub(crate) fn current(pid: i32) -> Result<String> {
     Ok(kernel::read(format!("/proc/{pid}/attr/current"))?.trim_end_matches(['\n', '\0']).to_owned())
 }
 
 fn which(node: &Node) -> Result<()> {
-    let loaded = Loaded::new()?;
+    let loaded = Loaded::new("asked")?;
     let own = format!("{} (enforce)", loaded.0);
     let scene = Scene::with(node, "apparmor-which", |c| {
         c.linux.get_or_insert_default().security_context.get_or_insert_default().privileged = true;
@@ -126,7 +132,7 @@ fn which(node: &Node) -> Result<()> {
 }
 
 fn mapped(node: &Node) -> Result<()> {
-    let loaded = Loaded::new()?;
+    let loaded = Loaded::new("mapped")?;
     let own = format!("{} (enforce)", loaded.0);
     let (localhost, none) =
         (asks(ProfileType::Localhost, &loaded.0), asks(ProfileType::Unconfined, ""));

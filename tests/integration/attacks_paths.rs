@@ -2,9 +2,11 @@
 //! way out of the root. Each is made twice, with all defences and without the one it is about; the
 //! table is in docs/security.md.
 
+use crate::apparmor;
 use crate::harness::attack::{Gap, NOTHING};
-use crate::harness::oci::{Runtime, text};
-use crate::harness::{Node, Test, kernel, shared};
+use crate::harness::machine::Need;
+use crate::harness::oci::{Runtime, SLEEPS, text};
+use crate::harness::{Node, Test, eventually, kernel, shared};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::fs;
@@ -19,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("a_masked_path_is_not_covered_by_what_is_in_dev", &[], mask),
         shared("the_console_is_the_terminal_whatever_has_its_name", &[], console),
         shared("a_kernel_parameter_is_not_written_through_a_false_proc", &[], false_proc),
+        shared("a_label_is_not_written_through_a_false_proc", &[Need::AppArmor], false_label),
     ]
 }
 
@@ -176,7 +179,7 @@ fn console(node: &Node) -> Result<()> {
 fn false_proc(node: &Node) -> Result<()> {
     let oci = Runtime::new(node, "proc")?;
     let host = kernel::read("/proc/sys/kernel/msgmax")?;
-    for (attempt, without) in ATTEMPTS("sysctl") {
+    for (attempt, without) in ATTEMPTS("proc") {
         let victim = victim(&oci, &format!("victim-{attempt}"))?;
         let sys = oci.path(&format!("sys-{attempt}"));
         fs::create_dir_all(sys.join("kernel"))?;
@@ -201,5 +204,37 @@ fn false_proc(node: &Node) -> Result<()> {
         oci.ok(&["delete", "--force", attempt])?;
     }
     ensure!(kernel::read("/proc/sys/kernel/msgmax")? == host, "the host's parameter was set");
+    Ok(())
+}
+
+/// The same of a label: it goes to a file of the host's, and the process runs without one.
+fn false_label(node: &Node) -> Result<()> {
+    let oci = Runtime::new(node, "label")?;
+    let loaded = apparmor::Loaded::new("label")?;
+    let confined = format!("{} (enforce)", loaded.name());
+    for (attempt, without) in ATTEMPTS("proc") {
+        let victim = victim(&oci, &format!("victim-{attempt}"))?;
+        let attr = oci.path(&format!("attr-{attempt}"));
+        fs::create_dir_all(attr.join("apparmor"))?;
+        symlink(victim.join("secret"), attr.join("apparmor/exec"))?;
+        let bundle = oci.bundle(attempt, SLEEPS, |config| {
+            config["process"]["apparmorProfile"] = json!(loaded.name());
+            add_mount(config, bind(&attr, "/proc/1/attr"));
+        })?;
+        let created = oci.call_without(without, &["create", "-b", text(&bundle)?, attempt])?;
+        ensure!(created.code == Some(0), "{attempt}: {created:?}");
+        oci.ok(&["start", attempt])?;
+        let pid = oci.pid(attempt)?;
+        eventually("the program runs", || {
+            Ok((kernel::read(format!("/proc/{pid}/comm"))?.trim() == "sleep").then_some(()))
+        })?;
+        let seen = (apparmor::current(pid)?, secret(&victim)?);
+        let expected = match without.is_empty() {
+            true => (confined.clone(), SECRET.to_owned()),
+            false => ("unconfined".to_owned(), format!("exec {}", loaded.name())),
+        };
+        ensure!(seen == expected, "{attempt}: {seen:?}");
+        oci.ok(&["delete", "--force", attempt])?;
+    }
     Ok(())
 }
