@@ -262,6 +262,8 @@ pub struct ImageConfig {
     pub keep_blobs: bool,
     /// Registries that are spoken to over plain HTTP, `host` or `host:port`.
     pub plain_http: Vec<String>,
+    /// Names or globs of images that are never collected.
+    pub pinned: Vec<String>,
     /// How many layers of one image are fetched at once.
     pub parallel_layers: usize,
     /// The largest unpacked size of a layer, bytes.
@@ -275,6 +277,7 @@ impl Default for ImageConfig {
         Self {
             keep_blobs: false,
             plain_http: Vec::new(),
+            pinned: Vec::new(),
             parallel_layers: 3,
             max_layer_bytes: 64 << 30,
             max_layer_entries: 4_000_000,

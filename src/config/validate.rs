@@ -82,6 +82,10 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
     selinux(loaded)?;
     let layers = c.image.parallel_layers;
     check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
+    for pattern in &c.image.pinned {
+        let named = !pattern.is_empty() && !pattern.contains(char::is_whitespace);
+        check.that(named, "image.pinned", pattern, "no image's name or glob")?;
+    }
     runtimes(loaded)?;
     blockio(loaded)?;
     let level = &c.log.level;
@@ -245,6 +249,7 @@ mod tests {
             ("[network]\nsubnet = \"10.0.0.0/30\"", "network.subnet"),
             ("[network]\nsubnet6 = \"fd00::/127\"", "network.subnet6"),
             ("[image]\nparallel_layers = 0", "image.parallel_layers"),
+            ("[image]\npinned = [\"a b\"]", "image.pinned"),
             ("[selinux]\nprocess_type = \"a:b\"", "selinux.process_type"),
             ("[selinux]\nprivileged_type = \"\"", "selinux.privileged_type"),
             ("[selinux]\nfile_type = \"a b\"", "selinux.file_type"),

@@ -59,7 +59,8 @@ impl ImageService for ImageShell {
         let images = self.images()?;
         let request = request.into_inner();
         let name = self.named(request.image)?;
-        let image = images.find(&name)?;
+        // A corrupt image that a registry has is as good as absent: a kubelet pulls it again.
+        let image = images.find(&name)?.filter(|i| i.corrupt.is_none() || !i.pulled);
         let info = match &image {
             Some(image) if request.verbose => to_proto::image_info(image),
             _ => BTreeMap::new(),
@@ -97,14 +98,12 @@ impl ImageService for ImageShell {
         _: Request<proto::ImageFsInfoRequest>,
     ) -> Answer<proto::ImageFsInfoResponse> {
         let images = self.images()?.clone();
-        let usage = blocking::run("measure the image store", move || images.fs_info())
-            .await
-            .map_err(ImageError::from)??;
-        // Writable layers lie on the file system of the images.
-        let usage = vec![to_proto::filesystem(&usage)];
+        let measure = move || Ok::<_, ImageError>((images.fs_info()?, images.container_fs_info()?));
+        let (images, containers) =
+            blocking::run("measure the image store", measure).await.map_err(ImageError::from)??;
         Ok(Response::new(proto::ImageFsInfoResponse {
-            container_filesystems: usage.clone(),
-            image_filesystems: usage,
+            container_filesystems: vec![to_proto::filesystem(&containers)],
+            image_filesystems: vec![to_proto::filesystem(&images)],
         }))
     }
 

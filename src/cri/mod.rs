@@ -30,3 +30,4 @@ mod wire_tests;
 pub use gate::EngineGate;
 pub use routes::routes;
 pub use server::{MAX_REQUEST_BYTES, ServerError, Socket};
+pub(crate) use to_proto::CORRUPT;

@@ -16,7 +16,7 @@ pub enum ClientCommand {
     Ps(PsArgs),
     /// List images
     Images(OutputArgs),
-    /// Import, pull and remove images
+    /// Images: import, pull, look into, remove, collect
     #[command(subcommand)]
     Image(ImageCommand),
     /// Print the log of a container
@@ -102,12 +102,48 @@ pub enum ImageCommand {
         #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
         output: Format,
     },
+    /// List images
+    Ls(OutputArgs),
+    /// Print all about an image
+    Inspect(ImageInspectArgs),
+    /// Remove images that no container uses, those used longest ago first
+    Prune(PruneArgs),
     /// Remove images, with all their names
     Rm {
         /// Names or ids
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
+}
+
+/// Options of `berth image inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct ImageInspectArgs {
+    /// A name or an id
+    pub image: String,
+    /// How to print; a table is JSON here
+    #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Options of `berth image prune`.
+#[derive(Args, Clone, Debug)]
+pub struct PruneArgs {
+    /// Also images that have a tag
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only images that came, or were used, longer ago: a number and s, m, h or d
+    #[arg(long, value_name = "AGE", value_parser = super::prune::parse_age)]
+    pub older_than: Option<std::time::Duration>,
+    /// Only until their file system is used by so many percent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub to: Option<u32>,
+    /// Only tell what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
 }
 
 /// Options of `berth logs`.

@@ -6,6 +6,7 @@ use super::console::{Console, Format, Row};
 use super::error::{CtlError, several};
 use super::format::{bytes, short_id};
 use super::progress::Bars;
+use crate::cri::CORRUPT;
 use crate::cri::own::proto as own;
 use crate::cri::proto as cri;
 use own::image_answer::Answer;
@@ -22,6 +23,8 @@ struct ImageRow {
     digests: Vec<String>,
     size_bytes: u64,
     pinned: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrupt: Option<String>,
 }
 
 /// An image under one of its names, as a line of the table.
@@ -56,6 +59,7 @@ pub(super) async fn list(
             digests: image.repo_digests,
             size_bytes: image.size,
             pinned: image.pinned,
+            corrupt: image.spec.and_then(|mut spec| spec.annotations.remove(CORRUPT)),
         })
         .collect();
     images.sort_by(|a, b| (&a.tags, &a.id).cmp(&(&b.tags, &b.id)));
@@ -67,7 +71,10 @@ pub(super) async fn list(
 
 fn name_rows(images: &[ImageRow]) -> Vec<NameRow> {
     let row = |image: &ImageRow, name: &str| NameRow {
-        name: name.to_owned(),
+        name: match image.corrupt {
+            Some(_) => format!("{name} (corrupt)"),
+            None => name.to_owned(),
+        },
         id: image.id.clone(),
         size_bytes: image.size_bytes,
     };
@@ -97,6 +104,12 @@ pub(super) async fn image(
             let images = pull(reference, daemon, console).await?;
             tell(*output, &images, console)
         }
+        ImageCommand::Ls(args) => list(args, daemon, console).await,
+        ImageCommand::Inspect(args) => {
+            let document = super::inspect::inspect_image(daemon, &args.image, "image").await?;
+            console.document(args.output, &document)
+        }
+        ImageCommand::Prune(args) => super::prune::prune(args, daemon, console).await,
         ImageCommand::Rm { images } => remove(images, daemon, console).await,
     }
 }
@@ -155,6 +168,7 @@ fn tell(format: Format, images: &[own::ImageName], console: &mut Console) -> Res
             digests: Vec::new(),
             size_bytes: image.size,
             pinned: false,
+            corrupt: None,
         })
         .collect();
     match format {
@@ -175,7 +189,7 @@ async fn remove(images: &[String], daemon: &Daemon, console: &mut Console) -> Re
 }
 
 async fn remove_one(name: &str, daemon: &Daemon) -> Result<(), CtlError> {
-    if find(name, daemon).await?.is_none() {
+    if listed(name, daemon).await?.is_none() {
         return Err(CtlError::NotFound { what: "image", name: name.to_owned() });
     }
     let image = cri::ImageSpec { image: name.to_owned(), ..Default::default() };
@@ -184,7 +198,16 @@ async fn remove_one(name: &str, daemon: &Daemon) -> Result<(), CtlError> {
     answer.map(drop).map_err(CtlError::rpc("remove", format!("image {name}")))
 }
 
-/// The image of that name, if it is here.
+/// The image of that name as it is listed: also one that is corrupt.
+pub(super) async fn listed(name: &str, daemon: &Daemon) -> Result<Option<cri::Image>, CtlError> {
+    let image = cri::ImageSpec { image: name.to_owned(), ..Default::default() };
+    let filter = Some(cri::ImageFilter { image: Some(image) });
+    let answer = daemon.images.clone().list_images(cri::ListImagesRequest { filter }).await;
+    let answer = answer.map_err(CtlError::rpc("ask for", format!("image {name}")))?;
+    Ok(answer.into_inner().images.pop())
+}
+
+/// The image of that name, if containers can be made of it.
 pub(super) async fn find(name: &str, daemon: &Daemon) -> Result<Option<cri::Image>, CtlError> {
     let image = cri::ImageSpec { image: name.to_owned(), ..Default::default() };
     let request = cri::ImageStatusRequest { image: Some(image), verbose: false };
@@ -204,6 +227,7 @@ mod tests {
             digests: digests.iter().map(|digest| (*digest).to_owned()).collect(),
             size_bytes: 2048,
             pinned: false,
+            corrupt: None,
         };
         let rows =
             name_rows(&[image(&["a:1", "a:2"], &["a@x"]), image(&[], &["b@x"]), image(&[], &[])]);

@@ -7,6 +7,7 @@ use super::error::CtlError;
 use super::format::rfc3339;
 use super::list::state_name;
 use super::resolve::{Inventory, Named};
+use crate::cri::CORRUPT;
 use crate::cri::proto as cri;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub(super) async fn inspect(
     let document = match all.any(&args.name)? {
         Some(Named::Pod(pod)) => inspect_pod(daemon, &all, &pod.id).await?,
         Some(Named::Container(container)) => inspect_container(daemon, &container.id).await?,
-        None => inspect_image(daemon, &args.name).await?,
+        None => inspect_image(daemon, &args.name, "pod, container or image").await?,
     };
     console.document(args.output, &document)
 }
@@ -170,17 +171,26 @@ fn resources(linux: &cri::LinuxContainerResources) -> Value {
     Value::Object(map)
 }
 
-async fn inspect_image(daemon: &Daemon, name: &str) -> Result<Value, CtlError> {
+/// All about an image.
+pub(super) async fn inspect_image(
+    daemon: &Daemon,
+    name: &str,
+    what: &'static str,
+) -> Result<Value, CtlError> {
     let spec = cri::ImageSpec { image: name.to_owned(), ..Default::default() };
     let request = cri::ImageStatusRequest { image: Some(spec), verbose: true };
-    let missing = || CtlError::NotFound { what: "pod, container or image", name: name.to_owned() };
+    let missing = || CtlError::NotFound { what, name: name.to_owned() };
     let answer = match daemon.images.clone().image_status(request).await {
         Ok(answer) => answer.into_inner(),
         // A text that is no image's name either.
         Err(status) if status.code() == tonic::Code::InvalidArgument => return Err(missing()),
         Err(status) => return Err(CtlError::rpc("inspect", format!("image {name}"))(status)),
     };
-    let image = answer.image.ok_or_else(missing)?;
+    let image = match answer.image {
+        Some(image) => image,
+        // The status of one that has to be pulled again is none.
+        None => super::images::listed(name, daemon).await?.ok_or_else(missing)?,
+    };
     Ok(json!({
         "kind": "Image",
         "status": {
@@ -191,6 +201,7 @@ async fn inspect_image(daemon: &Daemon, name: &str) -> Result<Value, CtlError> {
             "uid": image.uid.map(|uid| uid.value),
             "username": image.username,
             "pinned": image.pinned,
+            "corrupt": image.spec.and_then(|mut spec| spec.annotations.remove(CORRUPT)),
         },
         "info": info(answer.info),
     }))

@@ -20,6 +20,7 @@ mod logs;
 pub mod pod;
 mod pod_files;
 mod progress;
+mod prune;
 mod resolve;
 mod run;
 mod stats;

@@ -209,6 +209,7 @@ impl Assembler {
             kept,
             tags: plan.tags,
             digests: plan.digests,
+            pulled: matches!(source, Source::Registry(_)),
         };
         let store = Arc::clone(&self.store);
         let info = blocking::run("write an image record", move || store.commit(new)).await??;

@@ -35,6 +35,14 @@ pub enum ImageError {
         /// One of those that use it.
         container: ContainerId,
     },
+    /// A part of it is missing or damaged on disk.
+    #[error("image {name:?} is corrupt: {reason}; pull or import it again")]
+    Corrupt {
+        /// The image.
+        name: String,
+        /// What is the matter.
+        reason: String,
+    },
     /// A short id fits several images.
     #[error("image id prefix {prefix:?} is ambiguous: {count} images begin so")]
     Ambiguous {
@@ -134,7 +142,9 @@ impl ImageError {
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Registry { source, .. } => registry_kind(source),
-            Self::Mismatch { .. } | Self::InUse { .. } => ErrorKind::FailedPrecondition,
+            Self::Mismatch { .. } | Self::InUse { .. } | Self::Corrupt { .. } => {
+                ErrorKind::FailedPrecondition
+            }
             Self::SubPath { .. } => ErrorKind::InvalidArgument,
             Self::Unpack { source, .. } => source.kind(),
             Self::Io { source, .. } | Self::Overlay { source, .. } => io_kind(source),

@@ -7,10 +7,11 @@ use super::import;
 use super::info::{Auth, FsUsage, ImageInfo, Progress};
 use super::layers::View;
 use super::manifest::MAX_DOCUMENT;
+use super::pins::Pins;
 use super::progress::Listeners;
 use super::pull::Pulls;
 use super::reference::Reference;
-use super::snapshot::{Over, Snapshots};
+use super::snapshot::{Over, Snapshots, Volumes};
 use super::store::Store;
 use super::usage::Usage;
 use crate::blocking;
@@ -36,11 +37,12 @@ struct Inner {
     snapshots: Snapshots,
     assembler: Arc<Assembler>,
     pulls: Pulls,
+    pins: Pins,
 }
 
 impl Images {
     /// Opens the store, and repairs what a cut-off predecessor left: half-made content is removed,
-    /// an image with a damaged record or a missing layer is set aside.
+    /// an image with a damaged record is set aside, one with a missing layer is told as corrupt.
     ///
     /// # Errors
     /// A folder that cannot be made or read.
@@ -60,8 +62,9 @@ impl Images {
         let store = Arc::new(store);
         let assembler = Arc::new(Assembler::new(Arc::clone(&store), config.clone()));
         let (images, config) = (layout.images(), config.clone());
-        let pulls = Pulls::default();
-        Ok(Self { inner: Arc::new(Inner { images, config, store, snapshots, assembler, pulls }) })
+        let (pulls, pins) = (Pulls::default(), Pins::new(&config.pinned));
+        let inner = Inner { images, config, store, snapshots, assembler, pulls, pins };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Takes all images of an OCI layout (folder or tar) or of a docker-save archive, one after the
@@ -106,11 +109,12 @@ impl Images {
     }
 
     /// All images, one entry an id, by id. In memory; never waits. Those that are volumes of
-    /// containers are pinned.
+    /// containers are pinned, and those that the configuration names.
     pub fn list(&self) -> Vec<ImageInfo> {
         let mut all = self.inner.store.list();
+        let volumes = self.inner.snapshots.volume_images();
         for image in &mut all {
-            image.pinned |= self.inner.snapshots.volume_user(&image.id).is_some();
+            image.pinned = volumes.contains(&image.id) || self.inner.pins.hold(image);
         }
         all
     }
@@ -123,7 +127,8 @@ impl Images {
     pub fn find(&self, any: &str) -> Result<Option<ImageInfo>, ImageError> {
         let mut found = self.inner.store.find(any)?;
         if let Some(image) = &mut found {
-            image.pinned |= self.inner.snapshots.volume_user(&image.id).is_some();
+            let volume = self.inner.snapshots.volume_user(&image.id).is_some();
+            image.pinned = volume || self.inner.pins.hold(image);
         }
         Ok(found)
     }
@@ -166,6 +171,35 @@ impl Images {
         Ok(usage.on(&self.inner.images))
     }
 
+    /// What all containers' writable layers use on disk. The mount point is that of the images when
+    /// both are on one file system: by a different one a kubelet tells that they are not.
+    ///
+    /// # Errors
+    /// A folder that cannot be looked at.
+    pub fn container_fs_info(&self) -> Result<FsUsage, ImageError> {
+        let (images, snapshots) = (&self.inner.images, &self.inner.snapshots);
+        let device = |path: &Path| {
+            let metadata =
+                std::fs::metadata(path).map_err(|e| ImageError::io("look at", path, e))?;
+            Ok::<_, ImageError>(std::os::unix::fs::MetadataExt::dev(&metadata))
+        };
+        let one = device(images)? == device(snapshots.folder())?;
+        let mountpoint = if one { images } else { snapshots.folder() };
+        Ok(snapshots.total_usage().on(mountpoint))
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.inner.images
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(super) fn snapshots(&self) -> &Snapshots {
+        &self.inner.snapshots
+    }
+
     /// Makes a container's writable layer over an image, and keeps the images that are its volumes;
     /// made already for the same image: success. Blocks on the disk.
     ///
@@ -180,16 +214,21 @@ impl Images {
     ) -> Result<(), ImageError> {
         let store = &self.inner.store;
         let get = |image: &ImageId| {
-            store.get(image).ok_or_else(|| ImageError::NotFound { name: image.to_string() })
+            let name = || image.to_string();
+            let found = store.get(image).ok_or_else(|| ImageError::NotFound { name: name() })?;
+            match &found.corrupt {
+                Some(reason) => Err(ImageError::Corrupt { name: name(), reason: reason.clone() }),
+                None => Ok(found),
+            }
         };
         let found = get(image)?;
         let volumes = volumes.iter().map(|id| Ok((id.clone(), get(id)?.layers.clone())));
-        let volumes = volumes.collect::<Result<_, ImageError>>()?;
-        self.inner.snapshots.prepare(
-            c,
-            Over { image, layers: &found.layers, volumes, maps },
-            &store.layers,
-        )
+        let volumes = volumes.collect::<Result<Volumes, ImageError>>()?;
+        let used: Vec<ImageId> = volumes.keys().chain([image]).cloned().collect();
+        let over = Over { image, layers: &found.layers, volumes, maps };
+        self.inner.snapshots.prepare(c, over, &store.layers)?;
+        used.iter().for_each(|image| store.touch(image));
+        Ok(())
     }
 
     /// Mounts what a container has of an image as its volume, detached and writable by nobody:
@@ -237,7 +276,10 @@ impl Images {
     /// # Errors
     /// A file that stays.
     pub fn remove_snapshot(&self, c: &ContainerId) -> Result<(), ImageError> {
+        let used = self.inner.snapshots.images_of(c);
         self.inner.snapshots.remove(c)?;
+        // They were in use until now.
+        used.iter().for_each(|image| self.inner.store.touch(image));
         self.inner.store.layers.collect();
         Ok(())
     }

@@ -240,7 +240,7 @@ fn an_import_that_is_dropped_half_way_leaves_nothing_visible() {
 }
 
 #[test]
-fn images_survive_a_restart_and_damaged_ones_are_set_aside() {
+fn images_survive_a_restart_and_one_that_lost_a_layer_is_named_and_comes_again() {
     let mut world = World::new();
     let (one, two) = (make(&two_layers(), gzip), make(&two_layers()[..1], gzip));
     import_made(&world, "one:latest", &one);
@@ -255,11 +255,33 @@ fn images_survive_a_restart_and_damaged_ones_are_set_aside() {
         .into_iter()
         .find(|name| records.join(name).join("d/etc/b").exists())
         .unwrap();
+    let kept: Vec<_> = world.layer_folders().into_iter().filter(|name| *name != only).collect();
     fs::remove_dir_all(records.join(only)).unwrap();
     world.reopen();
-    assert_eq!(world.images.find("one").unwrap(), None);
-    assert!(world.images.find("two").unwrap().is_some());
-    import_made(&world, "one:latest", &one);
+    let corrupt = world.images.find("one").unwrap().unwrap();
+    let diff_id = super::digest::Digest::of(&two_layers()[1]).to_string();
+    assert!(corrupt.corrupt.as_ref().is_some_and(|why| why.contains(&diff_id)), "{corrupt:?}");
+    assert_eq!(world.images.find("two").unwrap().unwrap().corrupt, None);
+    let id = crate::ids::ContainerId::parse(&crate::ids::random_hex().unwrap()).unwrap();
+    let refused = world.images.prepare_snapshot(&corrupt.id, &id, &[], None).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FailedPrecondition);
+    assert!(refused.to_string().contains("is corrupt"), "{refused}");
+    // What is there is kept, and what is missing comes again, alone.
+    let dir = world.path("again");
+    write_layout(&dir, &[("one:latest", &one)]);
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    block_on(world.images.import(&dir, Some(sender))).unwrap();
+    let mut ends = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if matches!(event.phase, Phase::Present | Phase::Done) {
+            ends.push(event.phase);
+        }
+    }
+    assert_eq!(ends, [Phase::Present, Phase::Done]);
+    assert!(kept.iter().all(|name| world.layer_folders().contains(name)));
+    world.images.prepare_snapshot(&corrupt.id, &id, &[], None).unwrap();
+    world.reopen();
+    assert!(world.images.list().iter().all(|image| image.corrupt.is_none()));
     assert_eq!(world.images.list().len(), 2);
 }
 

@@ -20,6 +20,10 @@ pub struct ImageInfo {
     pub config: ImageSpec,
     /// Whether image collection must leave it alone.
     pub pinned: bool,
+    /// Whether it came from a registry, and can come again.
+    pub pulled: bool,
+    /// Why no container can be made of it, if so.
+    pub corrupt: Option<String>,
     /// When it came here, nanoseconds since 1970.
     pub stored_at_nanos: i64,
 }

@@ -40,6 +40,15 @@ pub(super) enum LayerKey {
     Chain(Digest),
 }
 
+impl std::fmt::Display for LayerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Diff(digest) => write!(f, "{digest}"),
+            Self::Chain(digest) => write!(f, "with chain id {digest}"),
+        }
+    }
+}
+
 /// How the files of a mount are seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct View<'a> {
@@ -88,7 +97,7 @@ impl Layers {
                 continue;
             }
             match store::load::<Layer>(&entry.path().join(RECORD)) {
-                Ok(Some(loaded)) if !name.contains('.') => {
+                Ok(Some(loaded)) if !name.contains('.') && entry.path().join(TREE).is_dir() => {
                     let layer = Layer { name, ..loaded.value };
                     table.insert(layer.key.clone(), Arc::new(layer));
                 }

@@ -19,6 +19,7 @@ mod content;
 mod digest;
 mod entry;
 mod error;
+mod gc;
 mod images;
 mod import;
 mod info;
@@ -27,7 +28,9 @@ mod layers;
 mod manifest;
 mod metadata;
 mod overlay;
+mod pins;
 mod progress;
+mod prune;
 mod pull;
 mod reference;
 mod registry;
@@ -40,9 +43,11 @@ mod usage;
 
 pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
+pub use gc::{Goal, Prune, Which};
 pub use images::Images;
 pub use info::{Auth, FsUsage, ImageInfo, ImageSpec, Phase, Progress, ProgressEvent};
 pub use layers::View;
+pub use prune::{Pretend, Pruned, PrunedImage};
 pub use reference::Reference;
 pub use snapshot::try_id_mapped;
 pub use unpack::UnpackError;
@@ -51,6 +56,8 @@ pub use unpack::UnpackError;
 mod fixtures;
 #[cfg(test)]
 mod import_tests;
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod pull_tests;
 #[cfg(test)]

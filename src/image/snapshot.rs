@@ -10,13 +10,13 @@ use super::info::FsUsage;
 use super::layers::{Layer, LayerKey, Layers, View};
 use super::metadata::{read_xattrs, set_time, set_xattrs};
 use super::tree::Tree;
-use super::usage::walk;
+use super::usage::{Usage, walk};
 use crate::idmap::IdMaps;
 use crate::ids::{ContainerId, ImageId};
 use crate::store;
 use crate::sys::mount::{Change, Reach, attr, set_attributes};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -27,8 +27,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const RECORD: &str = "snapshot.json";
-/// How old a measured usage may be.
+/// How old a measured usage may be at least.
 const USAGE_AGE: Duration = Duration::from_secs(5);
+/// And how many times as old as the measurement took: it uses at most this share of a processor.
+const USAGE_SHARE: u32 = 100;
 /// As many inodes as one measurement looks at.
 const USAGE_INODES: u64 = 500_000;
 
@@ -47,11 +49,18 @@ struct Snapshot {
     image: ImageId,
     layers: Vec<Arc<Layer>>,
     volumes: Volumes,
-    usage: Option<(Instant, FsUsage)>,
+    usage: Option<Measured>,
+}
+
+/// A usage, and until when it is good enough.
+#[derive(Clone, Debug)]
+struct Measured {
+    until: Instant,
+    usage: FsUsage,
 }
 
 /// The layers of images that are volumes, lowest first.
-type Volumes = BTreeMap<ImageId, Vec<Arc<Layer>>>;
+pub(super) type Volumes = BTreeMap<ImageId, Vec<Arc<Layer>>>;
 
 /// What a snapshot is made over, and which images it keeps beside.
 #[derive(Debug)]
@@ -216,6 +225,47 @@ impl Snapshots {
         user.map(|(id, _)| id.clone())
     }
 
+    /// The images that are volumes of containers.
+    pub(super) fn volume_images(&self) -> HashSet<ImageId> {
+        self.table().values().flat_map(|snapshot| snapshot.volumes.keys().cloned()).collect()
+    }
+
+    /// The image of a container, and those of its volumes.
+    pub(super) fn images_of(&self, id: &ContainerId) -> Vec<ImageId> {
+        let table = self.table();
+        let of = |s: &Snapshot| s.volumes.keys().chain([&s.image]).cloned().collect();
+        table.get(id).map(of).unwrap_or_default()
+    }
+
+    /// Whether a container is made of an image, or has it as a volume.
+    pub(super) fn uses(&self, image: &ImageId) -> bool {
+        let table = self.table();
+        table.values().any(|s| s.image == *image || s.volumes.contains_key(image))
+    }
+
+    /// The names of all layers that containers use.
+    pub(super) fn layer_names(&self) -> HashSet<String> {
+        let table = self.table();
+        let layers =
+            table.values().flat_map(|s| s.layers.iter().chain(s.volumes.values().flatten()));
+        layers.map(|layer| layer.name.clone()).collect()
+    }
+
+    /// The folder of all snapshots.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What all writable layers use; each measured as [`Snapshots::usage`] does.
+    pub(super) fn total_usage(&self) -> Usage {
+        let ids: Vec<ContainerId> = self.table().keys().cloned().collect();
+        // One that is removed meanwhile uses nothing.
+        ids.iter().filter_map(|id| self.usage(id).ok()).fold(Usage::default(), |sum, of| Usage {
+            bytes: sum.bytes + of.used_bytes,
+            inodes: sum.inodes + of.inodes_used,
+        })
+    }
+
     /// Removes a snapshot; one that is not there is removed already. The layers it held are left
     /// for the next collection.
     pub(super) fn remove(&self, id: &ContainerId) -> Result<(), ImageError> {
@@ -229,15 +279,17 @@ impl Snapshots {
         let known = self.table().get(id).map(|snapshot| snapshot.usage.clone());
         match known {
             None => return Err(not_found(id)),
-            Some(Some((at, usage))) if at.elapsed() < USAGE_AGE => return Ok(usage),
+            Some(Some(known)) if Instant::now() < known.until => return Ok(known.usage),
             Some(_) => {}
         }
         let upper = self.path(id).join("fs");
+        let began = Instant::now();
         let usage = walk(&upper, USAGE_INODES)
             .map_err(|e| ImageError::io("measure", &upper, e))?
             .on(&self.folder);
         if let Some(snapshot) = self.table().get_mut(id) {
-            snapshot.usage = Some((Instant::now(), usage.clone()));
+            let until = Instant::now() + good_for(began.elapsed());
+            snapshot.usage = Some(Measured { until, usage: usage.clone() });
         }
         Ok(usage)
     }
@@ -262,6 +314,11 @@ impl Snapshots {
         }
         done
     }
+}
+
+/// How long a measurement is good that took so long.
+fn good_for(took: Duration) -> Duration {
+    took.saturating_mul(USAGE_SHARE).max(USAGE_AGE)
 }
 
 fn not_found(id: &ContainerId) -> ImageError {

@@ -4,6 +4,9 @@
 //! once its record is: everything the record names is synced to disk before. The index answers
 //! lists and look-ups without touching the disk; one writer at a time changes records.
 //!
+//! When an image was last used is the modification time of its record: set at each use, without a
+//! sync, so a power cut may turn it back.
+//!
 //! A tag belongs to one image. When it moves, the new image's record is written first, so after a
 //! cut both may claim it: the later claim wins.
 
@@ -20,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// What is kept of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,16 +42,29 @@ pub(super) struct Record {
     /// Bytes of config and manifest.
     pub(super) document_bytes: u64,
     pub(super) stored_at_nanos: i64,
+    /// Whether it came from a registry.
+    #[serde(default)]
+    pub(super) pulled: bool,
 }
 
 /// An image in memory. It holds its layers.
 #[derive(Debug)]
 pub(super) struct Image {
     pub(super) record: Record,
+    /// Lowest first; of a corrupt image those that are there.
     pub(super) layers: Vec<Arc<Layer>>,
+    /// Why it cannot be used.
+    pub(super) corrupt: Option<String>,
+    /// When it was last used, nanoseconds since 1970.
+    used: AtomicI64,
 }
 
 impl Image {
+    /// When it came, or was last used, nanoseconds since 1970.
+    pub(super) fn used_nanos(&self) -> i64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     fn info(&self) -> ImageInfo {
         let layers: u64 = self.layers.iter().map(|layer| layer.bytes).sum();
         ImageInfo {
@@ -56,6 +74,8 @@ impl Image {
             size: layers + self.record.document_bytes,
             config: self.record.spec.clone(),
             pinned: false,
+            pulled: self.record.pulled,
+            corrupt: self.corrupt.clone(),
             stored_at_nanos: self.record.stored_at_nanos,
         }
     }
@@ -72,6 +92,8 @@ pub(super) struct NewImage {
     pub(super) kept: Vec<(Digest, Ingest)>,
     pub(super) tags: Vec<String>,
     pub(super) digests: Vec<String>,
+    /// Whether it came from a registry.
+    pub(super) pulled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -93,8 +115,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the store. A damaged record, or one whose layers are gone, is set aside and reported:
-    /// the image has to be pulled again.
+    /// Opens the store. A damaged record is set aside and reported: the image has to be pulled again.
+    /// An image of which a layer is gone is listed as corrupt, and keeps the others.
     pub(super) fn open(images: &Path) -> Result<Self, ImageError> {
         let records = images.join("records");
         create_private(&records)?;
@@ -104,7 +126,12 @@ impl Store {
         let paths = store::load_dir(&records).map_err(|source| kept("images", source))?;
         for path in paths {
             match load_image(&path, &layers) {
-                Ok(image) => found.push(image),
+                Ok(image) => {
+                    if let Some(reason) = &image.corrupt {
+                        tracing::warn!(image_id = %image.record.id, reason, "image is corrupt");
+                    }
+                    found.push(image);
+                }
                 Err(reason) => set_aside(&path, &reason),
             }
         }
@@ -128,6 +155,27 @@ impl Store {
     /// All images.
     pub(super) fn list(&self) -> Vec<ImageInfo> {
         self.index().images.values().map(|image| image.info()).collect()
+    }
+
+    /// All images with what is kept of them.
+    pub(super) fn all(&self) -> Vec<Arc<Image>> {
+        self.index().images.values().cloned().collect()
+    }
+
+    /// Notes that an image is used now. Best effort: a note that is lost makes it look older.
+    pub(super) fn touch(&self, id: &ImageId) {
+        let Some(image) = self.get(id) else { return };
+        let now = now_nanos();
+        image.used.store(now, Ordering::Relaxed);
+        self.note_use(id, now);
+    }
+
+    fn note_use(&self, id: &ImageId, at_nanos: i64) {
+        let at = UNIX_EPOCH + Duration::from_nanos(u64::try_from(at_nanos).unwrap_or(0));
+        let path = self.path(id);
+        if let Err(e) = File::open(&path).and_then(|file| file.set_modified(at)) {
+            tracing::warn!(path = %path.display(), error = %e, "last use of an image not noted");
+        }
     }
 
     /// The image of an id.
@@ -169,17 +217,21 @@ impl Store {
             blobs,
             document_bytes: bytes as u64,
             stored_at_nanos: now,
+            pulled: new.pulled,
         };
         if let Some(old) = self.get(&id) {
             record.absorb(&old.record);
         }
         self.sync()?;
         self.save(&record)?;
+        self.note_use(&id, now);
         let losers = self.index().strip(&new.tags, &id);
         for loser in &losers {
             self.save(&loser.record)?;
+            self.note_use(&loser.record.id, loser.used_nanos());
         }
-        let image = Image { record, layers: new.layers };
+        let used = AtomicI64::new(now);
+        let image = Image { record, layers: new.layers, corrupt: None, used };
         let info = image.info();
         let mut index = self.index();
         losers.into_iter().for_each(|loser| index.insert(loser));
@@ -247,11 +299,16 @@ fn load_image(path: &Path, layers: &Layers) -> Result<Image, String> {
         Ok(None) => return Err("it vanished".to_owned()),
         Err(e) => return Err(crate::error::chain(&e)),
     };
-    let found: Option<Vec<_>> = record.layers.iter().map(|key| layers.get(key)).collect();
-    match found {
-        Some(layers) => Ok(Image { record, layers }),
-        None => Err(format!("image {} lacks a layer on disk", record.id)),
-    }
+    let used = std::fs::metadata(path).and_then(|m| m.modified()).map(nanos_of).unwrap_or_default();
+    let found: Vec<Arc<Layer>> = record.layers.iter().filter_map(|key| layers.get(key)).collect();
+    let missing = record.layers.iter().find(|key| layers.get(key).is_none());
+    let corrupt = missing.map(|key| format!("layer {key} is missing on disk"));
+    Ok(Image { record, layers: found, corrupt, used: AtomicI64::new(used) })
+}
+
+fn nanos_of(time: std::time::SystemTime) -> i64 {
+    let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    i64::try_from(nanos).unwrap_or(i64::MAX)
 }
 
 fn set_aside(path: &Path, reason: &str) {
@@ -270,6 +327,7 @@ impl Record {
         self.digests.extend(old.digests.iter().cloned());
         self.blobs.extend(old.blobs.iter().cloned());
         self.stored_at_nanos = old.stored_at_nanos;
+        self.pulled |= old.pulled;
     }
 }
 
@@ -315,7 +373,8 @@ impl Index {
         let stripped = |image: &Arc<Image>| {
             let mut record = image.record.clone();
             record.tags.retain(|tag, _| !tags.contains(tag));
-            Image { record, layers: image.layers.clone() }
+            let (layers, corrupt) = (image.layers.clone(), image.corrupt.clone());
+            Image { record, layers, corrupt, used: AtomicI64::new(image.used_nanos()) }
         };
         owners.into_iter().filter_map(|id| self.images.get(id)).map(stripped).collect()
     }
@@ -373,8 +432,9 @@ mod tests {
             blobs: BTreeSet::new(),
             document_bytes: 0,
             stored_at_nanos: 0,
+            pulled: false,
         };
-        Image { record, layers: Vec::new() }
+        Image { record, layers: Vec::new(), corrupt: None, used: AtomicI64::new(0) }
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod handler_failures;
 mod handler_terminals;
 mod handlers;
 mod harness;
+mod image_store;
 mod image_volumes;
 mod images;
 mod in_flight;
@@ -106,6 +107,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("handler_failures", handler_failures::tests()),
             ("handler_terminals", handler_terminals::tests()),
             ("handlers", handlers::tests()),
+            ("image_store", image_store::tests()),
             ("image_volumes", image_volumes::tests()),
             ("images", images::tests()),
             ("in_flight", in_flight::tests()),

@@ -1,7 +1,8 @@
-//! berth's own service beside CRI, for its command line: imports and pulls with progress, commands
-//! with open streams, events.
+//! berth's own service beside CRI, for its command line: images beyond CRI, commands with open
+//! streams, events.
 
 mod exec;
+mod images;
 pub mod proto;
 mod service;
 

@@ -5,7 +5,7 @@ use super::proto::{self, berth_server::Berth};
 use crate::cri::gate::EngineGate;
 use crate::cri::instrument::about;
 use crate::engine::view::{EngineEvent, EventKind};
-use crate::image::{ImageError, ImageInfo, Phase, ProgressEvent};
+use crate::image::{ImageError, ImageInfo, Phase, Pretend, ProgressEvent};
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{StreamExt as _, unfold};
 use proto::event::Kind;
@@ -68,6 +68,17 @@ impl Berth for OwnService {
             Ok(images.find(id.as_str())?.into_iter().collect())
         };
         Ok(Response::new(image_answers(steps, work)))
+    }
+
+    async fn prune_images(
+        &self,
+        request: Request<proto::PruneImagesRequest>,
+    ) -> Answer<proto::PruneImagesAnswer> {
+        let images = self.gate.engine()?.images().clone();
+        let rule = super::images::prune_rule(request.get_ref())?;
+        let pretend = if request.get_ref().pretend { Pretend::Yes } else { Pretend::No };
+        let done = images.prune(rule, pretend).await?;
+        Ok(Response::new(super::images::pruned(done)))
     }
 
     type ExecStream = BoxStream<proto::ExecOutput>;

@@ -7,6 +7,9 @@ use crate::image::{FsUsage, ImageInfo};
 use serde_json::json;
 use std::collections::BTreeMap;
 
+/// Says of an image why no container can be made of it.
+pub(crate) const CORRUPT: &str = "berth.corrupt";
+
 /// The id of an image as it goes over the wire everywhere: with its algorithm.
 pub(crate) fn tagged_id(id: &ImageId) -> String {
     format!("sha256:{id}")
@@ -22,7 +25,11 @@ pub(crate) fn image(image: &ImageInfo) -> proto::Image {
         size: image.size,
         uid,
         username,
-        spec: Some(proto::ImageSpec { image: tagged_id(&image.id), ..proto::ImageSpec::default() }),
+        spec: Some(proto::ImageSpec {
+            image: tagged_id(&image.id),
+            annotations: image.corrupt.iter().map(|r| (CORRUPT.to_owned(), r.clone())).collect(),
+            ..proto::ImageSpec::default()
+        }),
         pinned: image.pinned,
     }
 }

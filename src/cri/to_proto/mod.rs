@@ -11,7 +11,7 @@ mod stats;
 
 pub(crate) use container::{container, container_info, container_status};
 pub(crate) use event::event_type;
-pub(crate) use image::{filesystem, image, image_info, tagged_id};
+pub(crate) use image::{CORRUPT, filesystem, image, image_info, tagged_id};
 pub(crate) use metrics::{descriptors as metric_descriptors, pod_metrics};
 pub(crate) use node::{runtime_config, runtime_status};
 pub(crate) use sandbox::{sandbox, sandbox_info, sandbox_status};

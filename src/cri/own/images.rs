@@ -1,0 +1,36 @@
+//! Requests about images that CRI does not have, to and from the store's own types.
+
+use super::proto;
+use crate::image::{Goal, Prune, Pruned, Which};
+use std::time::Duration;
+use tonic::Status;
+
+/// What to collect.
+pub(super) fn prune_rule(request: &proto::PruneImagesRequest) -> Result<Prune, Status> {
+    let goal = match request.to_percent {
+        None => Goal::All,
+        Some(percent) => match u8::try_from(percent).ok().filter(|p| *p <= 100) {
+            Some(to) => Goal::Usage { above: to, to },
+            None => {
+                let problem = format!("to_percent {percent} is more than 100");
+                return Err(Status::invalid_argument(problem));
+            }
+        },
+    };
+    let which = if request.all { Which::Unused } else { Which::Untagged };
+    Ok(Prune { which, older_than: Duration::from_secs(request.older_than_seconds), goal })
+}
+
+/// What was collected.
+pub(super) fn pruned(done: Pruned) -> proto::PruneImagesAnswer {
+    let images = done.images.into_iter().map(|image| proto::PrunedImage {
+        id: crate::cri::to_proto::tagged_id(&image.id),
+        names: image.names,
+        freed_bytes: image.freed_bytes,
+    });
+    proto::PruneImagesAnswer {
+        images: images.collect(),
+        missing_bytes: done.missing_bytes,
+        failed: done.failed,
+    }
+}
