@@ -264,6 +264,12 @@ pub struct ImageConfig {
     pub plain_http: Vec<String>,
     /// Names or globs of images that are never collected.
     pub pinned: Vec<String>,
+    /// Folders of `<host>/hosts.toml`, in order.
+    pub hosts_dirs: Vec<PathBuf>,
+    /// docker's `config.json`, for credentials that a request does not bring; none: there are none.
+    pub docker_config: Option<PathBuf>,
+    /// How long a registry may send nothing, seconds.
+    pub progress_timeout_seconds: u64,
     /// How many layers of one image are fetched at once.
     pub parallel_layers: usize,
     /// The largest unpacked size of a layer, bytes.
@@ -278,6 +284,9 @@ impl Default for ImageConfig {
             keep_blobs: false,
             plain_http: Vec::new(),
             pinned: Vec::new(),
+            hosts_dirs: vec!["/etc/berth/certs.d".into()],
+            docker_config: None,
+            progress_timeout_seconds: 60,
             parallel_layers: 3,
             max_layer_bytes: 64 << 30,
             max_layer_entries: 4_000_000,

@@ -86,6 +86,13 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
         let named = !pattern.is_empty() && !pattern.contains(char::is_whitespace);
         check.that(named, "image.pinned", pattern, "no image's name or glob")?;
     }
+    let silence = c.image.progress_timeout_seconds;
+    check.that(
+        (1..=3600).contains(&silence),
+        "image.progress_timeout_seconds",
+        silence,
+        "not 1 to 3600",
+    )?;
     runtimes(loaded)?;
     blockio(loaded)?;
     let level = &c.log.level;
@@ -131,6 +138,8 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     paths.extend(c.paths.libexec.as_ref().map(|p| ("paths.libexec", p)));
     paths.extend(c.network.cni_bin_dirs.iter().map(|p| ("network.cni_bin_dirs", p)));
     paths.extend(c.checkpoint.criu.iter().map(|p| ("checkpoint.criu", p)));
+    paths.extend(c.image.hosts_dirs.iter().map(|p| ("image.hosts_dirs", p)));
+    paths.extend(c.image.docker_config.iter().map(|p| ("image.docker_config", p)));
     paths.extend(c.cdi.dirs.iter().map(|p| ("cdi.dirs", p)));
     for (key, path) in paths {
         check.that(plain(path), key, path.display(), "not an absolute path without '..'")?;
@@ -250,6 +259,9 @@ mod tests {
             ("[network]\nsubnet6 = \"fd00::/127\"", "network.subnet6"),
             ("[image]\nparallel_layers = 0", "image.parallel_layers"),
             ("[image]\npinned = [\"a b\"]", "image.pinned"),
+            ("[image]\nprogress_timeout_seconds = 0", "image.progress_timeout_seconds"),
+            ("[image]\nhosts_dirs = [\"certs.d\"]", "image.hosts_dirs"),
+            ("[image]\ndocker_config = \"config.json\"", "image.docker_config"),
             ("[selinux]\nprocess_type = \"a:b\"", "selinux.process_type"),
             ("[selinux]\nprivileged_type = \"\"", "selinux.privileged_type"),
             ("[selinux]\nfile_type = \"a b\"", "selinux.file_type"),

@@ -63,6 +63,7 @@ impl Engine {
         let network =
             Network::open(&config.network, &layout, &cgroups).await.at("open the network")?;
         let images = Images::open(&config.image, &layout).at("open the image store")?;
+        images.run_helpers_in(cgroups.clone());
         let libexec = libexec(&config);
         let shims = ShimBinaries::load(&libexec.join("berth-shim"), &libexec.join("berth-pause"))
             .at("load berth-shim and berth-pause")?;

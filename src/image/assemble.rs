@@ -167,11 +167,6 @@ impl Assembler {
         Self { store, config, busy: Mutex::new(HashMap::new()) }
     }
 
-    /// Hosts that are spoken to in the clear.
-    pub(super) fn plain_http(&self) -> &[String] {
-        &self.config.plain_http
-    }
-
     /// Makes the image of a plan visible. Dropped half-way, nothing of it is; layers that were
     /// committed by then stay until the next collection.
     pub(super) async fn assemble(

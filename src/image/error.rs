@@ -1,11 +1,11 @@
 //! What can go wrong with images.
 
+use super::registry::RegistryError;
 use super::unpack::UnpackError;
 use crate::blocking::BlockingError;
 use crate::error::ErrorKind;
 use crate::ids::{ContainerId, ImageId};
 use crate::store::StoreError;
-use oci_client::errors::OciDistributionError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,8 +58,8 @@ pub enum ImageError {
         operation: &'static str,
         /// The reference or the blob.
         subject: String,
-        /// The client library's account.
-        source: Box<OciDistributionError>,
+        /// Which host, and why.
+        source: Box<RegistryError>,
     },
     /// A manifest, an index, a config or an archive that cannot be used.
     #[error("{subject}: {reason}")]
@@ -141,7 +141,7 @@ impl ImageError {
                 ErrorKind::InvalidArgument
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Registry { source, .. } => registry_kind(source),
+            Self::Registry { source, .. } => source.kind(),
             Self::Mismatch { .. } | Self::InUse { .. } | Self::Corrupt { .. } => {
                 ErrorKind::FailedPrecondition
             }
@@ -158,6 +158,10 @@ impl ImageError {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
+    pub(super) fn registry(operation: &'static str, subject: &str, source: RegistryError) -> Self {
+        Self::Registry { operation, subject: subject.to_owned(), source: Box::new(source) }
+    }
+
     pub(super) fn manifest(subject: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Manifest { subject: subject.into(), reason: reason.into() }
     }
@@ -169,28 +173,5 @@ pub(super) fn io_kind(error: &io::Error) -> ErrorKind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
         io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
         _ => ErrorKind::Internal,
-    }
-}
-
-fn registry_kind(error: &OciDistributionError) -> ErrorKind {
-    use oci_client::errors::OciErrorCode as Code;
-    match error {
-        OciDistributionError::AuthenticationFailure(_)
-        | OciDistributionError::UnauthorizedError { .. } => ErrorKind::PermissionDenied,
-        OciDistributionError::ImageManifestNotFoundError(_) => ErrorKind::NotFound,
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let code = |wanted: &[Code]| envelope.errors.iter().any(|e| wanted.contains(&e.code));
-            if code(&[Code::ManifestUnknown, Code::NameUnknown, Code::BlobUnknown, Code::NotFound])
-            {
-                ErrorKind::NotFound
-            } else if code(&[Code::Denied, Code::Unauthorized]) {
-                ErrorKind::PermissionDenied
-            } else {
-                ErrorKind::Unavailable
-            }
-        }
-        OciDistributionError::ServerError { code: 404, .. } => ErrorKind::NotFound,
-        OciDistributionError::ServerError { code: 401 | 403, .. } => ErrorKind::PermissionDenied,
-        _ => ErrorKind::Unavailable,
     }
 }

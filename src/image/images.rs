@@ -11,10 +11,12 @@ use super::pins::Pins;
 use super::progress::Listeners;
 use super::pull::Pulls;
 use super::reference::Reference;
+use super::registry::Access;
 use super::snapshot::{Over, Snapshots, Volumes};
 use super::store::Store;
 use super::usage::Usage;
 use crate::blocking;
+use crate::cgroups::Cgroups;
 use crate::config::ImageConfig;
 use crate::idmap::IdMaps;
 use crate::ids::{ContainerId, ImageId};
@@ -61,10 +63,16 @@ impl Images {
         store.collect();
         let store = Arc::new(store);
         let assembler = Arc::new(Assembler::new(Arc::clone(&store), config.clone()));
+        let pulls = Pulls::new(Access::new(config));
         let (images, config) = (layout.images(), config.clone());
-        let (pulls, pins) = (Pulls::default(), Pins::new(&config.pinned));
+        let pins = Pins::new(&config.pinned);
         let inner = Inner { images, config, store, snapshots, assembler, pulls, pins };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// From now on credential helpers can be run, each in a cgroup of its own; before, a pull that needs one fails.
+    pub fn run_helpers_in(&self, cgroups: Cgroups) {
+        self.inner.pulls.access().run_helpers_in(cgroups);
     }
 
     /// Takes all images of an OCI layout (folder or tar) or of a docker-save archive, one after the

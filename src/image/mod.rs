@@ -14,7 +14,6 @@
 
 mod archive;
 mod assemble;
-mod clients;
 mod content;
 mod digest;
 mod entry;
@@ -49,6 +48,7 @@ pub use info::{Auth, FsUsage, ImageInfo, ImageSpec, Phase, Progress, ProgressEve
 pub use layers::View;
 pub use prune::{Pretend, Pruned, PrunedImage};
 pub use reference::Reference;
+pub use registry::RegistryError;
 pub use snapshot::try_id_mapped;
 pub use unpack::UnpackError;
 

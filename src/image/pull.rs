@@ -1,12 +1,11 @@
 //! Pulling from a registry; identical pulls in flight are one.
 
 use super::assemble::{Assembler, Source, plan};
-use super::clients::Clients;
 use super::error::ImageError;
 use super::info::{Auth, Phase, Progress};
 use super::progress::Listeners;
 use super::reference::Reference;
-use super::registry::Repository;
+use super::registry::{Access, Repository};
 use crate::ids::ImageId;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
@@ -25,10 +24,9 @@ struct Key {
 }
 
 /// Pulls in flight. They live in those who wait for them: when the last one leaves, the pull ends.
-#[derive(Default)]
 pub(super) struct Pulls {
     running: Mutex<HashMap<Key, (WeakPull, Listeners)>>,
-    clients: Arc<Clients>,
+    access: Arc<Access>,
 }
 
 impl std::fmt::Debug for Pulls {
@@ -38,6 +36,16 @@ impl std::fmt::Debug for Pulls {
 }
 
 impl Pulls {
+    /// None yet; registries are reached in this way.
+    pub(super) fn new(access: Access) -> Self {
+        Self { running: Mutex::default(), access: Arc::new(access) }
+    }
+
+    /// How registries are reached.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Pulls an image, or joins the pull of the same that is in flight.
     pub(super) async fn pull(
         &self,
@@ -62,10 +70,10 @@ impl Pulls {
         }
         let listeners = Listeners::default();
         listeners.add(progress);
-        let (assembler, clients) = (Arc::clone(assembler), Arc::clone(&self.clients));
+        let (assembler, access) = (Arc::clone(assembler), Arc::clone(&self.access));
         let (key_of, heard) = (key.clone(), listeners.clone());
         let work =
-            async move { pull_now(&assembler, &clients, key_of, &heard).await.map_err(Arc::new) };
+            async move { pull_now(&assembler, &access, key_of, &heard).await.map_err(Arc::new) };
         let pull = work.boxed().shared();
         if let Some(weak) = pull.downgrade() {
             running.insert(key, (weak, listeners));
@@ -76,15 +84,14 @@ impl Pulls {
 
 async fn pull_now(
     assembler: &Assembler,
-    clients: &Arc<Clients>,
+    access: &Arc<Access>,
     key: Key,
     listeners: &Listeners,
 ) -> Result<ImageId, ImageError> {
     let Key { reference, auth } = key;
     let name = reference.to_string();
     listeners.image(&name, Phase::Resolving);
-    let plain_http = assembler.plain_http();
-    let repository = Repository::open(&reference, auth.as_ref(), plain_http, clients).await?;
+    let repository = Repository::open(&reference, auth.as_ref(), access).await?;
     let (document, digest) = repository.top().await?;
     let source = Source::Registry(Box::new(repository));
     let mut plan = plan(&source, &name, document).await?;
