@@ -59,6 +59,7 @@ mod random;
 mod reboot;
 mod recovery;
 mod registry;
+mod registry_hosts;
 mod sandbox;
 mod sandbox_files;
 mod sandbox_namespaces;
@@ -137,6 +138,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("reboot", reboot::tests()),
             ("recovery", recovery::tests()),
             ("registry", registry::tests()),
+            ("registry_hosts", registry_hosts::tests()),
             ("sandbox", sandbox::tests()),
             ("sandbox_files", sandbox_files::tests()),
             ("sandbox_namespaces", sandbox_namespaces::tests()),

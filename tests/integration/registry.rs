@@ -1,17 +1,12 @@
 //! PullImage from a registry: Debian's docker-registry, on this machine.
 
-use crate::harness::image::{digest, gzip, write_layout_as};
 use crate::harness::pod::{container, pod};
-use crate::harness::{Node, Options, Test, eventually, logs, own};
+use crate::harness::registry::{Registry, find, pull, remove, write_image};
+use crate::harness::{Node, Options, Test, logs, own};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use tonic::{Code, Status};
-
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+use tonic::Code;
 
 pub(crate) fn tests() -> Vec<Test> {
     let options = |_: &crate::harness::machine::Machine| Options {
@@ -22,130 +17,6 @@ pub(crate) fn tests() -> Vec<Test> {
         own("an_image_is_pulled_and_run", &[], options, pull_and_run),
         own("a_pull_that_cannot_be_says_why", &[], options, refusals),
     ]
-}
-
-/// A registry with a folder of its own; ends with the value.
-struct Registry {
-    address: String,
-    process: Child,
-}
-
-impl Registry {
-    fn start(folder: &Path) -> Result<Self> {
-        // Free until a moment ago.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        std::fs::create_dir_all(folder)?;
-        let config = folder.join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: warn}}\n\
-             storage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: {address:?}}}\n",
-            folder.join("data")
-        );
-        std::fs::write(&config, text)?;
-        let log = std::fs::File::create(folder.join("log"))?;
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start docker-registry")?;
-        let registry = Self { address, process };
-        eventually("the registry answers", || {
-            let (status, _) = registry.send("GET", "/v2/", "", &[])?;
-            Ok((status == 200).then_some(()))
-        })?;
-        Ok(registry)
-    }
-
-    /// One request on a connection of its own: the status and the `Location`.
-    fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<(u32, String)> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {kind}\r\n\
-             Content-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        )?;
-        stream.write_all(body)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let text = String::from_utf8_lossy(&answer);
-        let status = text.split(' ').nth(1).context("no status line")?.parse()?;
-        let location = text.lines().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
-        });
-        Ok((status, location.unwrap_or_default()))
-    }
-
-    /// Puts the image of an OCI layout archive there; the digest of its manifest.
-    fn push(&self, archive: &Path, repository: &str, tag: &str) -> Result<String> {
-        let mut manifest = Vec::new();
-        for entry in tar::Archive::new(std::fs::File::open(archive)?).entries()? {
-            let mut entry = entry?;
-            let path = entry.path()?.into_owned();
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
-            if !path.starts_with("blobs") {
-                continue;
-            }
-            if bytes.windows(MANIFEST_TYPE.len()).any(|part| part == MANIFEST_TYPE.as_bytes()) {
-                manifest = bytes;
-                continue;
-            }
-            let uploads = format!("/v2/{repository}/blobs/uploads/");
-            let (status, location) = self.send("POST", &uploads, "", &[])?;
-            ensure!(status == 202, "begin an upload: {status}");
-            let path = location.split_once(&self.address).map_or(&*location, |(_, path)| path);
-            let path = format!("{path}&digest={}", digest(&bytes));
-            let (status, _) = self.send("PUT", &path, "application/octet-stream", &bytes)?;
-            ensure!(status == 201, "upload a blob: {status}");
-        }
-        let path = format!("/v2/{repository}/manifests/{tag}");
-        let (status, _) = self.send("PUT", &path, MANIFEST_TYPE, &manifest)?;
-        ensure!(status == 201, "put the manifest: {status}");
-        Ok(digest(&manifest))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-fn pull(node: &Node, name: &str) -> Result<String, Status> {
-    let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
-    let request = proto::PullImageRequest { image, ..Default::default() };
-    node.cri.pull_image(request).map(|answer| answer.image_ref)
-}
-
-fn find(node: &Node, name: &str) -> Result<Option<proto::Image>> {
-    let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
-    Ok(node.cri.image_status(proto::ImageStatusRequest { image, verbose: false })?.image)
-}
-
-fn remove(node: &Node, name: &str) -> Result<()> {
-    let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
-    node.cri.remove_image(proto::RemoveImageRequest { image })?;
-    Ok(())
-}
-
-/// A layer with busybox and a large file, so that a pull takes more than one read.
-fn write_image(node: &Node, name: &str) -> Result<std::path::PathBuf> {
-    use crate::harness::image::add_file;
-    let mut tar = tar::Builder::new(Vec::new());
-    add_file(&mut tar, "bin/busybox", &std::fs::read("/bin/busybox")?, 0o755)?;
-    let noise: Vec<u8> = (0..3_000_000u64).map(|n| (n * n).to_le_bytes()[1]).collect();
-    add_file(&mut tar, "noise", &noise, 0o644)?;
-    let layer = tar.into_inner()?;
-    let archive = node.path("pushed.tar");
-    write_layout_as(&archive, name, &layer, &gzip(&layer)?)?;
-    Ok(archive)
 }
 
 fn pull_and_run(node: &mut Node) -> Result<()> {

@@ -18,6 +18,8 @@ use tokio_util::bytes::Bytes;
 
 /// How often one host is asked for the rest of a blob without having sent a good part of it.
 const RESUMES: u32 = 4;
+/// Silence counts for so many breaks: each is a long wait.
+const SILENCE: u32 = 2;
 /// A part that is worth yet another try.
 const GOOD_PART: u64 = 1 << 20;
 
@@ -142,7 +144,9 @@ impl Repository {
                         break;
                     }
                 };
-                breaks = if sent - before >= GOOD_PART { 1 } else { breaks + 1 };
+                let silent = matches!(broken, RegistryError::Silent { .. });
+                let weight = if silent { SILENCE } else { 1 };
+                breaks = if sent - before >= GOOD_PART { weight } else { breaks + weight };
                 if breaks > RESUMES {
                     note(&mut failures, (number, broken), &subject);
                     break;
@@ -227,7 +231,11 @@ async fn pump_from(
     sink: &Sender<Bytes>,
 ) -> Result<(), Broken> {
     let ask = Ask { path, accept: "", from: *sent };
-    let mut body = endpoint.get(ask).await.map_err(Broken::Refused)?;
+    let mut body = endpoint.get(ask).await.map_err(|error| match error {
+        // It has sent a part of it before.
+        RegistryError::Silent { .. } if *sent > 0 => Broken::Stream(error),
+        error => Broken::Refused(error),
+    })?;
     while let Some(chunk) = body.next().await.map_err(Broken::Stream)? {
         let n = chunk.len() as u64;
         if sink.send(chunk).await.is_err() {

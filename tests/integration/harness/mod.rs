@@ -17,6 +17,8 @@
 //! * `leaks`: nothing is left after a test
 //! * `oci`: `berth-oci` as a caller uses it
 //! * `poll`: waiting with a deadline
+//! * `registry`: docker-registry, plain, guarded or as a mirror, and pulls from it
+//! * `spoiler`: a proxy before a registry that breaks things and listens in
 
 #![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
 
@@ -33,8 +35,10 @@ pub(crate) mod node;
 pub(crate) mod oci;
 pub(crate) mod pod;
 pub(crate) mod poll;
+pub(crate) mod registry;
 pub(crate) mod scene;
 pub(crate) mod sent;
+pub(crate) mod spoiler;
 pub(crate) mod suite;
 pub(crate) mod syscalls;
 
