@@ -15,7 +15,7 @@ use super::manifest::{
     Descriptor, Document, MAX_DOCUMENT, Manifest, Platform, choose, parse_config, parse_document,
 };
 use super::progress::{LayerProgress, Listeners};
-use super::registry::Repository;
+use super::registry::{Repository, Senders};
 use super::store::{NewImage, Store};
 use super::tree::Tree;
 use super::unpack::{Limits, UnpackError, Unpacked};
@@ -270,19 +270,7 @@ impl Assembler {
                 })
                 .await??
             }
-            Source::Registry(repository) => {
-                let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS);
-                let digest = expected.digest.clone().ok_or_else(|| {
-                    ImageError::manifest(expected.name.clone(), "a layer without a digest")
-                })?;
-                let reader = ChannelReader { receiver, chunk: Bytes::new() };
-                let pump = repository.pump(&digest, expected.size, sender);
-                let unpack = blocking::run("unpack a layer", move || work.run(reader));
-                let (pumped, unpacked) = tokio::join!(pump, unpack);
-                // The stream's failure is the cause of the archive's.
-                pumped?;
-                unpacked??
-            }
+            Source::Registry(repository) => from_registry(repository, work).await?,
         };
         let ready = Ready { part, unpacked, kept, expected, chain_id, progress, turn };
         Ok(Fetched::Unpacked(Box::new(ready)))
@@ -304,7 +292,43 @@ impl Assembler {
     }
 }
 
+/// Fetches and unpacks a layer; one that is damaged is asked of the hosts that have not sent it yet.
+async fn from_registry(repository: &Repository, work: Work) -> Result<Intaken, ImageError> {
+    let expected = &work.expected;
+    let digest = expected
+        .digest
+        .as_ref()
+        .ok_or_else(|| ImageError::manifest(expected.name.clone(), "a layer without a digest"))?;
+    let mut senders = Senders::default();
+    loop {
+        let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS);
+        let reader = ChannelReader { receiver, chunk: Bytes::new() };
+        let pump = repository.pump(digest, expected.size, sender, &mut senders);
+        let this = work.clone();
+        let unpack = blocking::run("unpack a layer", move || this.run(reader));
+        let (pumped, unpacked) = tokio::join!(pump, unpack);
+        // The stream's failure is the cause of the archive's.
+        pumped?;
+        match unpacked? {
+            Err(ImageError::Mismatch { subject, expected, found }) => {
+                let from = repository.names(&senders);
+                if repository.has_others(&mut senders) {
+                    tracing::warn!(layer = %digest, from, "damaged layer; asking another host");
+                    continue;
+                }
+                let subject = format!("{subject} from {from}");
+                return Err(ImageError::Mismatch { subject, expected, found });
+            }
+            done => return done,
+        }
+    }
+}
+
+/// A layer's folder, what is in it, and its blob if that is kept.
+type Intaken = (Part, Unpacked, Option<Ingest>);
+
 /// What a blocking thread needs to unpack a layer.
+#[derive(Clone)]
 struct Work {
     store: Arc<Store>,
     expected: Expected,
@@ -315,7 +339,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(self, reader: impl Read) -> Result<(Part, Unpacked, Option<Ingest>), ImageError> {
+    fn run(self, reader: impl Read) -> Result<Intaken, ImageError> {
         let part = self.store.layers.begin()?;
         let tree = Tree::open(&part.root()).map_err(|source| ImageError::Unpack {
             layer: self.expected.name.clone(),

@@ -5,6 +5,7 @@ use super::error::ImageError;
 use super::fixtures::{Made, Tar, World, block_on, gzip, make, zstd};
 use super::info::Phase;
 use super::registry_fixture::{Fault, Proxy, Registry};
+use crate::config::ImageConfig;
 use crate::error::ErrorKind;
 use serde_json::json;
 use std::time::Duration;
@@ -148,6 +149,24 @@ fn content_that_changes_on_the_way_is_refused_and_the_next_pull_succeeds() {
         assert_eq!(again.unwrap().as_str(), made.id(), "{name}");
         block_on(world.images.remove(&tag)).unwrap();
     }
+}
+
+#[test]
+fn a_layer_that_a_mirror_has_damaged_is_fetched_from_the_registry() {
+    let (registry, dir) = (Registry::start(), tempfile::tempdir().unwrap());
+    let made = image(1);
+    registry.push("x", "1", &made);
+    let mirror = Proxy::start(&registry, Fault::Flip(800_000), &blob(&made, 0));
+    let folder = dir.path().join("up.test");
+    std::fs::create_dir(&folder).unwrap();
+    let hosts =
+        format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", registry.address, mirror.address);
+    std::fs::write(folder.join("hosts.toml"), hosts).unwrap();
+    let config = ImageConfig { hosts_dirs: vec![dir.path().into()], ..ImageConfig::default() };
+    let world = World::with(&config);
+    let id = block_on(world.images.pull("up.test/x:1", None, None)).unwrap();
+    assert_eq!(id.as_str(), made.id());
+    assert_eq!((mirror.count(&blob(&made, 0)), world.half_made()), (1, 0));
 }
 
 #[test]

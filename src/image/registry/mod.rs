@@ -27,7 +27,7 @@ mod token;
 
 pub(in crate::image) use access::Access;
 pub use error::RegistryError;
-pub(in crate::image) use repository::Repository;
+pub(in crate::image) use repository::{Repository, Senders};
 
 #[cfg(test)]
 mod repository_tests;

@@ -11,6 +11,7 @@ use super::endpoint::{Ask, Endpoint, host_of};
 use super::error::RegistryError;
 use super::hosts::{Candidate, Tls};
 use super::retry::backoff;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::Sender;
@@ -22,6 +23,15 @@ const RESUMES: u32 = 4;
 const SILENCE: u32 = 2;
 /// A part that is worth yet another try.
 const GOOD_PART: u64 = 1 << 20;
+
+/// Which hosts sent a blob, by their number.
+#[derive(Debug, Default)]
+pub(in crate::image) struct Senders {
+    /// In the latest attempt.
+    latest: BTreeSet<usize>,
+    /// What they sent was damaged.
+    distrusted: BTreeSet<usize>,
+}
 
 /// What a host is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,21 +127,30 @@ impl Repository {
     }
 
     /// Sends a blob's bytes to `sink`, which verifies them. A connection that breaks is made anew
-    /// where it broke, with the next host in the end. Ends quietly when nobody takes the bytes any more.
+    /// where it broke, with the next host in the end. Ends quietly when nobody takes the bytes any more. Who sent
+    /// them is noted in `senders`.
     pub(in crate::image) async fn pump(
         &self,
         digest: &Digest,
         size: u64,
         sink: Sender<Bytes>,
+        senders: &mut Senders,
     ) -> Result<(), ImageError> {
         let subject = self.named(digest);
         let path = format!("blobs/{digest}");
         let (mut sent, mut failures) = (0, Vec::new());
         for (number, endpoint) in self.candidates(What::Content) {
+            if senders.distrusted.contains(&number) {
+                continue;
+            }
             let mut breaks = 0;
             loop {
                 let before = sent;
-                let broken = match pump_from(endpoint, &path, &mut sent, &sink).await {
+                let pumped = pump_from(endpoint, &path, &mut sent, &sink).await;
+                if sent > before {
+                    senders.latest.insert(number);
+                }
+                let broken = match pumped {
                     // All bytes are out, or nobody takes them: what they are worth is judged there.
                     _ if sent >= size || sink.is_closed() => return Ok(()),
                     Ok(()) => {
@@ -157,6 +176,20 @@ impl Repository {
             }
         }
         Err(self.failed(&subject, failures))
+    }
+
+    /// The hosts that sent the latest blob.
+    pub(in crate::image) fn names(&self, senders: &Senders) -> String {
+        let hosts = senders.latest.iter().filter_map(|number| self.endpoints.get(*number));
+        hosts.map(|endpoint| endpoint.host.as_str()).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// What came was damaged: those that sent it are not asked for it again. Whether there are others.
+    pub(in crate::image) fn has_others(&self, senders: &mut Senders) -> bool {
+        let progress = !senders.latest.is_empty();
+        senders.distrusted.append(&mut senders.latest);
+        let others = self.candidates(What::Content);
+        progress && others.iter().any(|(number, _)| !senders.distrusted.contains(number))
     }
 
     /// Every host failed.

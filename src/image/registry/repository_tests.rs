@@ -5,7 +5,7 @@ use super::super::error::ImageError;
 use super::super::info::Auth;
 use super::super::reference::Reference;
 use super::access::Access;
-use super::repository::Repository;
+use super::repository::{Repository, Senders};
 use super::script::{Answer, Asked, Host};
 use crate::config::ImageConfig;
 use crate::error::{ErrorKind, chain};
@@ -81,7 +81,9 @@ async fn pump(repository: &Repository, bytes: &[u8]) -> Result<Vec<u8>, ImageErr
         taken
     };
     let digest = Digest::of(bytes);
-    let (pumped, taken) = tokio::join!(repository.pump(&digest, bytes.len() as u64, sender), take);
+    let mut senders = Senders::default();
+    let (pumped, taken) =
+        tokio::join!(repository.pump(&digest, bytes.len() as u64, sender, &mut senders), take);
     pumped.map(|()| taken)
 }
 
