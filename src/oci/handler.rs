@@ -106,8 +106,8 @@ fn steps(
     keep.extend(call.mounts.iter().copied().flatten().map(|fd| fds::number(fd.as_fd())));
     fds::close_all_but(3, &mut keep).at(Step::Isolate)?;
     fds::new_session().at(Step::Session)?;
-    // crun leaves what it inherits where a container asks for 0: the shim's own is far below.
-    process::plain_oom_score(&HostProc::open()?)?;
+    // crun leaves what it inherits to a container that asks for 0, and to every command.
+    process::runtime_oom_score(&HostProc::open()?, call.plan.oom_score_adj.unwrap_or(0))?;
     let shm = match call.shm.filter(|_| call.mounts.is_some()) {
         Some(shm) => {
             Some(mount::clone_tree(AT_FDCWD, shm, Reach::One).on(Step::Mount, || "the pod's shm")?)

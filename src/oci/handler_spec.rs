@@ -92,7 +92,8 @@ pub fn prepare_handled(
             let source = mount.source().clone().ok_or(OciError::Missing { field })?;
             let options = options::parse(mount.options().as_deref().unwrap_or_default())?;
             let target = mount.destination().clone();
-            let clone = match pod.volumes.get(&source) {
+            let volume = pod.volumes.get(&source);
+            let clone = match volume {
                 _ if source == Path::new(SHM_SOURCE) => None,
                 Some(volume) => Some(take_volume(volume, &source, &target, &options)?),
                 None => {
@@ -105,6 +106,11 @@ pub fn prepare_handled(
             // What is attached there is mapped already.
             let left = mount.options().clone().unwrap_or_default();
             let left = left.into_iter().filter(|o| !matches!(o.as_str(), "idmap" | "ridmap"));
+            // An image has no mounts below it; crun takes the place of a recursive one for a folder.
+            let left = left.map(|o| match volume.is_some() && o == "rro" {
+                true => "ro".to_owned(),
+                false => o,
+            });
             mount
                 .set_source(Some(at))
                 .set_options(Some(left.collect()))
@@ -117,6 +123,7 @@ pub fn prepare_handled(
     }
     let process = spec.process().clone().ok_or(OciError::Missing { field: "process" })?;
     let process = complete(process, pod, &mut handler.left_out)?;
+    handler.oom_score_adj = process.oom_score_adj();
     let joined = |n: &oci_spec::runtime::LinuxNamespace| n.path().is_some();
     handler.needs_pause = Some(linux.namespaces().iter().flatten().any(joined));
     selinux::check("linux.mountLabel", linux.mount_label().as_ref())?;

@@ -46,9 +46,11 @@ pub(super) fn oom_score(
     }
 }
 
-/// Sets oom_score_adj of the caller to what a process has that nobody gave one; raising it is free.
-pub(super) fn plain_oom_score(host_proc: &HostProc) -> Result<(), StepError> {
-    host_proc.write("self/oom_score_adj", "0").at(Step::OomScore)
+/// Sets oom_score_adj of the caller, which becomes a runtime's program.
+pub(super) fn runtime_oom_score(host_proc: &HostProc, score: i32) -> Result<(), StepError> {
+    host_proc
+        .write("self/oom_score_adj", &score.to_string())
+        .on(Step::OomScore, || score.to_string())
 }
 
 fn refused(error: &io::Error) -> bool {
