@@ -268,6 +268,8 @@ pub struct ImageConfig {
     pub hosts_dirs: Vec<PathBuf>,
     /// docker's `config.json`, for credentials that a request does not bring; none: there are none.
     pub docker_config: Option<PathBuf>,
+    /// Which images may be pulled, and who has to have signed them; none: all may.
+    pub policy: Option<PathBuf>,
     /// How long a registry may send nothing, seconds.
     pub progress_timeout_seconds: u64,
     /// How many layers of one image are fetched at once.
@@ -286,6 +288,7 @@ impl Default for ImageConfig {
             pinned: Vec::new(),
             hosts_dirs: vec!["/etc/berth/certs.d".into()],
             docker_config: None,
+            policy: None,
             progress_timeout_seconds: 60,
             parallel_layers: 3,
             max_layer_bytes: 64 << 30,

@@ -140,6 +140,7 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     paths.extend(c.checkpoint.criu.iter().map(|p| ("checkpoint.criu", p)));
     paths.extend(c.image.hosts_dirs.iter().map(|p| ("image.hosts_dirs", p)));
     paths.extend(c.image.docker_config.iter().map(|p| ("image.docker_config", p)));
+    paths.extend(c.image.policy.iter().map(|p| ("image.policy", p)));
     paths.extend(c.cdi.dirs.iter().map(|p| ("cdi.dirs", p)));
     for (key, path) in paths {
         check.that(plain(path), key, path.display(), "not an absolute path without '..'")?;
@@ -262,6 +263,7 @@ mod tests {
             ("[image]\nprogress_timeout_seconds = 0", "image.progress_timeout_seconds"),
             ("[image]\nhosts_dirs = [\"certs.d\"]", "image.hosts_dirs"),
             ("[image]\ndocker_config = \"config.json\"", "image.docker_config"),
+            ("[image]\npolicy = \"policy.toml\"", "image.policy"),
             ("[selinux]\nprocess_type = \"a:b\"", "selinux.process_type"),
             ("[selinux]\nprivileged_type = \"\"", "selinux.privileged_type"),
             ("[selinux]\nfile_type = \"a b\"", "selinux.file_type"),

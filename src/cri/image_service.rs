@@ -18,6 +18,8 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// What a kubelet looks for at the beginning of a message (`ErrRegistryUnavailable`).
 const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
+/// The same of a signature (`ErrSignatureValidationFailed`).
+const SIGNATURE_INVALID: &str = "SignatureValidationFailed";
 
 /// The service; a thin shell over the image store.
 pub(super) struct ImageShell {
@@ -136,11 +138,11 @@ fn named(image: &proto::ImageSpec) -> Result<String, RequestError> {
 
 /// A registry that cannot be reached gets the words by which a kubelet tells it from other causes.
 fn pull_failed(error: ImageError) -> Status {
-    let unavailable = error.kind() == ErrorKind::Unavailable;
+    let prefix = match error.kind() {
+        _ if error.is_of_policy() => SIGNATURE_INVALID,
+        ErrorKind::Unavailable => REGISTRY_UNAVAILABLE,
+        _ => return error.into(),
+    };
     let status = Status::from(error);
-    if unavailable {
-        Status::new(status.code(), format!("{REGISTRY_UNAVAILABLE}: {}", status.message()))
-    } else {
-        status
-    }
+    Status::new(status.code(), format!("{prefix}: {}", status.message()))
 }

@@ -163,6 +163,11 @@ struct Ready {
 }
 
 impl Assembler {
+    /// The signature policy.
+    pub(super) fn policy(&self) -> Option<&std::path::Path> {
+        self.config.policy.as_deref()
+    }
+
     pub(super) fn new(store: Arc<Store>, config: ImageConfig) -> Self {
         Self { store, config, busy: Mutex::new(HashMap::new()) }
     }

@@ -61,6 +61,14 @@ pub enum ImageError {
         /// Which host, and why.
         source: Box<RegistryError>,
     },
+    /// The signature policy does not let it be pulled.
+    #[error("{image}: {reason}")]
+    Policy {
+        /// Which image.
+        image: String,
+        /// What is missing, or what is wrong with the policy.
+        reason: String,
+    },
     /// A manifest, an index, a config or an archive that cannot be used.
     #[error("{subject}: {reason}")]
     Manifest {
@@ -141,6 +149,7 @@ impl ImageError {
                 ErrorKind::InvalidArgument
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Policy { .. } => ErrorKind::PermissionDenied,
             Self::Registry { source, .. } => source.kind(),
             Self::Mismatch { .. } | Self::InUse { .. } | Self::Corrupt { .. } => {
                 ErrorKind::FailedPrecondition
@@ -151,6 +160,15 @@ impl ImageError {
             Self::Record { source, .. } => source.kind(),
             Self::Joined(inner) => inner.kind(),
             Self::Cut(cut) => cut.kind(),
+        }
+    }
+
+    /// Whether the signature policy is what is in the way.
+    pub fn is_of_policy(&self) -> bool {
+        match self {
+            Self::Policy { .. } => true,
+            Self::Joined(inner) => inner.is_of_policy(),
+            _ => false,
         }
     }
 

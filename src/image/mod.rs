@@ -28,6 +28,7 @@ mod manifest;
 mod metadata;
 mod overlay;
 mod pins;
+mod policy;
 mod progress;
 mod prune;
 mod pull;

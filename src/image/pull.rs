@@ -3,6 +3,7 @@
 use super::assemble::{Assembler, Source, plan};
 use super::error::ImageError;
 use super::info::{Auth, Phase, Progress};
+use super::policy;
 use super::progress::Listeners;
 use super::reference::Reference;
 use super::registry::{Access, Repository};
@@ -91,8 +92,15 @@ async fn pull_now(
     let Key { reference, auth } = key;
     let name = reference.to_string();
     listeners.image(&name, Phase::Resolving);
+    let signed = match assembler.policy() {
+        Some(policy) => policy::demand(policy, &reference).await?,
+        None => None,
+    };
     let repository = Repository::open(&reference, auth.as_ref(), access).await?;
     let (document, digest) = repository.top().await?;
+    if let Some(signed) = signed {
+        signed.check(&repository, &reference, &digest).await?;
+    }
     let source = Source::Registry(Box::new(repository));
     let mut plan = plan(&source, &name, document).await?;
     plan.tags.extend(reference.as_tag());

@@ -39,7 +39,7 @@ mountpoint -q /sys/fs/bpf || mount -t bpf none /sys/fs/bpf || true
 for module in overlay bridge br_netfilter veth dummy nf_tables nft_chain_nat nft_nat nft_masq \
     nft_redir nft_ct nft_fib_inet nft_reject_inet nft_limit nft_compat xt_comment xt_MASQUERADE \
     xt_conntrack xt_addrtype xt_mark xt_multiport xt_statistic xt_nat ip_tables iptable_nat \
-    ip6_tables ip6table_nat sch_tbf sch_ingress act_mirred ifb fuse tun loop; do
+    ip6_tables ip6table_nat sch_tbf sch_ingress act_mirred ifb fuse tun loop ext4; do
     modprobe -q "$module" || true
 done
 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 || true
@@ -50,6 +50,14 @@ ip link set lo up
 # overlays over /var and /tmp are no good ground for another one.
 mkdir -p /run/data /run/tmp
 mkdir -p /etc/cni/net.d
+# Before Linux 6.6 a tmpfs has no user attributes; files of images may have some.
+case $(uname -r) in
+    6.[0-5].*)
+        truncate -s 2G /run/tmp.ext4
+        mke2fs -q -t ext4 -O ^has_journal /run/tmp.ext4
+        mount -o loop /run/tmp.ext4 /run/tmp
+        ;;
+esac
 export TMPDIR=/run/tmp BERTH_TEST_ROOT=/run/data
 
 hostname node 2>/dev/null || true

@@ -11,6 +11,7 @@ use super::endpoint::{Ask, Endpoint, host_of};
 use super::error::RegistryError;
 use super::hosts::{Candidate, Tls};
 use super::retry::backoff;
+use crate::error::ErrorKind;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,6 +83,21 @@ impl Repository {
     /// A manifest by digest.
     pub(in crate::image) async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {
         self.document(&self.named(digest), &format!("manifests/{digest}"), Some(digest)).await
+    }
+
+    /// The manifest or index of a tag of this repository; `None`: there is none.
+    pub(in crate::image) async fn tagged(&self, tag: &str) -> Result<Option<Vec<u8>>, ImageError> {
+        let subject = format!("{}:{tag}", self.reference.name());
+        there(self.document(&subject, &format!("manifests/{tag}"), None).await)
+    }
+
+    /// The index of what refers to a manifest; `None`: the registry does not tell.
+    pub(in crate::image) async fn referrers(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
+        let subject = format!("what refers to {}", self.named(digest));
+        there(self.document(&subject, &format!("referrers/{digest}"), None).await)
     }
 
     /// A small blob, whole and verified.
@@ -211,6 +227,14 @@ impl Repository {
     }
 }
 
+/// Nothing instead of an error that says so.
+fn there(found: Result<Vec<u8>, ImageError>) -> Result<Option<Vec<u8>>, ImageError> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 /// Notes why a host failed. Those that are asked later may still have it.
 fn note(
     failures: &mut Vec<(usize, RegistryError)>,
@@ -227,8 +251,7 @@ async fn document_of(
     path: &str,
     digest: Option<&Digest>,
 ) -> Result<Option<Vec<u8>>, RegistryError> {
-    let accept =
-        if path.starts_with("manifests/") { MANIFEST_TYPES.join(", ") } else { String::new() };
+    let accept = if path.starts_with("blobs/") { String::new() } else { MANIFEST_TYPES.join(", ") };
     let mut tries = 0;
     let bytes = loop {
         let body = endpoint.get(Ask { path, accept: &accept, from: 0 }).await?;
