@@ -136,6 +136,21 @@ test-all: test ## test, the suite on the oldest supported kernel, and the tests 
 	$(MAKE) --no-print-directory test-peer
 	@tests/vm/suite.sh summary
 
+# What libFuzzer needs of the compiler; the targets are functions of the library.
+FUZZ_FLAGS := --cfg fuzzing -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
+	-C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
+	-C llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for SECONDS (60); what it finds is left in target/fuzz
+	RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --quiet --locked --release --manifest-path fuzz/Cargo.toml \
+		--target $(TRIPLE) --target-dir $(TARGET)/fuzz
+	for name in $(notdir $(wildcard fuzz/corpus/*)); do \
+		mkdir -p $(TARGET)/fuzz/new/$$name && \
+		$(TARGET)/fuzz/$(TRIPLE)/release/$$name -max_total_time=$(or $(SECONDS),60) -print_final_stats=1 \
+			-artifact_prefix=$(TARGET)/fuzz/$$name- $(TARGET)/fuzz/new/$$name fuzz/corpus/$$name || exit; \
+	done
+
 .PHONY: demo
 demo: deps build ## A two-container pod from a YAML file: what it is, how it ends, that nothing is left
 	tests/demo/run.sh

@@ -53,6 +53,9 @@ pub use registry::RegistryError;
 pub use snapshot::try_id_mapped;
 pub use unpack::UnpackError;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

@@ -85,6 +85,14 @@ pub(super) fn demand(path: &Path, name: &str) -> Result<Demand, String> {
     })
 }
 
+/// Reads a policy for nothing but what comes of it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::image) fn parse(text: &str) {
+    if let Ok(file) = toml::from_str::<File>(text) {
+        file.check().ok();
+    }
+}
+
 /// A registry or a repository covers itself and all below it.
 fn covers(scope: &str, name: &str) -> bool {
     name.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

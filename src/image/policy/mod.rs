@@ -11,6 +11,8 @@ mod file;
 mod key;
 
 pub(super) use check::demand;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use file::parse;
 
 #[cfg(test)]
 mod check_tests;

@@ -29,6 +29,12 @@ pub(in crate::image) use access::Access;
 pub use error::RegistryError;
 pub(in crate::image) use repository::{Repository, Senders};
 
+/// Reads a `hosts.toml` for nothing but what comes of it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::image) fn parse_hosts(text: &str) {
+    hosts_file::parse(text).ok();
+}
+
 #[cfg(test)]
 mod repository_tests;
 #[cfg(test)]
