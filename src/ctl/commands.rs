@@ -106,6 +106,19 @@ pub enum ImageCommand {
     Ls(OutputArgs),
     /// Print all about an image
     Inspect(ImageInspectArgs),
+    /// Compare an image with its digests; exit code 1 if a part of it is damaged
+    Verify(ImageArgs),
+    /// Print how an image was built
+    History(ImageArgs),
+    /// Print images with their layers
+    Tree(ImageTreeArgs),
+    /// Write an image to an OCI layout: a folder, or a tar if the name ends with .tar
+    Export {
+        /// A name or an id
+        image: String,
+        /// The folder or the file
+        path: PathBuf,
+    },
     /// Remove images that no container uses, those used longest ago first
     Prune(PruneArgs),
     /// Remove images, with all their names
@@ -114,6 +127,27 @@ pub enum ImageCommand {
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
+}
+
+/// A command about one image.
+#[derive(Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// A name or an id
+    pub image: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
+}
+
+/// Options of `berth image tree`.
+#[derive(Args, Clone, Debug)]
+pub struct ImageTreeArgs {
+    /// Names or ids; none: all images
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
 }
 
 /// Options of `berth image inspect`.

@@ -109,9 +109,28 @@ pub(super) async fn image(
             let document = super::inspect::inspect_image(daemon, &args.image, "image").await?;
             console.document(args.output, &document)
         }
+        ImageCommand::Verify(args) => super::image_layers::verify(args, daemon, console).await,
+        ImageCommand::History(args) => super::image_layers::history(args, daemon, console).await,
+        ImageCommand::Tree(args) => super::image_layers::tree(args, daemon, console).await,
+        ImageCommand::Export { image, path } => export(image, path, daemon, console).await,
         ImageCommand::Prune(args) => super::prune::prune(args, daemon, console).await,
         ImageCommand::Rm { images } => remove(images, daemon, console).await,
     }
+}
+
+async fn export(
+    image: &str,
+    path: &Path,
+    daemon: &Daemon,
+    console: &mut Console,
+) -> Result<(), CtlError> {
+    // The daemon has another working directory.
+    let absolute = std::path::absolute(path).map_err(CtlError::file("find", path))?;
+    let request =
+        own::ExportImageRequest { image: image.to_owned(), path: absolute.display().to_string() };
+    let answer = daemon.own.clone().export_image(request).await;
+    let done = answer.map_err(CtlError::rpc("export", format!("image {image}")))?.into_inner();
+    console.line(&done.id)
 }
 
 async fn import(

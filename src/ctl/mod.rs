@@ -12,6 +12,7 @@ mod exec;
 mod execute;
 mod format;
 mod generate;
+mod image_layers;
 mod images;
 mod inspect;
 mod list;

@@ -21,6 +21,7 @@ use super::tree::Tree;
 use super::unpack::{Limits, UnpackError, Unpacked};
 use crate::blocking;
 use crate::config::ImageConfig;
+use crate::error::ErrorKind;
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -172,9 +173,24 @@ impl Assembler {
         Self { store, config, busy: Mutex::new(HashMap::new()) }
     }
 
-    /// Makes the image of a plan visible. Dropped half-way, nothing of it is; layers that were
-    /// committed by then stay until the next collection.
+    /// Makes the image of a plan visible. When it fails for good nothing of it is left. Dropped
+    /// half-way, or without an answer of its source, layers that were committed by then stay until
+    /// the next collection: it may go on.
     pub(super) async fn assemble(
+        &self,
+        source: &Source,
+        plan: Plan,
+        listeners: &Listeners,
+    ) -> Result<ImageInfo, ImageError> {
+        let assembled = self.assemble_all(source, plan, listeners).await;
+        if assembled.as_ref().is_err_and(|error| error.kind() != ErrorKind::Unavailable) {
+            let store = Arc::clone(&self.store);
+            blocking::run("collect layers", move || store.collect()).await?;
+        }
+        assembled
+    }
+
+    async fn assemble_all(
         &self,
         source: &Source,
         plan: Plan,
@@ -350,9 +366,10 @@ impl Work {
             layer: self.expected.name.clone(),
             source: UnpackError::Entry { operation: "open", entry: String::new(), source },
         })?;
+        let recorder = part.recorder()?;
         let keep = if self.keep { Some(self.store.content.begin()?) } else { None };
         let intake = Intake::new(reader, self.expected.size, keep, self.progress, self.cancelled);
-        let (unpacked, kept) = take_in(intake, &self.expected, &tree, self.limits)?;
+        let (unpacked, kept) = take_in(intake, &self.expected, &tree, self.limits, recorder)?;
         Ok((part, unpacked, kept))
     }
 }

@@ -4,7 +4,7 @@
 //! to be right; whatever a cut-off predecessor left in `ingest/` is removed at start. Blobs become
 //! reachable only by an image record, which is written after a sync (see `store`).
 
-use super::digest::Digest;
+use super::digest::{Digest, HashingReader};
 use super::error::ImageError;
 use crate::ids::random_hex;
 use std::collections::BTreeSet;
@@ -82,6 +82,28 @@ impl Content {
         Ok(bytes)
     }
 
+    /// A blob's file and its size, if it is here. What it holds is not verified.
+    pub(super) fn open_blob(&self, digest: &Digest) -> Option<(File, u64)> {
+        let file = File::open(self.path(digest)).ok()?;
+        let size = file.metadata().ok()?.len();
+        Some((file, size))
+    }
+
+    /// Reads a blob of any size and compares it with its digest.
+    pub(super) fn check(&self, digest: &Digest) -> Result<(), ImageError> {
+        let path = self.path(digest);
+        let hashed = File::open(&path).and_then(|file| HashingReader::new(file).finish());
+        let (found, ..) = hashed.map_err(|e| ImageError::io("read", &path, e))?;
+        if found == *digest {
+            return Ok(());
+        }
+        Err(ImageError::Mismatch {
+            subject: format!("blob {digest}"),
+            expected: digest.to_string(),
+            found: found.to_string(),
+        })
+    }
+
     /// Removes every blob but `wanted`; goes on past errors and answers them.
     pub(super) fn retain(&self, wanted: &BTreeSet<Digest>) -> Vec<ImageError> {
         let mut errors = Vec::new();
@@ -120,6 +142,11 @@ pub(super) struct Ingest {
 }
 
 impl Ingest {
+    /// The file, to read what was written.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The file alone, without a name any more.
     pub(super) fn into_unnamed(self) -> io::Result<File> {
         self.file.try_clone()

@@ -6,7 +6,7 @@
 use crate::ids::ImageId;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 /// A sha256 digest. Held valid: 64 lower-case hexadecimal digits, safe as a file name.
@@ -139,6 +139,39 @@ impl<R: Read> Read for HashingReader<R> {
         }
         self.bytes = self.bytes.saturating_add(n as u64);
         Ok(n)
+    }
+}
+
+/// Computes the digest and the length of what is written through it.
+pub(super) struct HashingWriter<W> {
+    inner: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    /// The digest and the length of all that was written, and the writer.
+    pub(super) fn finish(self) -> (Digest, u64, W) {
+        (Digest::from_hash(self.hash), self.bytes, self.inner)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        if let Some(written) = bytes.get(..n) {
+            self.hash.update(written);
+        }
+        self.bytes = self.bytes.saturating_add(n as u64);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

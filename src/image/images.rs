@@ -59,6 +59,7 @@ impl Images {
         store: Store,
     ) -> Result<Self, ImageError> {
         let snapshots = Snapshots::open(&layout.snapshots(), &store.layers)?;
+        store.layers.decide(&snapshots.layer_keys());
         // Snapshots and images hold their layers by now; the rest is garbage.
         store.collect();
         let store = Arc::new(store);

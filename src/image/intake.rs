@@ -10,6 +10,7 @@ use super::digest::{Digest, HashingReader};
 use super::error::ImageError;
 use super::info::Phase;
 use super::progress::LayerProgress;
+use super::tar_record::Recorder;
 use super::tree::Tree;
 use super::unpack::{Limits, UnpackError, Unpacked, unpack};
 use std::io::{self, BufReader, Read, Write as _};
@@ -108,11 +109,12 @@ pub(super) fn take_in<R: Read>(
     expected: &Expected,
     tree: &Tree,
     limits: Limits,
+    recorder: Recorder,
 ) -> Result<(Unpacked, Option<Ingest>), ImageError> {
     let mut blob = HashingReader::new(intake);
     let unpacked = decode(&mut blob)
         .map_err(UnpackError::Archive)
-        .and_then(|archive| unpack(archive, tree, limits));
+        .and_then(|archive| unpack(archive, tree, limits, recorder));
     let unpacked = match unpacked {
         Ok(unpacked) => unpacked,
         Err(UnpackError::Archive(source)) => {

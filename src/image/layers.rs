@@ -1,11 +1,12 @@
 //! Unpacked layers on disk, each once, and which of them are still wanted.
 //!
-//! `layers/<8 hex digits>/` holds the tree `d` and the record `layer.json`. Names are short because
+//! `layers/<8 hex digits>/` holds the tree `d`, the record `layer.json` and the tar record. Names are short because
 //! mount(2) takes one page of them (see `overlay`). A layer that depends on the layers below is
 //! known by its chain id, any other by its diff id, and shared by all images that have it.
 //!
 //! A layer is built in `<name>.part`, renamed when complete, and renamed to `<name>.gone` before it
-//! is removed; both are swept at start. Images, snapshots and pulls hold `Arc<Layer>`: a layer that
+//! is removed; both are swept at start. A layer that was found damaged is marked so, and goes on to serve
+//! containers that have it, while the next image that needs it gets it anew. Images, snapshots and pulls hold `Arc<Layer>`: a layer that
 //! only the table holds is garbage.
 
 use super::content::create_private;
@@ -13,6 +14,7 @@ use super::digest::Digest;
 use super::error::ImageError;
 use super::overlay::{Overlay, Stack};
 use super::settle::settle;
+use super::tar_record::{self, Recorder, TREE};
 use super::tree::Tree;
 use super::unpack::{UnpackError, Unpacked};
 use super::usage::{Usage, walk};
@@ -23,12 +25,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const TREE: &str = "d";
 const RECORD: &str = "layer.json";
 const EMPTY: &str = "empty";
+/// Marks a layer of which a verification found files damaged.
+const DAMAGED: &str = "damaged";
 
 /// By what a layer is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,6 +75,9 @@ pub(super) struct Layer {
     pub(super) root_entry: bool,
     /// Whether it hides everything below: overlayfs has no opaque root.
     pub(super) opaque_root: bool,
+    /// What the tar record takes, with the files that it keeps. 0: there is none.
+    #[serde(default)]
+    pub(super) record_bytes: u64,
 }
 
 /// The layer store.
@@ -78,6 +85,12 @@ pub(super) struct Layer {
 pub(super) struct Layers {
     folder: PathBuf,
     table: Mutex<BTreeMap<LayerKey, Arc<Layer>>>,
+    /// Damaged ones that were replaced in the table; containers may have them mounted.
+    replaced: Mutex<Vec<Arc<Layer>>>,
+    /// Those of them that were there at the start, until it is known which are in use.
+    undecided: Mutex<Vec<Arc<Layer>>>,
+    /// The names of damaged ones.
+    damaged: Mutex<HashSet<String>>,
     overlay: Overlay,
 }
 
@@ -89,7 +102,7 @@ impl Layers {
         create_private(&folder)?;
         create_private(&target)?;
         create_private(&folder.join(EMPTY))?;
-        let mut table = BTreeMap::new();
+        let mut found = Vec::new();
         let entries = fs::read_dir(&folder).map_err(|e| ImageError::io("list", &folder, e))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -98,14 +111,27 @@ impl Layers {
             }
             match store::load::<Layer>(&entry.path().join(RECORD)) {
                 Ok(Some(loaded)) if !name.contains('.') && entry.path().join(TREE).is_dir() => {
-                    let layer = Layer { name, ..loaded.value };
-                    table.insert(layer.key.clone(), Arc::new(layer));
+                    found.push(Layer { name, ..loaded.value });
                 }
                 _ => sweep(&entry.path()),
             }
         }
         let overlay = Overlay::new(folder.clone(), target, EMPTY);
-        Ok(Self { folder, table: Mutex::new(table), overlay })
+        let is_damaged = |layer: &Layer| folder.join(&layer.name).join(DAMAGED).exists();
+        let (damaged, whole): (Vec<_>, Vec<_>) = found.into_iter().partition(is_damaged);
+        let names = damaged.iter().map(|layer| layer.name.clone()).collect();
+        let (mut table, mut replaced) = (BTreeMap::new(), Vec::new());
+        for layer in damaged.into_iter().chain(whole) {
+            replaced.extend(table.insert(layer.key.clone(), Arc::new(layer)));
+        }
+        Ok(Self {
+            folder,
+            table: Mutex::new(table),
+            undecided: Mutex::new(replaced.clone()),
+            replaced: Mutex::new(replaced),
+            damaged: Mutex::new(names),
+            overlay,
+        })
     }
 
     #[cfg(test)]
@@ -122,13 +148,52 @@ impl Layers {
         self.table().get(key).cloned()
     }
 
-    /// The layer with this diff id above this chain, however it is known.
+    /// Marks a layer as damaged: it is not used for further images.
+    pub(super) fn mark_damaged(&self, layer: &Layer) -> Result<(), ImageError> {
+        let path = self.folder.join(&layer.name).join(DAMAGED);
+        fs::write(&path, "").map_err(|e| ImageError::io("mark as damaged", &path, e))?;
+        self.damaged_names().insert(layer.name.clone());
+        Ok(())
+    }
+
+    /// Whether a layer is marked as damaged.
+    pub(super) fn is_damaged(&self, layer: &Layer) -> bool {
+        self.damaged_names().contains(&layer.name)
+    }
+
+    fn damaged_names(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Vec<Arc<Layer>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of the replaced layers that were there at the start, keeps those that containers may have
+    /// mounted, which are known by their key alone.
+    pub(super) fn decide(&self, used: &HashSet<LayerKey>) {
+        let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
+        undecided.retain(|layer| used.contains(&layer.key));
+    }
+
+    /// A layer's own folder.
+    pub(super) fn folder_of(&self, layer: &Layer) -> PathBuf {
+        self.folder.join(&layer.name)
+    }
+
+    /// What is the matter with the number of files in a layer, if something is.
+    pub(super) fn miscounted(&self, layer: &Layer) -> io::Result<Option<String>> {
+        let found = walk(&self.folder_of(layer).join(TREE), u64::MAX)?.inodes;
+        let wanted = layer.inodes;
+        let differs = found != wanted;
+        Ok(differs.then(|| format!("it has {found} files; {wanted} were unpacked")))
+    }
+
+    /// The layer with this diff id above this chain, however it is known, unless it is damaged.
     pub(super) fn find(&self, diff_id: &Digest, chain_id: &Digest) -> Option<Arc<Layer>> {
         let table = self.table();
-        table
-            .get(&LayerKey::Diff(diff_id.clone()))
-            .or_else(|| table.get(&LayerKey::Chain(chain_id.clone())))
-            .cloned()
+        let whole = |key| table.get(&key).filter(|layer| !self.is_damaged(layer)).cloned();
+        whole(LayerKey::Diff(diff_id.clone())).or_else(|| whole(LayerKey::Chain(chain_id.clone())))
     }
 
     /// A new, empty folder to unpack into.
@@ -169,7 +234,7 @@ impl Layers {
         } else {
             LayerKey::Diff(unpacked.diff_id.clone())
         };
-        if let Some(layer) = self.get(&key) {
+        if let Some(layer) = self.get(&key).filter(|layer| !self.is_damaged(layer)) {
             return Ok(layer);
         }
         let diff_id = unpacked.diff_id.clone();
@@ -183,11 +248,14 @@ impl Layers {
         let failed = |source| ImageError::Unpack { layer: diff_id.to_string(), source };
         let open = |source| UnpackError::Entry { operation: "open", entry: String::new(), source };
         let tree = Tree::open(&part.root()).map_err(|e| failed(open(e)))?;
+        let recorder = unpacked.recorder.clone();
         settle(unpacked, &tree, lower.as_ref()).map_err(failed)?;
+        recorder.finish().map_err(|e| ImageError::io("end the tar record in", &part.path, e))?;
         let Usage { bytes, inodes } =
             walk(&part.root(), u64::MAX).map_err(|e| ImageError::io("measure", &part.root(), e))?;
+        let record_bytes = part.record_bytes()?;
         let name = part.name.clone();
-        let layer = Layer { key, name, bytes, inodes, root_entry, opaque_root };
+        let layer = Layer { key, name, bytes, inodes, root_entry, opaque_root, record_bytes };
         self.publish(&part, layer)
     }
 
@@ -197,13 +265,14 @@ impl Layers {
             source,
         })?;
         let mut table = self.table();
-        if let Some(first) = table.get(&layer.key) {
+        if let Some(first) = table.get(&layer.key).filter(|first| !self.is_damaged(first)) {
             return Ok(Arc::clone(first));
         }
         let to = self.folder.join(&layer.name);
         fs::rename(&part.path, &to).map_err(|e| ImageError::io("commit layer", &to, e))?;
         let layer = Arc::new(layer);
-        table.insert(layer.key.clone(), Arc::clone(&layer));
+        let old = table.insert(layer.key.clone(), Arc::clone(&layer));
+        self.replaced().extend(old);
         Ok(layer)
     }
 
@@ -244,10 +313,9 @@ impl Layers {
     pub(super) fn collect(&self) -> usize {
         let mut gone = Vec::new();
         {
-            let mut table = self.table();
-            table.retain(|_, layer| {
+            let mut unused = |layer: &Arc<Layer>| {
                 if Arc::strong_count(layer) > 1 {
-                    return true;
+                    return false;
                 }
                 let from = self.folder.join(&layer.name);
                 let to = self.folder.join(format!("{}.gone", layer.name));
@@ -255,8 +323,10 @@ impl Layers {
                     Ok(()) => gone.push(to),
                     Err(e) => tracing::warn!(path = %from.display(), error = %e, "layer stays"),
                 }
-                false
-            });
+                true
+            };
+            self.table().retain(|_, layer| !unused(layer));
+            self.replaced().retain(|layer| !unused(layer));
         }
         gone.iter().for_each(|path| sweep(path));
         gone.len()
@@ -265,7 +335,7 @@ impl Layers {
     /// What all layers use.
     pub(super) fn usage(&self) -> Usage {
         self.table().values().fold(Usage::default(), |sum, layer| Usage {
-            bytes: sum.bytes + layer.bytes,
+            bytes: sum.bytes + layer.bytes + layer.record_bytes,
             inodes: sum.inodes + layer.inodes,
         })
     }
@@ -320,6 +390,25 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Begins the layer's tar record.
+    pub(super) fn recorder(&self) -> Result<Recorder, ImageError> {
+        Recorder::begin(&self.path)
+            .map_err(|e| ImageError::io("begin the tar record in", &self.path, e))
+    }
+
+    /// What the tar record takes, with the files that it keeps.
+    fn record_bytes(&self) -> Result<u64, ImageError> {
+        let measure = || -> io::Result<u64> {
+            let record = fs::metadata(self.path.join(tar_record::RECORD))?;
+            let aside = match walk(&self.path.join(tar_record::ASIDE), u64::MAX) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+                usage => usage?.bytes,
+            };
+            Ok(record.blocks() * 512 + aside)
+        };
+        measure().map_err(|e| ImageError::io("measure the tar record in", &self.path, e))
+    }
+
     /// The tree to unpack into.
     pub(super) fn root(&self) -> PathBuf {
         self.path.join(TREE)
@@ -345,6 +434,7 @@ mod tests {
             inodes: 0,
             root_entry: false,
             opaque_root,
+            record_bytes: 0,
         })
     }
 

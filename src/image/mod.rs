@@ -14,16 +14,19 @@
 
 mod archive;
 mod assemble;
+mod check;
 mod content;
 mod digest;
 mod entry;
 mod error;
+mod export;
 mod gc;
 mod images;
 mod import;
 mod info;
 mod intake;
 mod layers;
+mod layout_file;
 mod manifest;
 mod metadata;
 mod overlay;
@@ -34,15 +37,19 @@ mod prune;
 mod pull;
 mod reference;
 mod registry;
+mod replay;
 mod settle;
 mod snapshot;
 mod store;
+mod tar_record;
 mod tree;
 mod unpack;
 mod usage;
 
+pub use check::{CheckedLayer, Description, LayerInfo, Verified};
 pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
+pub use export::Exported;
 pub use gc::{Goal, Prune, Which};
 pub use images::Images;
 pub use info::{Auth, FsUsage, ImageInfo, ImageSpec, Phase, Progress, ProgressEvent};
@@ -57,6 +64,10 @@ pub use unpack::UnpackError;
 pub mod fuzz;
 
 #[cfg(test)]
+mod bad_input_tests;
+#[cfg(test)]
+mod export_tests;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod import_tests;
@@ -66,6 +77,8 @@ mod prune_tests;
 mod pull_tests;
 #[cfg(test)]
 mod registry_fixture;
+#[cfg(test)]
+mod replay_tests;
 #[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! * last, the times of directories are set.
 
 use super::metadata::{read_xattrs, set_time, set_xattrs};
+use super::tar_record::Recorder;
 use super::tree::{FileKind, Tree, kind_of, stat_at};
 use super::unpack::{UnpackError, Unpacked};
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
@@ -76,7 +77,7 @@ fn settle_directories(layer: &mut Unpacked, tree: &Tree, lower: &Tree) -> Result
                 // A symlink that leads to a file, or nowhere sensible, is hidden by the directory.
                 let Ok(to) = lower.resolve(&path) else { continue };
                 let to = to.found.join(to.missing);
-                relocate(tree, &path, &to, &mut todo)
+                relocate(tree, (&path, &to), &mut todo, &layer.recorder)
                     .map_err(|e| failed("move to the target of the symlink", &path, e))?;
                 rename_notes(layer, &mut todo, &path, &to);
                 todo.insert(to);
@@ -119,9 +120,9 @@ fn copy_directory(
 /// that `to` needs are invented.
 fn relocate(
     tree: &Tree,
-    from: &Path,
-    to: &Path,
+    (from, to): (&Path, &Path),
     invented: &mut BTreeSet<PathBuf>,
+    recorder: &Recorder,
 ) -> io::Result<()> {
     if to.starts_with(from) {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
@@ -140,7 +141,8 @@ fn relocate(
             Some(_) => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
         }
     }
-    merge(&tree.dir(from)?, &tree.dir(to)?)?;
+    merge(&tree.dir(from)?, (&tree.dir(to)?, to), recorder)?;
+    recorder.moved(from, to)?;
     let (parent, name) = parent_and_name(tree, from)?;
     unlinkat(&parent, name, UnlinkatFlags::RemoveDir)?;
     Ok(())
@@ -149,7 +151,7 @@ fn relocate(
 const FOLLOW: FchmodatFlags = FchmodatFlags::FollowSymlink;
 
 /// Moves every name of `from` into `to`. What is moved wins over a file; directories are merged.
-fn merge(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+fn merge(from: &OwnedFd, (to, path): (&OwnedFd, &Path), recorder: &Recorder) -> io::Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut list = nix::dir::Dir::openat(from, ".", flags, Mode::empty())?;
     let mut names: Vec<OsString> = Vec::new();
@@ -169,9 +171,13 @@ fn merge(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             let open = |dir: &OwnedFd| {
                 openat(dir, name, flags | OFlag::O_NOFOLLOW, Mode::empty()).map_err(io::Error::from)
             };
-            merge(&open(from)?, &open(to)?)?;
+            merge(&open(from)?, (&open(to)?, &path.join(name)), recorder)?;
             unlinkat(from, name, UnlinkatFlags::RemoveDir)?;
         } else {
+            let loses = stat_at(to.as_fd(), name)?;
+            if loses.is_some_and(|stat| kind_of(&stat) == FileKind::File && stat.st_size > 0) {
+                recorder.set_aside(to.as_fd(), name, &path.join(name))?;
+            }
             renameat2(from, name, to, name, RenameFlags::empty())?;
         }
     }

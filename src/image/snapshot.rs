@@ -251,6 +251,14 @@ impl Snapshots {
         layers.map(|layer| layer.name.clone()).collect()
     }
 
+    /// The keys of all layers that containers use.
+    pub(super) fn layer_keys(&self) -> HashSet<LayerKey> {
+        let table = self.table();
+        let layers =
+            table.values().flat_map(|s| s.layers.iter().chain(s.volumes.values().flatten()));
+        layers.map(|layer| layer.key.clone()).collect()
+    }
+
     /// The folder of all snapshots.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

@@ -15,6 +15,7 @@ use super::digest::Digest;
 use super::error::ImageError;
 use super::info::{ImageInfo, ImageSpec};
 use super::layers::{Layer, LayerKey, Layers};
+use super::manifest::MAX_DOCUMENT;
 use super::reference::Reference;
 use super::usage::now_nanos;
 use crate::ids::ImageId;
@@ -125,7 +126,7 @@ impl Store {
         let mut found: Vec<Image> = Vec::new();
         let paths = store::load_dir(&records).map_err(|source| kept("images", source))?;
         for path in paths {
-            match load_image(&path, &layers) {
+            match load_image(&path, &layers, &content) {
                 Ok(image) => {
                     if let Some(reason) = &image.corrupt {
                         tracing::warn!(image_id = %image.record.id, reason, "image is corrupt");
@@ -236,7 +237,36 @@ impl Store {
         let mut index = self.index();
         losers.into_iter().for_each(|loser| index.insert(loser));
         index.insert(image);
+        let any_corrupt = index.images.values().any(|image| image.corrupt.is_some());
+        drop(index);
+        if any_corrupt {
+            // What came may be what others lack.
+            self.refresh();
+        }
         Ok(info)
+    }
+
+    /// Marks layers as damaged, and all images that have them as corrupt.
+    pub(super) fn mark_damaged(&self, layers: &[Arc<Layer>]) -> Result<(), ImageError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let marked = layers.iter().try_for_each(|layer| self.layers.mark_damaged(layer));
+        self.refresh();
+        marked
+    }
+
+    /// Finds out anew which images are corrupt. For the holder of `writing`.
+    fn refresh(&self) {
+        for image in self.all() {
+            let (layers, corrupt) = resolve(&image.record, &self.layers, &self.content);
+            if corrupt == image.corrupt {
+                continue;
+            }
+            if let Some(reason) = &corrupt {
+                tracing::warn!(image_id = %image.record.id, reason, "image is corrupt");
+            }
+            let (record, used) = (image.record.clone(), AtomicI64::new(image.used_nanos()));
+            self.index().insert(Image { record, layers, corrupt, used });
+        }
     }
 
     /// Removes the image that `any` names, all its names, and what nothing uses any more.
@@ -293,17 +323,41 @@ fn kept(subject: &str, source: store::StoreError) -> ImageError {
     ImageError::Record { subject: subject.to_owned(), source }
 }
 
-fn load_image(path: &Path, layers: &Layers) -> Result<Image, String> {
+fn load_image(path: &Path, layers: &Layers, content: &Content) -> Result<Image, String> {
     let record = match store::load::<Record>(path) {
         Ok(Some(loaded)) => loaded.value,
         Ok(None) => return Err("it vanished".to_owned()),
         Err(e) => return Err(crate::error::chain(&e)),
     };
     let used = std::fs::metadata(path).and_then(|m| m.modified()).map(nanos_of).unwrap_or_default();
-    let found: Vec<Arc<Layer>> = record.layers.iter().filter_map(|key| layers.get(key)).collect();
-    let missing = record.layers.iter().find(|key| layers.get(key).is_none());
-    let corrupt = missing.map(|key| format!("layer {key} is missing on disk"));
-    Ok(Image { record, layers: found, corrupt, used: AtomicI64::new(used) })
+    let (layers, corrupt) = resolve(&record, layers, content);
+    Ok(Image { record, layers, corrupt, used: AtomicI64::new(used) })
+}
+
+/// The layers of an image that are there, and why it cannot be used, if so.
+fn resolve(
+    record: &Record,
+    layers: &Layers,
+    content: &Content,
+) -> (Vec<Arc<Layer>>, Option<String>) {
+    let mut corrupt = None;
+    let mut found = Vec::new();
+    for key in &record.layers {
+        match layers.get(key) {
+            Some(layer) => {
+                if layers.is_damaged(&layer) {
+                    corrupt.get_or_insert_with(|| format!("layer {key} is damaged on disk"));
+                }
+                found.push(layer);
+            }
+            None => corrupt = Some(format!("layer {key} is missing on disk")),
+        }
+    }
+    let config = Digest::from_hex(record.id.as_str());
+    if !config.is_ok_and(|digest| content.read(&digest, MAX_DOCUMENT).is_ok()) {
+        corrupt = Some("its configuration is missing or damaged on disk".to_owned());
+    }
+    (found, corrupt)
 }
 
 fn nanos_of(time: std::time::SystemTime) -> i64 {

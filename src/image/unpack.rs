@@ -14,6 +14,7 @@ use super::digest::{Digest, HashingReader};
 use super::entry::{Entry, Kind, decode};
 use super::error::io_kind;
 use super::metadata::set_meta;
+use super::tar_record::Recorder;
 use super::tree::{FileKind, Tree, kind_of, proc_path, stat_at};
 use crate::error::ErrorKind;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -78,6 +79,10 @@ impl UnpackError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Entry { source, .. } => io_kind(source),
+            // What is read is also written: a kept blob, the tar record.
+            Self::Archive(source) if io_kind(source) == ErrorKind::ResourceExhausted => {
+                ErrorKind::ResourceExhausted
+            }
             Self::Refused { .. } | Self::Archive(_) => ErrorKind::InvalidArgument,
             Self::Limit { .. } => ErrorKind::ResourceExhausted,
         }
@@ -106,9 +111,12 @@ pub(super) struct Unpacked {
     pub(super) times: BTreeMap<PathBuf, TimeSpec>,
     /// Whether the archive describes the root itself.
     pub(super) root_entry: bool,
+    /// The tar record, which is not ended yet.
+    pub(super) recorder: Recorder,
 }
 
-/// Unpacks the archive into `tree`, which is empty, and reads the stream to its end.
+/// Unpacks the archive into `tree`, which is empty, reads the stream to its end, and records what the
+/// tree cannot tell of it.
 ///
 /// # Errors
 /// [`UnpackError`]; the tree holds a part of the layer then.
@@ -116,12 +124,13 @@ pub(super) fn unpack(
     archive: impl Read,
     tree: &Tree,
     limits: Limits,
+    recorder: Recorder,
 ) -> Result<Unpacked, UnpackError> {
     let budget = Rc::new(Cell::new(None));
     // Headers are read in small pieces; the decoder and the hash work on large ones.
     let inner = BufReader::with_capacity(64 << 10, HashingReader::new(archive));
-    let mut reader = Budget { inner, left: Rc::clone(&budget) };
-    let mut unpacker = Unpacker::new(tree);
+    let mut reader = recorder.tap(Budget { inner, left: Rc::clone(&budget) });
+    let mut unpacker = Unpacker::new(tree, recorder);
     let mut archive = tar::Archive::new(&mut reader);
     let mut entries = archive.entries().map_err(UnpackError::Archive)?;
     let (mut count, mut bytes) = (0u64, 0u64);
@@ -148,7 +157,8 @@ pub(super) fn unpack(
     // After the end marker there may be padding.
     budget.set(Some(limits.bytes.max(MAX_HEADER_BYTES)));
     io::copy(&mut reader, &mut io::sink()).map_err(UnpackError::Archive)?;
-    let (diff_id, ..) = reader.inner.into_inner().finish().map_err(UnpackError::Archive)?;
+    let (diff_id, ..) =
+        reader.into_inner().inner.into_inner().finish().map_err(UnpackError::Archive)?;
     Ok(unpacker.finish(diff_id))
 }
 
@@ -186,6 +196,7 @@ struct Unpacker<'a> {
     root_entry: bool,
     /// The directory of the last entry: as archived, canonical, open.
     last: Option<(PathBuf, PathBuf, OwnedFd)>,
+    recorder: Recorder,
     buffer: Vec<u8>,
 }
 
@@ -197,7 +208,7 @@ struct Place<'a> {
 }
 
 impl<'a> Unpacker<'a> {
-    fn new(tree: &'a Tree) -> Self {
+    fn new(tree: &'a Tree, recorder: Recorder) -> Self {
         Self {
             tree,
             invented: BTreeSet::new(),
@@ -206,6 +217,7 @@ impl<'a> Unpacker<'a> {
             times: BTreeMap::new(),
             root_entry: false,
             last: None,
+            recorder,
             buffer: vec![0; 128 << 10],
         }
     }
@@ -218,6 +230,7 @@ impl<'a> Unpacker<'a> {
             opaque: self.opaque,
             times: self.times,
             root_entry: self.root_entry,
+            recorder: self.recorder,
         }
     }
 
@@ -325,7 +338,9 @@ impl<'a> Unpacker<'a> {
             FileKind::Directory if directory => Ok(true),
             FileKind::Directory => {
                 self.forget_below(&place.path);
-                remove_tree(place.dir, place.name)?;
+                if !self.recorder.set_aside(place.dir, place.name, &place.path)? {
+                    remove_tree(place.dir, place.name)?;
+                }
                 Ok(false)
             }
             FileKind::Whiteout if directory => {
@@ -334,10 +349,13 @@ impl<'a> Unpacker<'a> {
                 self.mark_opaque(place.dir, place.name, &place.path)?;
                 Ok(true)
             }
-            _ => {
+            kind => {
                 // A symlink that goes may have led to the directory of the last entry.
                 self.last = None;
-                unlinkat(place.dir, place.name, UnlinkatFlags::NoRemoveDir)?;
+                let content = kind == FileKind::File && stat.st_size > 0;
+                if !(content && self.recorder.set_aside(place.dir, place.name, &place.path)?) {
+                    unlinkat(place.dir, place.name, UnlinkatFlags::NoRemoveDir)?;
+                }
                 Ok(false)
             }
         }
@@ -468,9 +486,15 @@ impl<'a> Unpacker<'a> {
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         let mut file: File =
             openat(place.dir, place.name, flags, mode).map_err(|e| at("create", e.into()))?.into();
+        let record = |e| at("record the content of", e);
+        self.recorder.begin_content().map_err(record)?;
         let mut written = 0u64;
         loop {
+            let before = self.recorder.passed().map_err(record)?;
             let n = content.read(&mut self.buffer).map_err(UnpackError::Archive)?;
+            if sparse && self.recorder.passed().map_err(record)? == before {
+                self.recorder.skip_content(n as u64).map_err(record)?;
+            }
             let Some(chunk) = self.buffer.get(..n).filter(|c| !c.is_empty()) else { break };
             if sparse && chunk.iter().all(|b| *b == 0) {
                 let skip = i64::try_from(n).unwrap_or(i64::MAX);
@@ -483,6 +507,7 @@ impl<'a> Unpacker<'a> {
         if written != entry.size {
             return Err(UnpackError::Archive(io::ErrorKind::UnexpectedEof.into()));
         }
+        self.recorder.end_content(&place.path).map_err(record)?;
         if sparse {
             file.set_len(written).map_err(|e| at("write", e))?;
         }

@@ -1,6 +1,7 @@
 //! Layers unpacked into a folder, on the real file system, as root.
 
 use super::fixtures::{Head, Tar, names_in};
+use super::tar_record::Recorder;
 use super::tree::Tree;
 use super::unpack::{Limits, OPAQUE, UnpackError, Unpacked, unpack};
 use std::fs;
@@ -26,7 +27,7 @@ fn case() -> Case {
 
 impl Case {
     fn run(&self, tar: Tar) -> Result<Unpacked, UnpackError> {
-        unpack(&tar.build()[..], &Tree::open(&self.layer).unwrap(), LIMITS)
+        unpack(&tar.build()[..], &Tree::open(&self.layer).unwrap(), LIMITS, Recorder::default())
     }
 
     fn assert_nothing_escaped(&self) {
@@ -298,7 +299,7 @@ fn size_and_number_of_entries_are_bounded() {
     let bytes = Tar::new().file("a", "0123456789").file("b", "0123456789").build();
     let run = |limits| {
         let case = case();
-        unpack(&bytes[..], &Tree::open(&case.layer).unwrap(), limits).map(drop)
+        unpack(&bytes[..], &Tree::open(&case.layer).unwrap(), limits, Recorder::default()).map(drop)
     };
     run(Limits { bytes: 20, entries: 2 }).unwrap();
     for limits in [Limits { bytes: 19, entries: 2 }, Limits { bytes: 20, entries: 1 }] {
@@ -318,7 +319,12 @@ fn a_truncated_archive_is_an_error() {
     let bytes = Tar::new().file("a", &"x".repeat(5000)).build();
     for length in [100, 600, 3000] {
         let case = case();
-        let result = unpack(&bytes[..length], &Tree::open(&case.layer).unwrap(), LIMITS);
+        let result = unpack(
+            &bytes[..length],
+            &Tree::open(&case.layer).unwrap(),
+            LIMITS,
+            Recorder::default(),
+        );
         assert!(matches!(result.unwrap_err(), UnpackError::Archive(_)), "{length}");
     }
 }
@@ -336,7 +342,8 @@ fn a_sparse_file_of_gnu_tar_keeps_its_holes() {
         .output()
         .unwrap();
     assert!(out.status.success() && out.stdout.len() < 1 << 20);
-    unpack(&out.stdout[..], &Tree::open(&case.layer).unwrap(), LIMITS).unwrap();
+    unpack(&out.stdout[..], &Tree::open(&case.layer).unwrap(), LIMITS, Recorder::default())
+        .unwrap();
     let (made, original) = (case.layer.join("sparse"), fs::read(&source).unwrap());
     assert!(fs::read(&made).unwrap() == original);
     assert!(fs::metadata(&made).unwrap().blocks() * 512 < 1 << 20);

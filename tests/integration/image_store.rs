@@ -13,6 +13,8 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         own("collection_leaves_what_is_used_or_pinned", &[], pinning, collection),
         shared("what_containers_write_is_told_apart_from_images", &[], written),
+        shared("an_export_is_the_same_image_again", &[], exported),
+        own("a_damaged_file_is_named_and_its_layer_comes_again", &[], plain, damaged),
         own("an_image_that_lost_a_layer_is_named_and_comes_again", &[], plain, corrupt),
     ]
 }
@@ -150,5 +152,50 @@ fn corrupt(node: &mut Node) -> Result<()> {
     let made = node.launch_container(&sandbox, &config, &c)?;
     ensure!(node.wait_exited(&made)?.exit_code == 0);
     node.remove_pod(&sandbox)?;
+    node.berth_ok(&["image", "rm", name]).map(drop)
+}
+
+fn exported(node: &Node) -> Result<()> {
+    let name = "exported.test/x:1";
+    let id = import(node, name)?;
+    for target in ["exported", "exported.tar"] {
+        let path = node.path(target);
+        let told = node.berth_ok(&["image", "export", name, &path.to_string_lossy()])?;
+        ensure!(told.trim_end() == id, "{told}");
+        node.berth_ok(&["image", "rm", name])?;
+        node.import(&path)?;
+        ensure!(find(node, name)?.context("not there")?.id == id, "{target}");
+        // What is there is not overwritten.
+        let again = node.berth(&["image", "export", name, &path.to_string_lossy()])?;
+        let errors = String::from_utf8_lossy(&again.stderr).into_owned();
+        ensure!(again.status.code() == Some(2) && errors.contains("there already"), "{errors}");
+    }
+    let layers = json(node, &["image", "history", name])?;
+    ensure!(layers[0]["layer"].as_str().is_some_and(|l| l.starts_with("sha256:")), "{layers}");
+    let tree = node.berth_ok(&["image", "tree", name])?;
+    ensure!(tree.starts_with(name) && tree.contains("└── "), "{tree}");
+    node.berth_ok(&["image", "rm", name]).map(drop)
+}
+
+fn damaged(node: &mut Node) -> Result<()> {
+    let name = "damaged.test/x:1";
+    let id = import(node, name)?;
+    let rows = json(node, &["image", "verify", name])?;
+    ensure!(rows[0]["problems"] == Value::Array(Vec::new()), "{rows}");
+    let layers = node.state_dir().join("images/layers");
+    let marker = |layer: &String| layers.join(layer).join("d/marker");
+    let layer = node.layers().into_iter().find(|l| marker(l).exists()).context("no layer")?;
+    let whole = std::fs::read_to_string(marker(&layer))?;
+    std::fs::write(marker(&layer), whole.to_uppercase())?;
+    let output = node.berth(&["image", "verify", name])?;
+    let (told, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.code() == Some(1), "{told} {errors}");
+    ensure!(told.contains("/marker: its content has changed"), "{told}");
+    ensure!(errors.contains("is corrupt") && errors.contains("hint"), "{errors}");
+    ensure!(node.berth_ok(&["images"])?.contains(&format!("{name} (corrupt)")));
+    ensure!(import(node, name)? == id);
+    ensure!(!node.berth_ok(&["images"])?.contains("(corrupt)"));
+    node.berth_ok(&["image", "verify", name])?;
     node.berth_ok(&["image", "rm", name]).map(drop)
 }

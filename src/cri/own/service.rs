@@ -70,6 +70,40 @@ impl Berth for OwnService {
         Ok(Response::new(image_answers(steps, work)))
     }
 
+    async fn describe_image(
+        &self,
+        request: Request<proto::DescribeImageRequest>,
+    ) -> Answer<proto::DescribeImageAnswer> {
+        let name = request.into_inner().image;
+        about("image", &name);
+        let described = self.gate.engine()?.images().describe(&name).await?;
+        Ok(Response::new(super::images::described(described)))
+    }
+
+    async fn verify_image(
+        &self,
+        request: Request<proto::VerifyImageRequest>,
+    ) -> Answer<proto::VerifyImageAnswer> {
+        let name = request.into_inner().image;
+        about("image", &name);
+        let verified = self.gate.engine()?.images().verify(&name).await?;
+        Ok(Response::new(super::images::verified(verified)))
+    }
+
+    async fn export_image(
+        &self,
+        request: Request<proto::ExportImageRequest>,
+    ) -> Answer<proto::ExportImageAnswer> {
+        let proto::ExportImageRequest { image, path } = request.into_inner();
+        about("image", &image);
+        if !Path::new(&path).is_absolute() {
+            return Err(Status::invalid_argument(format!("path {path:?} is not absolute")));
+        }
+        let done = self.gate.engine()?.images().export(&image, Path::new(&path)).await?;
+        let id = crate::cri::to_proto::tagged_id(&done.id);
+        Ok(Response::new(proto::ExportImageAnswer { id, manifest: done.manifest.to_string() }))
+    }
+
     async fn prune_images(
         &self,
         request: Request<proto::PruneImagesRequest>,
