@@ -200,28 +200,13 @@ impl Endpoint {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((response, url));
             }
-            url = self.target(&response, &url)?;
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let next = target(&url, location);
+            url = next.map_err(|reason| RegistryError::protocol(&host_of(&url), reason))?;
+            tracing::debug!(host = self.host, to = host_of(&url), "redirected");
         }
         let reason = format!("more than {MAX_REDIRECTS} redirects");
         Err(RegistryError::protocol(&self.host, reason))
-    }
-
-    fn target(&self, response: &Response, from: &Url) -> Result<Url, RegistryError> {
-        let refuse = |what: &str| RegistryError::protocol(&host_of(from), what);
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.ok_or_else(|| refuse("a redirect to nowhere"))?;
-        let mut url =
-            from.join(location).map_err(|_| refuse("a redirect to what is no address"))?;
-        match (from.scheme(), url.scheme()) {
-            (_, "https") | ("http", "http") => {}
-            _ => return Err(refuse("a redirect away from https")),
-        }
-        // An address with a user name would be sent with it.
-        if url.set_username("").is_err() || url.set_password(None).is_err() {
-            return Err(refuse("a redirect to no host"));
-        }
-        tracing::debug!(host = self.host, to = host_of(&url), "redirected");
-        Ok(url)
     }
 
     /// The body of an answer that is what was asked for.
@@ -247,6 +232,21 @@ impl Endpoint {
             _ => Err(refusal(response, &host, self.silence).await),
         }
     }
+}
+
+/// Where a redirect leads, or why it is not followed.
+fn target(from: &Url, location: Option<&str>) -> Result<Url, &'static str> {
+    let location = location.ok_or("a redirect to nowhere")?;
+    let mut url = from.join(location).map_err(|_| "a redirect to what is no address")?;
+    match (from.scheme(), url.scheme()) {
+        (_, "https") | ("http", "http") => {}
+        _ => return Err("a redirect away from https"),
+    }
+    // An address with a user name would be sent with it.
+    if url.set_username("").is_err() || url.set_password(None).is_err() {
+        return Err("a redirect to no host");
+    }
+    Ok(url)
 }
 
 /// The first byte of `bytes 5-9/10`.
@@ -321,6 +321,26 @@ mod tests {
         assert_eq!(explain(b"<html>"), (Vec::new(), String::new()));
         let long = format!(r#"{{"details": "{}"}}"#, "ä".repeat(9999));
         assert_eq!(explain(long.as_bytes()).1.chars().count(), MAX_WORDS);
+    }
+
+    #[test]
+    fn a_redirect_never_leads_away_from_https_and_takes_no_user_name() {
+        let follow = |from: &str, to: Option<&str>| {
+            target(&Url::parse(from).unwrap(), to).map(String::from).ok()
+        };
+        for (from, to, wanted) in [
+            ("https://r.test/v2/a", Some("https://u:p@s.test/b?c"), Some("https://s.test/b?c")),
+            ("https://r.test/v2/a", Some("/b"), Some("https://r.test/b")),
+            ("https://r.test/v2/a", Some("//s.test/b"), Some("https://s.test/b")),
+            ("https://r.test/v2/a", Some("http://r.test/b"), None),
+            ("http://r.test/v2/a", Some("http://s.test/b"), Some("http://s.test/b")),
+            ("http://r.test/v2/a", Some("https://s.test/b"), Some("https://s.test/b")),
+            ("http://r.test/v2/a", Some("file:///etc/passwd"), None),
+            ("http://r.test/v2/a", Some("http://["), None),
+            ("http://r.test/v2/a", None, None),
+        ] {
+            assert_eq!(follow(from, to).as_deref(), wanted, "{from} {to:?}");
+        }
     }
 
     #[test]
