@@ -3,6 +3,7 @@
 
 use super::manifest::{Document, Platform, choose, parse_config, parse_document};
 use super::reference::Reference;
+use super::tar_record::Recorder;
 use super::tree::Tree;
 use super::unpack::{Limits, unpack};
 use super::{policy, registry};
@@ -73,7 +74,7 @@ fn unpack_in_a_folder(bytes: &[u8]) {
     let made = std::fs::create_dir(&folder).and_then(|()| std::fs::write(&victim, "untouched"));
     let (Ok(()), Ok(before)) = (made, std::fs::metadata(&victim)) else { return };
     let Ok(tree) = Tree::open(&folder) else { return };
-    unpack(bytes, &tree, LIMITS).ok();
+    unpack(bytes, &tree, LIMITS, Recorder::default()).ok();
     let now = std::fs::metadata(&victim).ok().map(|meta| (meta.ino(), meta.nlink(), meta.mode()));
     assert_eq!(now, Some((before.ino(), 1, before.mode())), "what is outside was reached");
     assert_eq!(std::fs::read(&victim).ok().as_deref(), Some(&b"untouched"[..]));
