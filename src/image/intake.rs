@@ -64,6 +64,8 @@ pub(super) struct Intake<R> {
     limit: u64,
     read: u64,
     told: u64,
+    /// A read failed after bytes were taken: what would come now is not what follows them.
+    broken: bool,
 }
 
 impl<R: Read> Intake<R> {
@@ -74,12 +76,23 @@ impl<R: Read> Intake<R> {
         progress: LayerProgress,
         cancelled: Cancelled,
     ) -> Self {
-        Self { inner, keep, progress, cancelled, limit, read: 0, told: 0 }
+        Self { inner, keep, progress, cancelled, limit, read: 0, told: 0, broken: false }
     }
 }
 
 impl<R: Read> Read for Intake<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.broken {
+            return Err(io::Error::other("read after a failure"));
+        }
+        let taken = self.take_some(buffer);
+        self.broken = taken.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::Interrupted);
+        taken
+    }
+}
+
+impl<R: Read> Intake<R> {
+    fn take_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancelled.0.load(Ordering::Relaxed) {
             return Err(io::Error::other("cancelled"));
         }
@@ -173,4 +186,41 @@ fn decode<'r>(mut stream: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
         [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
         _ => Box::new(stream),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::Listeners;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// Has some bytes, fails once, and then has no more.
+    struct Failing(u8);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 += 1;
+            match self.0 {
+                1 => {
+                    buffer[..4].fill(0x1f);
+                    Ok(4)
+                }
+                2 => Err(io::ErrorKind::StorageFull.into()),
+                _ => Ok(0),
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_on_the_way_is_told_and_not_what_is_missing_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let progress = LayerProgress::new(&Listeners::default(), "image", "layer", 10);
+        let intake = Intake::new(Failing(0), 10, None, progress, Cancelled::default());
+        let digest = Digest::of(b"x");
+        let expected = Expected { name: "l".into(), digest: None, size: 10, diff_id: digest };
+        let limits = Limits { bytes: 1 << 20, entries: 10 };
+        let tree = Tree::open(folder.path()).unwrap();
+        let error = take_in(intake, &expected, &tree, limits, Recorder::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error:?}");
+    }
 }
