@@ -68,6 +68,8 @@ pub mod sandbox;
 #[cfg(feature = "daemon")]
 pub mod selinux;
 #[cfg(feature = "daemon")]
+mod small_file;
+#[cfg(feature = "daemon")]
 pub mod store;
 #[cfg(feature = "daemon")]
 pub mod telemetry;

@@ -54,10 +54,7 @@ impl Images {
 
     fn export_blocking(&self, any: &str, path: &Path) -> Result<Exported, ImageError> {
         let image = self.named(any)?;
-        if let Some(reason) = &image.corrupt {
-            let (name, reason) = (any.to_owned(), reason.clone());
-            return Err(ImageError::Corrupt { name, reason });
-        }
+        image.usable(any)?;
         let (config, diff_ids) = self.diff_ids(&image)?;
         let layout = LayoutFile::begin(path)?;
         let mut export = Export { images: self, layout, written: HashMap::new() };
@@ -80,8 +77,7 @@ impl Export<'_> {
         let Document::Manifest(manifest) = parse_document("", &bytes)? else { return Ok(None) };
         let is_oci = serde_json::from_slice(&bytes)
             .is_ok_and(|document: Value| text(&document, "mediaType") == Some(OCI_MANIFEST));
-        let here = |digest| content.open_blob(digest).is_some() && content.check(digest).is_ok();
-        if !is_oci || !manifest.layers.iter().all(|layer| here(&layer.digest)) {
+        if !is_oci || !manifest.layers.iter().all(|layer| content.check(&layer.digest).is_ok()) {
             return Ok(None);
         }
         let blobs: BTreeMap<_, _> = manifest.layers.iter().map(|l| (&l.digest, l.size)).collect();

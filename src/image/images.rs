@@ -59,7 +59,7 @@ impl Images {
         store: Store,
     ) -> Result<Self, ImageError> {
         let snapshots = Snapshots::open(&layout.snapshots(), &store.layers)?;
-        store.layers.decide(&snapshots.layer_keys());
+        store.layers.decide(&snapshots.of_layers(|layer| layer.key.clone()));
         // Snapshots and images hold their layers by now; the rest is garbage.
         store.collect();
         let store = Arc::new(store);
@@ -223,12 +223,10 @@ impl Images {
     ) -> Result<(), ImageError> {
         let store = &self.inner.store;
         let get = |image: &ImageId| {
-            let name = || image.to_string();
-            let found = store.get(image).ok_or_else(|| ImageError::NotFound { name: name() })?;
-            match &found.corrupt {
-                Some(reason) => Err(ImageError::Corrupt { name: name(), reason: reason.clone() }),
-                None => Ok(found),
-            }
+            let name = image.to_string();
+            let Some(found) = store.get(image) else { return Err(ImageError::NotFound { name }) };
+            found.usable(&name)?;
+            Ok(found)
         };
         let found = get(image)?;
         let volumes = volumes.iter().map(|id| Ok((id.clone(), get(id)?.layers.clone())));

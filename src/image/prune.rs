@@ -3,6 +3,7 @@
 use super::error::ImageError;
 use super::gc::{Candidate, Prune, Space, plan};
 use super::images::Images;
+use super::info::ImageInfo;
 use super::usage::now_nanos;
 use crate::blocking;
 use crate::ids::ImageId;
@@ -53,13 +54,13 @@ impl Images {
 
     fn prune_blocking(&self, rule: &Prune, pretend: Pretend) -> Result<Pruned, ImageError> {
         let space = space(self.folder())?;
-        let held = self.snapshots().layer_names();
+        let held = self.snapshots().of_layers(|layer| layer.name.clone());
         let decided = plan(&self.candidates(), &held, rule, space, now_nanos());
         let mut done = Pruned { missing_bytes: decided.missing_bytes, ..Pruned::default() };
         for (id, freed_bytes) in decided.remove {
             let Some(info) = self.find(id.as_str())? else { continue };
             // A container may have come meanwhile.
-            if self.is_kept(&id) {
+            if self.is_kept(&info) {
                 continue;
             }
             if pretend == Pretend::No
@@ -79,12 +80,13 @@ impl Images {
 
     fn candidates(&self) -> Vec<Candidate> {
         let images = self.store().all().into_iter();
+        let found = |id: &ImageId| self.find(id.as_str()).ok().flatten();
         images
             .map(|image| Candidate {
                 id: image.record.id.clone(),
                 used_nanos: image.used_nanos(),
                 tagged: !image.record.tags.is_empty(),
-                kept: self.is_kept(&image.record.id),
+                kept: found(&image.record.id).is_some_and(|info| self.is_kept(&info)),
                 document_bytes: image.record.document_bytes,
                 layers: image.layers.iter().map(|l| (l.name.clone(), l.bytes)).collect(),
             })
@@ -92,9 +94,8 @@ impl Images {
     }
 
     /// Whether collection must leave an image alone.
-    fn is_kept(&self, id: &ImageId) -> bool {
-        let pinned = || self.find(id.as_str()).is_ok_and(|found| found.is_some_and(|i| i.pinned));
-        self.snapshots().uses(id) || pinned()
+    fn is_kept(&self, image: &ImageInfo) -> bool {
+        image.pinned || self.snapshots().uses(&image.id)
     }
 }
 

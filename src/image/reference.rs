@@ -86,6 +86,12 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether a repository is `above` or below it; that is a registry, or a repository, without a slash
+/// at its end.
+pub(super) fn is_below(name: &str, above: &str) -> bool {
+    name.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn parse(text: &str) -> Result<Reference, &'static str> {
     if text.is_empty() {
         return Err("it is empty");

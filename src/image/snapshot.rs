@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
+use std::hash::Hash;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -243,20 +244,12 @@ impl Snapshots {
         table.values().any(|s| s.image == *image || s.volumes.contains_key(image))
     }
 
-    /// The names of all layers that containers use.
-    pub(super) fn layer_names(&self) -> HashSet<String> {
+    /// Something of each layer that containers use.
+    pub(super) fn of_layers<T: Eq + Hash>(&self, of: impl Fn(&Layer) -> T) -> HashSet<T> {
         let table = self.table();
         let layers =
             table.values().flat_map(|s| s.layers.iter().chain(s.volumes.values().flatten()));
-        layers.map(|layer| layer.name.clone()).collect()
-    }
-
-    /// The keys of all layers that containers use.
-    pub(super) fn layer_keys(&self) -> HashSet<LayerKey> {
-        let table = self.table();
-        let layers =
-            table.values().flat_map(|s| s.layers.iter().chain(s.volumes.values().flatten()));
-        layers.map(|layer| layer.key.clone()).collect()
+        layers.map(|layer| of(layer)).collect()
     }
 
     /// The folder of all snapshots.

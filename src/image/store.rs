@@ -66,6 +66,27 @@ impl Image {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The image, after a warning if it is corrupt.
+    fn told(self) -> Self {
+        if let Some(reason) = &self.corrupt {
+            tracing::warn!(image_id = %self.record.id, reason, "image is corrupt");
+        }
+        self
+    }
+
+    /// Nothing, for an image that can be used; `name` is what it was asked for by.
+    ///
+    /// # Errors
+    /// [`ImageError::Corrupt`].
+    pub(super) fn usable(&self, name: &str) -> Result<(), ImageError> {
+        match &self.corrupt {
+            Some(reason) => {
+                Err(ImageError::Corrupt { name: name.to_owned(), reason: reason.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
     fn info(&self) -> ImageInfo {
         let layers: u64 = self.layers.iter().map(|layer| layer.bytes).sum();
         ImageInfo {
@@ -127,12 +148,7 @@ impl Store {
         let paths = store::load_dir(&records).map_err(|source| kept("images", source))?;
         for path in paths {
             match load_image(&path, &layers, &content) {
-                Ok(image) => {
-                    if let Some(reason) = &image.corrupt {
-                        tracing::warn!(image_id = %image.record.id, reason, "image is corrupt");
-                    }
-                    found.push(image);
-                }
+                Ok(image) => found.push(image.told()),
                 Err(reason) => set_aside(&path, &reason),
             }
         }
@@ -261,11 +277,9 @@ impl Store {
             if corrupt == image.corrupt {
                 continue;
             }
-            if let Some(reason) = &corrupt {
-                tracing::warn!(image_id = %image.record.id, reason, "image is corrupt");
-            }
             let (record, used) = (image.record.clone(), AtomicI64::new(image.used_nanos()));
-            self.index().insert(Image { record, layers, corrupt, used });
+            let image = Image { record, layers, corrupt, used }.told();
+            self.index().insert(image);
         }
     }
 

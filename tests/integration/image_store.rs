@@ -1,6 +1,6 @@
 //! The image store of a node: what is collected and what is not, what is damaged and told so.
 
-use crate::harness::image::{BUSYBOX, add_file, gzip, write_layout_as};
+use crate::harness::image::{BUSYBOX, add_file, find, gzip, spec, write_layout_as};
 use crate::harness::machine::Machine;
 use crate::harness::pod::{container, pod};
 use crate::harness::{Node, Options, Test, eventually, own, shared};
@@ -40,15 +40,6 @@ fn import(node: &Node, name: &str) -> Result<String> {
     node.import(&file)?;
     let id = find(node, name)?.context("imported, and not there")?.id;
     Ok(id)
-}
-
-fn spec(name: &str) -> Option<proto::ImageSpec> {
-    Some(proto::ImageSpec { image: name.into(), ..Default::default() })
-}
-
-fn find(node: &Node, name: &str) -> Result<Option<proto::Image>> {
-    let request = proto::ImageStatusRequest { image: spec(name), verbose: false };
-    Ok(node.cri.image_status(request)?.image)
 }
 
 fn json(node: &Node, arguments: &[&str]) -> Result<Value> {

@@ -1,6 +1,6 @@
 //! Images as volumes: what a container sees of one, what it may not do, and how long it is kept.
 
-use crate::harness::image::{add_file, gzip, write_layout_as};
+use crate::harness::image::{add_file, find, gzip, remove, spec, write_layout_as};
 use crate::harness::machine::Machine;
 use crate::harness::scene::{Made, Scene, as_is, bind};
 use crate::harness::{Node, Options, Test, eventually, kernel, own, pod, shared};
@@ -43,10 +43,6 @@ fn import(node: &Node, name: &str) -> Result<String> {
     Ok(reference)
 }
 
-fn spec(name: &str) -> Option<proto::ImageSpec> {
-    Some(proto::ImageSpec { image: name.into(), ..Default::default() })
-}
-
 fn volume(image: &str, sub_path: &str, at: &str) -> proto::Mount {
     proto::Mount {
         container_path: at.into(),
@@ -55,15 +51,6 @@ fn volume(image: &str, sub_path: &str, at: &str) -> proto::Mount {
         readonly: true,
         ..Default::default()
     }
-}
-
-fn remove(node: &Node, name: &str) -> Result<(), tonic::Status> {
-    node.cri.remove_image(proto::RemoveImageRequest { image: spec(name) }).map(drop)
-}
-
-fn find(node: &Node, name: &str) -> Result<Option<proto::Image>> {
-    let request = proto::ImageStatusRequest { image: spec(name), verbose: false };
-    Ok(node.cri.image_status(request)?.image)
 }
 
 /// Whether a file can be made in a folder of a container.

@@ -1,6 +1,6 @@
 //! Images: archives in both forms, names in every form, removal, disk use.
 
-use crate::harness::image::{BUSYBOX, add_file, digest, gzip, write_layout_as};
+use crate::harness::image::{BUSYBOX, add_file, digest, find, gzip, remove, spec, write_layout_as};
 use crate::harness::pod::{container, pod};
 use crate::harness::{Node, Test, eventually, kernel, logs, shared};
 use anyhow::{Context as _, Result, ensure};
@@ -63,22 +63,8 @@ fn import(node: &Node, marker: &str, tags: &[&str]) -> Result<String> {
     Ok(id)
 }
 
-fn spec(name: &str) -> Option<proto::ImageSpec> {
-    Some(proto::ImageSpec { image: name.into(), ..Default::default() })
-}
-
-fn find(node: &Node, name: &str) -> Result<Option<proto::Image>> {
-    let request = proto::ImageStatusRequest { image: spec(name), verbose: false };
-    Ok(node.cri.image_status(request)?.image)
-}
-
 fn list(node: &Node) -> Result<Vec<proto::Image>> {
     Ok(node.cri.list_images(proto::ListImagesRequest::default())?.images)
-}
-
-fn remove(node: &Node, name: &str) -> Result<()> {
-    node.cri.remove_image(proto::RemoveImageRequest { image: spec(name) })?;
-    Ok(())
 }
 
 fn layers(node: &Node) -> Vec<String> {
@@ -110,7 +96,7 @@ fn oci_folder(node: &Node) -> Result<()> {
     let lines = logs::read(&node.log_of("from-folder", "main"))?;
     ensure!(lines.len() == 1 && lines[0].text == "folder", "{lines:?}");
     node.remove_pod(&sandbox)?;
-    remove(node, name)
+    Ok(remove(node, name)?)
 }
 
 fn docker_save(node: &Node) -> Result<()> {
@@ -134,7 +120,7 @@ fn docker_save(node: &Node) -> Result<()> {
     let lines = logs::read(&node.log_of("from-saved", "main"))?;
     ensure!(logs::stream(&lines, "stdout").trim_end() == "saved", "{lines:?}");
     node.remove_pod(&sandbox)?;
-    remove(node, &id)
+    Ok(remove(node, &id)?)
 }
 
 fn names(node: &Node) -> Result<()> {
@@ -163,7 +149,7 @@ fn names(node: &Node) -> Result<()> {
     let request = proto::ImageStatusRequest { image: spec("named"), verbose: true };
     let info = node.cri.image_status(request)?.info;
     ensure!(info.values().any(|text| text.contains("Entrypoint") || text.contains("entrypoint")));
-    remove(node, "named")
+    Ok(remove(node, "named")?)
 }
 
 fn absent(node: &Node) -> Result<()> {

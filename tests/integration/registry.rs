@@ -1,7 +1,8 @@
 //! PullImage from a registry: Debian's docker-registry, on this machine.
 
+use crate::harness::image::{find, remove};
 use crate::harness::pod::{container, pod};
-use crate::harness::registry::{Registry, find, pull, remove, write_image};
+use crate::harness::registry::{Registry, pull, write_image};
 use crate::harness::{Node, Options, Test, logs, own};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;

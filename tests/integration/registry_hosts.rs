@@ -1,8 +1,7 @@
 //! Registries behind `hosts.toml`, certificates, passwords, helpers and proxies, and one that breaks.
 
-use crate::harness::registry::{
-    Authority, LOGIN, Manner, Registry, find, pull, pull_as, remove, write_image,
-};
+use crate::harness::image::{find, remove};
+use crate::harness::registry::{Authority, LOGIN, Manner, Registry, pull, pull_as, write_image};
 use crate::harness::spoiler::{Fault, Spoiler};
 use crate::harness::{Node, Options, Test, kernel, own};
 use anyhow::{Context as _, Result, ensure};
@@ -62,7 +61,7 @@ fn login(password: &str) -> Option<proto::AuthConfig> {
 fn pulled(node: &Node, name: &str, auth: Option<proto::AuthConfig>) -> Result<()> {
     let id = pull_as(node, name, auth)?;
     ensure!(find(node, name)?.is_some_and(|image| image.id == id), "{name} is not there");
-    remove(node, name)
+    Ok(remove(node, name)?)
 }
 
 fn guarded(node: &mut Node) -> Result<()> {

@@ -60,15 +60,12 @@ pub(in crate::image) async fn demand(
     policy: &Path,
     reference: &Reference,
 ) -> Result<Option<Signed>, ImageError> {
-    let (policy, name) = (policy.to_owned(), reference.name());
-    let asked = blocking::run("read the signature policy", move || {
-        file::demand(&policy, &name).map_err(|reason| (policy.clone(), reason)).map(|d| (policy, d))
-    });
-    match asked.await? {
-        Err((_, reason)) => Err(refused(reference, reason)),
-        Ok((_, Demand::Accept)) => Ok(None),
-        Ok((_, Demand::Signed(signed))) => Ok(Some(signed)),
-        Ok((policy, Demand::Reject(by))) => {
+    let (file, name) = (policy.to_owned(), reference.name());
+    let asked = blocking::run("read the signature policy", move || file::demand(&file, &name));
+    match asked.await?.map_err(|reason| refused(reference, reason))? {
+        Demand::Accept => Ok(None),
+        Demand::Signed(signed) => Ok(Some(signed)),
+        Demand::Reject(by) => {
             Err(refused(reference, format!("{}: rejected by {by}", policy.display())))
         }
     }

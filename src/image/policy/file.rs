@@ -3,12 +3,11 @@
 //! Strict: an unknown key, a rule that could never apply, or a key that cannot be read makes the whole
 //! policy unusable, and then nothing is pulled.
 
+use super::super::reference::is_below;
 use super::key::Key;
+use crate::small_file;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
-
-/// A policy is small: the largest file that is read, bytes.
-const MOST_BYTES: u64 = 1 << 20;
 
 /// What is asked of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -68,7 +67,7 @@ pub(super) fn demand(path: &Path, name: &str) -> Result<Demand, String> {
     let text = String::from_utf8(read(path)?).map_err(|_| at("is not UTF-8".to_owned()))?;
     let file: File = toml::from_str(&text).map_err(|e| at(e.to_string().trim_end().to_owned()))?;
     file.check().map_err(at)?;
-    let fits = |rule: &&Rule| covers(&rule.scope, name);
+    let fits = |rule: &&Rule| is_below(name, &rule.scope);
     let Some(rule) = file.rule.iter().filter(fits).max_by_key(|rule| rule.scope.len()) else {
         return Ok(match file.default {
             Action::Accept => Demand::Accept,
@@ -93,25 +92,12 @@ pub(in crate::image) fn parse(text: &str) {
     }
 }
 
-/// A registry or a repository covers itself and all below it.
-fn covers(scope: &str, name: &str) -> bool {
-    name.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 fn read_key(path: &Path) -> Result<Key, String> {
     Key::parse(&read(path)?).map_err(|reason| format!("{}: {reason}", path.display()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|e| format!("{}: {e}", path.display()))?;
-    match bytes.len() as u64 > MOST_BYTES {
-        true => Err(format!("{}: is larger than {MOST_BYTES} bytes", path.display())),
-        false => Ok(bytes),
-    }
+    small_file::read(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 impl File {

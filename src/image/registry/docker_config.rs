@@ -5,6 +5,7 @@
 //! docker's own and of no concern.
 
 use super::super::info::Auth;
+use super::super::reference::is_below;
 use super::credentials::normalize;
 use super::error::RegistryError;
 use serde::Deserialize;
@@ -113,13 +114,9 @@ fn longest<'a, T>(
     whole: &str,
     wanted: impl Fn(&T) -> bool,
 ) -> Option<(&'a str, &'a T)> {
-    let above = |key: &str| {
-        let rest = whole.strip_prefix(key);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
     map.iter()
         .map(|(key, value)| (normalize(key), key, value))
-        .filter(|(name, _, value)| above(name) && wanted(value))
+        .filter(|(name, _, value)| is_below(whole, name) && wanted(value))
         .max_by_key(|(name, ..)| name.len())
         .map(|(_, key, value)| (key.as_str(), value))
 }

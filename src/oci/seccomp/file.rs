@@ -6,8 +6,6 @@
 //! key that is neither's is an error: a misspelt one would be a rule that does not hold.
 
 use std::collections::HashSet;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -20,9 +18,7 @@ use serde::Deserialize;
 
 use super::arch;
 use super::error::SeccompError;
-
-/// The largest file that is read; usual ones have 15 KiB.
-const MOST_BYTES: u64 = 1 << 20;
+use crate::small_file;
 
 /// What a file can make its rules depend on.
 #[derive(Clone, Debug)]
@@ -106,18 +102,7 @@ struct Terms {
 /// [`SeccompError`]: it cannot be read, or says what no profile can say.
 pub fn read(path: &Path, host: &Host) -> Result<LinuxSeccomp, SeccompError> {
     let failed = |source| SeccompError::Read { path: path.to_owned(), source };
-    // Opening a pipe would wait for a writer.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file =
-        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-    }
-    let mut text = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "larger than 1 MiB")));
-    }
+    let text = small_file::read(path).map_err(failed)?;
     parse(&text, path, host)
 }
 

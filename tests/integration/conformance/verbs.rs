@@ -1,7 +1,7 @@
 //! Which object a method is about, and what else its request says.
 
 use super::target::{Peer, Target, cases};
-use crate::harness::image::BUSYBOX;
+use crate::harness::image::{BUSYBOX, spec};
 use crate::harness::machine::Need::PodNetwork;
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
@@ -90,10 +90,6 @@ fn timeout(target: &Target<'_>) -> Result<()> {
     ensure!(late.code() == Code::DeadlineExceeded, "{late:?}");
     ensure!(run("0", 60)?.exit_code == 0);
     Ok(())
-}
-
-fn spec(image: &str) -> Option<proto::ImageSpec> {
-    Some(proto::ImageSpec { image: image.into(), ..Default::default() })
 }
 
 fn image(target: &Target<'_>) -> Result<()> {

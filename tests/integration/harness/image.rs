@@ -1,6 +1,8 @@
-//! An image made from the machine's static busybox: an OCI layout in a tar file.
+//! An image made from the machine's static busybox: an OCI layout in a tar file; and images by name.
 
+use super::node::Node;
 use anyhow::{Context as _, Result, ensure};
+use berth::cri::proto;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -8,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use tonic::Status;
 
 /// The name under which it is imported.
 pub(crate) const BUSYBOX: &str = "berth.test/busybox:latest";
@@ -181,4 +184,20 @@ fn descriptor(media_type: &str, blob: &[u8]) -> Value {
 pub(crate) fn digest(blob: &[u8]) -> String {
     let hex: String = Sha256::digest(blob).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
+}
+
+/// An image's name as requests have it.
+pub(crate) fn spec(name: &str) -> Option<proto::ImageSpec> {
+    Some(proto::ImageSpec { image: name.into(), ..Default::default() })
+}
+
+/// The image of that name, if it is there.
+pub(crate) fn find(node: &Node, name: &str) -> Result<Option<proto::Image>> {
+    let request = proto::ImageStatusRequest { image: spec(name), verbose: false };
+    Ok(node.cri.image_status(request)?.image)
+}
+
+/// RemoveImage.
+pub(crate) fn remove(node: &Node, name: &str) -> Result<(), Status> {
+    node.cri.remove_image(proto::RemoveImageRequest { image: spec(name) }).map(drop)
 }

@@ -1,6 +1,6 @@
 //! Debian's docker-registry: plain, or with a password, a certificate and clients' certificates, or as a mirror.
 
-use super::image::{add_file, digest, gzip, write_layout_as};
+use super::image::{add_file, digest, gzip, spec, write_layout_as};
 use super::node::Node;
 use super::poll::eventually;
 use anyhow::{Context as _, Result, ensure};
@@ -218,22 +218,8 @@ pub(crate) fn pull_as(
     name: &str,
     auth: Option<proto::AuthConfig>,
 ) -> Result<String, Status> {
-    let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
-    let request = proto::PullImageRequest { image, auth, ..Default::default() };
+    let request = proto::PullImageRequest { image: spec(name), auth, ..Default::default() };
     node.cri.pull_image(request).map(|answer| answer.image_ref)
-}
-
-/// The image of that name, if it is there.
-pub(crate) fn find(node: &Node, name: &str) -> Result<Option<proto::Image>> {
-    let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
-    Ok(node.cri.image_status(proto::ImageStatusRequest { image, verbose: false })?.image)
-}
-
-/// RemoveImage.
-pub(crate) fn remove(node: &Node, name: &str) -> Result<()> {
-    let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
-    node.cri.remove_image(proto::RemoveImageRequest { image })?;
-    Ok(())
 }
 
 /// A layer with busybox and a large file, so that a pull takes more than one read.
