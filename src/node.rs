@@ -14,6 +14,7 @@ use crate::store::{Durable, Layout};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Where shims report: the sandbox and what happened in it.
@@ -49,6 +50,8 @@ pub struct Node {
     pub checkpoints: Arc<tokio::sync::RwLock<()>>,
     /// Every task of the engine.
     pub tasks: TaskTracker,
+    /// The daemon is about to end.
+    pub stopping: CancellationToken,
 }
 
 // Every error that a step of a verb may end with.

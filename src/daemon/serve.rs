@@ -69,7 +69,7 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
     };
     let engine = async {
         let opened = tokio::select! {
-            opened = Engine::open(config.clone()) => opened.map_err(DaemonError::Engine),
+            opened = Engine::open(config.clone(), stop.clone()) => opened.map_err(DaemonError::Engine),
             // Recovery that is cut off is taken up by the next start, as after a crash.
             () = stop.cancelled() => return Ok(None),
         };

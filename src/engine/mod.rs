@@ -5,6 +5,7 @@
 //! orders its mutations; nothing holds two sandboxes' lanes. Reads copy plain values out and never
 //! wait for a verb.
 
+mod attach_session;
 mod blockio;
 mod checkpoint;
 mod containers;
@@ -24,6 +25,8 @@ mod stats;
 mod status;
 pub mod view;
 
+pub use crate::shim::client::AttachEnd;
+pub use attach_session::{AttachSession, AttachWants};
 pub use checkpoint::{ContainerCheckpoint, PodCheckpoint};
 pub use error::EngineError;
 pub use exec_session::ExecSession;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a stop waits for checkpoints at work.
@@ -41,16 +42,20 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the node's state and starts recovery in the background: until that ends, every verb
-    /// answers [`EngineError::Recovering`].
+    /// answers [`EngineError::Recovering`]. `stopping` is cancelled when the daemon is about to end.
     ///
     /// # Errors
     /// A folder, the cgroup hierarchy, the network's configuration or the shim's binaries cannot be
     /// used, or another daemon holds the same state.
-    pub async fn open(config: Arc<Config>) -> Result<Self, EngineError> {
-        Self::build(config).await.map_err(|failed| EngineError::step("open", "the node", failed))
+    pub async fn open(
+        config: Arc<Config>,
+        stopping: CancellationToken,
+    ) -> Result<Self, EngineError> {
+        let built = Self::build(config, stopping).await;
+        built.map_err(|failed| EngineError::step("open", "the node", failed))
     }
 
-    async fn build(config: Arc<Config>) -> Result<Self, StepFailed> {
+    async fn build(config: Arc<Config>, stopping: CancellationToken) -> Result<Self, StepFailed> {
         let layout = Layout::new(&config.paths.run, &config.paths.state);
         layout.create().at("create the state folders")?;
         let lock = take_lock(&layout.lock()).at("take the lock of the state folder")?;
@@ -100,6 +105,7 @@ impl Engine {
             durable,
             checkpoints: Arc::default(),
             tasks: TaskTracker::new(),
+            stopping,
         });
         let engine = Self {
             node,

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub use super::api::{
     Adopted, Begun, ContainerIo, ExecIo, Held, PausePlan, ShimBinaries, ShimError, ShimEvent,
 };
+pub use super::attachment::{AttachEnd, Attachment, Wanted};
 use super::connection::Connection;
 pub use super::connection::Events;
 pub use super::launch::SpawnShim;
@@ -196,6 +197,28 @@ impl Shim {
     pub async fn stop_signal(&self, id: &ContainerId, signal: i32) -> Result<(), ShimError> {
         let verb = Verb::StopSignal(wire::StopSignal { container: id.to_string(), signal });
         self.done("stop_signal", verb, Vec::new()).await
+    }
+
+    /// Attaches to the streams of a running container: output from now on.
+    ///
+    /// # Errors
+    /// By [`ShimError::Step`]: ENOENT for a container that the shim does not know, ESRCH for one that
+    /// does not run, EPIPE when its input is closed, EAGAIN when too many are attached, and EINVAL
+    /// from a shim that is too old to know the request.
+    pub async fn attach(&self, id: &ContainerId, wanted: Wanted) -> Result<Attachment, ShimError> {
+        let (attachment, fds) = Attachment::new(wanted).map_err(|source| ShimError::Prepare {
+            what: "make the streams of a client",
+            source,
+        })?;
+        let verb = Verb::Attach(wire::Attach {
+            container: id.to_string(),
+            stdin: Some(wanted.stdin),
+            stdout: Some(wanted.stdout),
+            stderr: Some(wanted.stderr),
+            stdin_once: Some(wanted.stdin_once),
+        });
+        self.done("attach", verb, fds).await?;
+        Ok(attachment)
     }
 
     /// Drops an ended container: its log, its exit record. One that is not known is success.

@@ -9,12 +9,13 @@
 //! | Running  | first process reaped       | `Exited`; the event is told            |
 //! | Exited   | `Forget`                   | gone                                   |
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use super::attach::Attached;
 use super::exit_file::ExitRecord;
 use super::handler::{Handled, Runtime};
-use super::io::{Log, Lost, Read, Scratch, Stream, now_nanos};
+use super::io::{Log, Lost, Output, Read, Scratch, Stream, now_nanos};
 use super::memory::OomCounts;
 use super::starting::Starting;
 use super::wire;
@@ -108,6 +109,8 @@ pub(super) struct Container {
     pub(super) terminal: Option<OwnedFd>,
     /// Kept so that reading standard input waits instead of ending.
     pub(super) stdin: Option<OwnedFd>,
+    /// Who listens and talks.
+    pub(super) attached: Attached,
     pub(super) cgroup: OwnedFd,
     pub(super) oom_before: OomCounts,
     /// What best effort passed over.
@@ -122,10 +125,16 @@ impl Container {
     /// Moves what stream `which` has brought into the log.
     pub(super) fn pump(&mut self, which: usize, scratch: &mut Scratch) -> Option<Lost> {
         let stream = self.streams.get_mut(which)?;
-        if stream.as_mut()?.pump(&mut self.log, scratch) == Read::End {
+        let mut to = Output { log: &mut self.log, attached: &mut self.attached };
+        if stream.as_mut()?.pump(&mut to, scratch) == Read::End {
             *stream = None;
         }
         self.log.take_lost()
+    }
+
+    /// Where input goes.
+    pub(super) fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.stdin.as_ref().or(self.terminal.as_ref()).map(AsFd::as_fd)
     }
 
     /// The first process was reaped: its output is flushed, then the record is made. What holds
@@ -136,9 +145,10 @@ impl Container {
         scratch: &mut Scratch,
     ) -> (ExitRecord, Option<Lost>) {
         let finished_at_nanos = now_nanos();
+        let mut to = Output { log: &mut self.log, attached: &mut self.attached };
         for stream in &mut self.streams {
             if let Some(open) = stream
-                && open.drain(&mut self.log, scratch) == Read::End
+                && open.drain(&mut to, scratch) == Read::End
             {
                 *stream = None;
             }
@@ -152,6 +162,7 @@ impl Container {
             oom_group_kill: oom.group_kills > self.oom_before.group_kills,
         };
         self.stdin = None;
+        self.attached.container_ended(record.exit_code);
         self.phase = Phase::Exited(record.clone());
         (record, self.log.take_all_lost())
     }

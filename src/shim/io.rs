@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::attach::Attached;
 use super::lines::{Lines, Name, Stamp, header, lost};
 use crate::sys::pipe;
 
@@ -31,6 +32,12 @@ impl Scratch {
         self.input.capacity() > 0
     }
 
+    /// Room for one read.
+    pub(super) fn input(&mut self) -> &mut [u8] {
+        self.input.resize(READ_BYTES, 0);
+        &mut self.input
+    }
+
     /// Gives the memory back.
     pub(super) fn release(&mut self) {
         *self = Self::default();
@@ -52,6 +59,12 @@ pub(super) struct Log {
     torn: bool,
     /// A loss that was written about and not yet told.
     untold: Option<Lost>,
+}
+
+/// Where a container's output goes: first to the log, then to who listens.
+pub(super) struct Output<'a> {
+    pub(super) log: &'a mut Log,
+    pub(super) attached: &'a mut Attached,
 }
 
 impl Log {
@@ -156,16 +169,16 @@ impl Stream {
         Self { fd, lines: Lines::new(name) }
     }
 
-    /// Reads once and writes the lines that this completes.
-    pub(super) fn pump(&mut self, log: &mut Log, scratch: &mut Scratch) -> Read {
+    /// Reads once, writes the lines that this completes, and passes on what came.
+    pub(super) fn pump(&mut self, to: &mut Output<'_>, scratch: &mut Scratch) -> Read {
         let Scratch { input, output } = scratch;
         input.resize(READ_BYTES, 0);
         let n = match nix::unistd::read(&self.fd, input) {
-            Ok(0) => return self.end(log, scratch),
+            Ok(0) => return self.end(to.log, scratch),
             Ok(n) => n,
             Err(Errno::EAGAIN | Errno::EINTR) => return Read::Nothing,
             // EIO: the last descriptor of a terminal's other end was closed.
-            Err(_) => return self.end(log, scratch),
+            Err(_) => return self.end(to.log, scratch),
         };
         let stamp = Stamp::new(now_nanos());
         let data = input.get(..n).unwrap_or_default();
@@ -173,12 +186,13 @@ impl Stream {
         for piece in data.chunks(WRITE_BYTES / 16) {
             self.lines.push(piece, &stamp, output);
             if output.len() >= WRITE_BYTES {
-                log.write(output);
+                to.log.write(output);
                 output.clear();
             }
         }
-        log.write(output);
+        to.log.write(output);
         output.clear();
+        to.attached.pass_on(self.lines.name(), data);
         Read::Some
     }
 
@@ -196,16 +210,16 @@ impl Stream {
 
     /// Writes all that was written before this call: a process in the background may hold the
     /// stream open and write for ever, so no more is read than can have been in it.
-    pub(super) fn drain(&mut self, log: &mut Log, scratch: &mut Scratch) -> Read {
+    pub(super) fn drain(&mut self, to: &mut Output<'_>, scratch: &mut Scratch) -> Read {
         let rounds = pipe::capacity(self.fd.as_fd()).div_ceil(READ_BYTES) + 1;
         for _ in 0..rounds {
-            match self.pump(log, scratch) {
+            match self.pump(to, scratch) {
                 Read::Some => {}
                 Read::Nothing => break,
                 Read::End => return Read::End,
             }
         }
-        self.flush(log, scratch);
+        self.flush(to.log, scratch);
         Read::Nothing
     }
 }
@@ -255,7 +269,8 @@ mod tests {
         }
 
         fn pump(&mut self) -> Read {
-            self.stream.pump(&mut self.log, &mut self.scratch)
+            let mut to = Output { log: &mut self.log, attached: &mut Attached::default() };
+            self.stream.pump(&mut to, &mut self.scratch)
         }
 
         /// The log without its times.
@@ -285,7 +300,8 @@ mod tests {
         let mut f = fixture();
         f.say(&"x\n".repeat(30_000));
         f.say("tail");
-        assert_eq!(f.stream.drain(&mut f.log, &mut f.scratch), Read::Nothing);
+        let mut to = Output { log: &mut f.log, attached: &mut Attached::default() };
+        assert_eq!(f.stream.drain(&mut to, &mut f.scratch), Read::Nothing);
         assert!(f.text().ends_with("stdout F x\nstdout P tail\n"));
         assert_eq!(f.text().lines().count(), 30_001);
         // The line goes on later.

@@ -81,6 +81,11 @@ impl Lines {
         Self { name, begun: Vec::new() }
     }
 
+    /// Which stream it is.
+    pub(super) fn name(&self) -> Name {
+        self.name
+    }
+
     /// Appends the log lines that `data` completes to `out`, and keeps the rest.
     pub(super) fn push(&mut self, mut data: &[u8], stamp: &Stamp, out: &mut Vec<u8>) {
         while !data.is_empty() {

@@ -2,6 +2,7 @@
 //!
 //! [`protocol`] has the table of messages, [`server`] is the shim's side, `client` the daemon's.
 
+mod attach;
 mod container;
 pub mod exit_file;
 mod handler;
@@ -22,6 +23,8 @@ pub mod wire;
 
 #[cfg(feature = "daemon")]
 mod api;
+#[cfg(feature = "daemon")]
+mod attachment;
 #[cfg(feature = "daemon")]
 pub mod client;
 #[cfg(feature = "daemon")]

@@ -16,6 +16,7 @@
 //! | `Forget`         | –                                        | `Done`            | –        |
 //! | `Ack`            | –                                        | `Done`            | –        |
 //! | `StopSignal`     | –                                        | `Done`            | –        |
+//! | `Attach`         | control, stdin, stdout, stderr as said   | `Done`, later `AttachEnd` by control | – |
 //! | `Shutdown`       | –                                        | `Done`, then the end of the stream | – |
 //!
 //! Every request has one answer, `Failed` if not the one above; answers come in any order, by id.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
+use super::attach::{Attached, Client};
 use super::container::{Container, Exec, Phase, Process, start_time};
 use super::exit_file;
 use super::handler::Runtime;
@@ -94,6 +95,7 @@ impl Server {
                 DONE
             }
             Some(Verb::StopSignal(m)) => self.stop_signal(&m),
+            Some(Verb::Attach(m)) => self.attach(&m, fds),
             Some(Verb::Shutdown(_)) => {
                 self.begin_shutdown(asker);
                 Ok(None)
@@ -188,6 +190,7 @@ impl Server {
             streams,
             terminal: None,
             stdin,
+            attached: Attached::default(),
             cgroup,
             oom_before,
             left_out: Vec::new(),
@@ -287,6 +290,24 @@ impl Server {
         let size = |n| u16::try_from(n).map_err(|_| errno(STEP, libc::EINVAL));
         terminal::resize(terminal.as_fd(), size(m.width)?, size(m.height)?)
             .map_err(|e| refused(STEP, &e))?;
+        DONE
+    }
+
+    fn attach(&mut self, m: &wire::Attach, mut fds: Fds) -> Outcome {
+        const STEP: &str = "attach to the container";
+        let container = self.container(STEP, &m.container)?;
+        if !matches!(container.phase, Phase::Running(_)) {
+            return Err(errno(STEP, libc::ESRCH));
+        }
+        let (control, stdin) = (fds.take()?, fds.take_if(m.stdin)?);
+        let outputs = [fds.take_if(m.stdout)?, fds.take_if(m.stderr)?];
+        let client = Client::new(control, stdin, outputs, m.stdin_once.unwrap_or(false));
+        if client.talks() && container.input().is_none() {
+            let message = "the container's input is closed".to_owned();
+            let errno = Some(libc::EPIPE);
+            return Err(Failed { step: STEP.to_owned(), errno, message: Some(message) });
+        }
+        container.attached.add(client).map_err(|e| refused(STEP, &e))?;
         DONE
     }
 

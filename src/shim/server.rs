@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::attach::Said;
 use super::container::{Container, Exec, Phase, Process};
 use super::handler::Closing;
 use super::io::{Lost, Scratch};
@@ -104,7 +105,15 @@ enum Source {
     Signals,
     Link,
     Report,
-    Stream { container: usize, which: usize },
+    Stream {
+        container: usize,
+        which: usize,
+    },
+    /// A client that is attached, or room for what one has said.
+    Attached {
+        container: usize,
+        said: Said,
+    },
 }
 
 impl Server {
@@ -199,6 +208,9 @@ impl Server {
                     watch(source, stream.as_fd(), PollFlags::POLLIN);
                 }
             }
+            for (said, fd, flags) in c.attached.watched(c.input()) {
+                watch(Source::Attached { container, said }, fd, flags);
+            }
         }
         match poll(&mut fds, self.timeout()) {
             Ok(_) => {}
@@ -233,6 +245,11 @@ impl Server {
             match *source {
                 Source::Signals => while matches!(self.signals.read_signal(), Ok(Some(_))) {},
                 Source::Stream { container, which } => self.pump(container, which),
+                Source::Attached { container, said } => {
+                    if let Some(c) = self.containers.get_mut(container) {
+                        c.hear(said, &mut self.scratch);
+                    }
+                }
                 Source::Listener => self.accept(),
                 Source::Link => self.take_requests(),
                 // Looked at below.
@@ -243,6 +260,7 @@ impl Server {
         self.check_starts();
         self.check_handled();
         self.containers.retain(|c| !matches!(c.phase, Phase::Gone));
+        self.containers.iter_mut().for_each(|c| c.attached.sweep());
         self.execs.retain(|e| !matches!(e.phase, Phase::Gone | Phase::Exited(_)));
         self.greet();
         self.flush();

@@ -22,8 +22,8 @@ use tokio::time::timeout;
 use super::world::{Pod, SOON, binaries, private_kib, stage};
 
 /// A container of a pod.
-struct Container {
-    id: ContainerId,
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
     log: PathBuf,
     root: tempfile::TempDir,
     spec: Value,
@@ -51,16 +51,16 @@ fn context() -> PodContext {
 }
 
 impl Container {
-    fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         Self::with_terminal(script, false)
     }
 
-    fn with_terminal(script: &str, tty: bool) -> Self {
+    pub(crate) fn with_terminal(script: &str, tty: bool) -> Self {
         let root = tempfile::tempdir().unwrap();
         let bin = root.path().join("bin");
         fs::create_dir(&bin).unwrap();
         fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
-        for name in ["sh", "cat", "sleep", "seq", "stty", "tty", "setsid", "yes", "head"] {
+        for name in ["sh", "cat", "sleep", "seq", "stty", "tty", "setsid", "yes", "head", "wc"] {
             std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
         }
         let spec = json!({
@@ -93,28 +93,28 @@ impl Container {
         File::options().create(true).append(true).open(&self.log).unwrap().into()
     }
 
-    fn io(&self, tty: bool) -> ContainerIo {
+    pub(crate) fn io(&self, tty: bool) -> ContainerIo {
         ContainerIo { tty, stdin: false, log: Some(self.open_log()) }
     }
 
-    async fn start(&self, pod: &Pod) -> InitPid {
+    pub(crate) async fn start(&self, pod: &Pod) -> InitPid {
         self.try_start(pod, self.io(false)).await.unwrap()
     }
 
-    async fn try_start(&self, pod: &Pod, io: ContainerIo) -> Result<InitPid, ShimError> {
+    pub(crate) async fn try_start(&self, pod: &Pod, io: ContainerIo) -> Result<InitPid, ShimError> {
         let cgroup = pod.cgroup("container");
         let begun = pod.shim.start_container(&self.id, self.prepared(), io, cgroup, SOON).await;
         begun.map(|begun| begun.process)
     }
 
     /// The log without its times.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         text.split_inclusive('\n').map(|l| l.get(31..).unwrap_or(l)).collect()
     }
 
     /// Waits until the log contains `text`.
-    async fn wait_for(&self, text: &str) {
+    pub(crate) async fn wait_for(&self, text: &str) {
         let seen = async {
             while !self.text().contains(text) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -135,7 +135,7 @@ impl Container {
 type ExecStarted = Result<(InitPid, Option<OwnedFd>), ShimError>;
 
 impl Pod {
-    async fn exit_of(&mut self, container: &Container) -> (u64, ExitRecord) {
+    pub(crate) async fn exit_of(&mut self, container: &Container) -> (u64, ExitRecord) {
         match self.event().await {
             ShimEvent::ContainerExited { seq, id, exit } if id == container.id => (seq, exit),
             other => panic!("{other:?}"),

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod attach;
 mod container;
 mod pod;
 mod world;
