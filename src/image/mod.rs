@@ -80,6 +80,8 @@ mod registry_fixture;
 #[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
+mod skopeo_tests;
+#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod umoci_tests;
