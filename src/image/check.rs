@@ -1,18 +1,21 @@
 //! What is known of one image in full, and whether it is still what it was.
 
-use super::digest::{Digest, HashingWriter};
+use super::digest::Digest;
 use super::error::ImageError;
 use super::images::Images;
 use super::layers::{Layer, LayerKey};
 use super::manifest::{MAX_DOCUMENT, Platform, parse_config};
-use super::replay::replay;
+use super::skeleton::{Skeleton, rebuild};
 use super::store::Image;
+use super::tar_record::TREE;
 use crate::blocking;
 use crate::ids::ImageId;
+use std::collections::HashSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Damaged files of one layer that are named; of further ones the number is told.
+/// Problems of one layer that are named; of further ones the number is told.
 const MAX_NAMED: usize = 20;
 
 /// An image in full.
@@ -65,6 +68,40 @@ pub struct CheckedLayer {
     pub problems: Vec<String>,
 }
 
+/// What is known of the layers below the one that is compared, lowest first.
+#[derive(Default)]
+struct Below {
+    folders: Vec<PathBuf>,
+    /// Their files that do not have their content any more.
+    damaged: Vec<HashSet<PathBuf>>,
+    skeletons: Vec<Skeleton>,
+    /// Whether it is not known what one of them was.
+    incomplete: bool,
+}
+
+/// What of a layer's files is not as it was; `damaged` are those whose content is known not to be.
+fn compare_files(
+    skeleton: &Skeleton,
+    folder: &Path,
+    below: &Below,
+    damaged: &mut HashSet<PathBuf>,
+) -> io::Result<Vec<String>> {
+    let known = |number: usize, path: &Path| {
+        below.damaged.get(number).is_some_and(|damaged| damaged.contains(path))
+    };
+    let copies = skeleton.changed_copies(folder, &below.folders, &known)?;
+    let mut problems: Vec<String> =
+        copies.iter().map(|path| format!("/{}: its content has changed", path.display())).collect();
+    damaged.extend(copies);
+    for difference in skeleton.compare(folder)? {
+        // That a changed file is of another time goes without saying.
+        if !(difference.attribute.is_of_content() && damaged.contains(&difference.path)) {
+            problems.push(difference.to_string());
+        }
+    }
+    Ok(problems)
+}
+
 impl Images {
     /// The image that `any` names, in full.
     ///
@@ -99,11 +136,12 @@ impl Images {
     }
 
     /// Reads the image that `any` names whole, and compares its documents with their digests, and
-    /// its layers, put together again, with their diff ids. Damaged layers are marked: the image
-    /// is corrupt from then on, and a pull or an import brings them anew.
+    /// its layers, put together again, with their diff ids, and each file with what its archive
+    /// says of it. Damaged layers are marked: the image is corrupt from then on, and a pull or an
+    /// import brings them anew.
     ///
     /// # Errors
-    /// No such image; a mark that cannot be set.
+    /// No such image; no room to compare in; a mark that cannot be set.
     pub async fn verify(&self, any: &str) -> Result<Verified, ImageError> {
         let (images, any) = (self.clone(), any.to_owned());
         blocking::run("verify an image", move || images.verify_blocking(&any)).await?
@@ -122,9 +160,11 @@ impl Images {
             Err(_) => vec![None; image.record.layers.len()],
         };
         let (mut layers, mut damaged) = (Vec::new(), Vec::new());
+        let mut below = Below::default();
         for (key, diff_id) in image.record.layers.iter().zip(diff_ids) {
             let Some(layer) = image.layers.iter().find(|layer| layer.key == *key) else {
                 problems.push(format!("layer {key} is missing"));
+                below.incomplete = true;
                 continue;
             };
             let known = match key {
@@ -133,9 +173,10 @@ impl Images {
             };
             let Some(diff_id) = diff_id.or(known) else {
                 problems.push(format!("layer {key} cannot be verified without a configuration"));
+                below.incomplete = true;
                 continue;
             };
-            let checked = self.check_layer(layer, &diff_id);
+            let checked = self.check_layer(layer, &diff_id, &mut below)?;
             // One of before there were records cannot be compared, and is not damaged for that.
             if !checked.problems.is_empty() && layer.record_bytes > 0 {
                 damaged.push(Arc::clone(layer));
@@ -148,31 +189,58 @@ impl Images {
         Ok(Verified { id: image.record.id.clone(), layers, problems })
     }
 
-    fn check_layer(&self, layer: &Layer, diff_id: &Digest) -> CheckedLayer {
-        let folder = self.store().layers.folder_of(layer);
-        let mut archive = HashingWriter::new(io::sink());
-        let mut problems = Vec::new();
-        match replay(&folder, &mut archive) {
-            Err(error) => problems.push(crate::error::chain(&error)),
-            Ok(damaged) => {
-                let more = damaged.len().saturating_sub(MAX_NAMED);
-                for damage in damaged.into_iter().take(MAX_NAMED) {
-                    problems.push(damage.to_string());
+    /// Compares a layer with its record, and adds what is known of it to `below`.
+    fn check_layer(
+        &self,
+        layer: &Layer,
+        diff_id: &Digest,
+        below: &mut Below,
+    ) -> Result<CheckedLayer, ImageError> {
+        let layers = &self.store().layers;
+        let folder = layers.folder_of(layer);
+        let lowers: Vec<Arc<Layer>> =
+            below.skeletons.iter().map(|skeleton| Arc::clone(&skeleton.layer)).collect();
+        let known = (!below.incomplete).then_some(lowers.as_slice());
+        let mut damaged = HashSet::new();
+        let (mut problems, skeleton) = match rebuild(layers, &folder, known)? {
+            Err(error) => (vec![crate::error::chain(&error)], None),
+            Ok(rebuilt) => {
+                let in_tree = rebuilt.damaged.iter().filter_map(|d| d.path.strip_prefix(TREE).ok());
+                damaged.extend(in_tree.map(Path::to_owned));
+                let mut problems: Vec<String> =
+                    rebuilt.damaged.iter().map(ToString::to_string).collect();
+                let other = problems.is_empty() && rebuilt.digest != *diff_id;
+                if other {
+                    problems.push(format!("its digest is {}", rebuilt.digest));
                 }
-                if more > 0 {
-                    problems.push(format!("{more} more files are damaged"));
-                }
-                let (found, ..) = archive.finish();
-                if problems.is_empty() && found != *diff_id {
-                    problems.push(format!("its digest is {found}"));
+                match rebuilt.skeleton {
+                    // A sound archive that cannot be unpacked says nothing about the layer.
+                    Err(error) if problems.is_empty() => return Err(error),
+                    Ok(Some(skeleton)) if !other => (problems, Some(skeleton)),
+                    _ => (problems, None),
                 }
             }
+        };
+        match &skeleton {
+            Some(skeleton) => match compare_files(skeleton, &folder, below, &mut damaged) {
+                Ok(found) => problems.extend(found),
+                Err(error) => problems.push(format!("it cannot be compared: {error}")),
+            },
+            None => match layers.miscounted(layer) {
+                Ok(problem) => problems.extend(problem),
+                Err(error) => problems.push(format!("it cannot be walked: {error}")),
+            },
         }
-        match self.store().layers.miscounted(layer) {
-            Ok(problem) => problems.extend(problem),
-            Err(error) => problems.push(format!("it cannot be walked: {error}")),
+        let more = problems.len().saturating_sub(MAX_NAMED);
+        problems.truncate(MAX_NAMED);
+        if more > 0 {
+            problems.push(format!("{more} more problems"));
         }
-        CheckedLayer { diff_id: diff_id.clone(), bytes: layer.bytes, problems }
+        below.incomplete |= skeleton.is_none();
+        below.skeletons.extend(skeleton);
+        below.folders.push(folder);
+        below.damaged.push(damaged);
+        Ok(CheckedLayer { diff_id: diff_id.clone(), bytes: layer.bytes, problems })
     }
 
     /// The image of a name.

@@ -3,7 +3,9 @@
 
 use super::manifest::{Document, Platform, choose, parse_config, parse_document};
 use super::reference::Reference;
-use super::tar_record::Recorder;
+use super::replay::replay;
+use super::settle::settle;
+use super::tar_record::{Recorder, TREE};
 use super::tree::Tree;
 use super::unpack::{Limits, unpack};
 use super::{policy, registry};
@@ -71,18 +73,28 @@ pub fn layer(bytes: &[u8]) {
 fn unpack_in_a_folder(bytes: &[u8]) {
     let Ok(outside) = tempfile::tempdir() else { return };
     let (folder, victim) = (outside.path().join("layer"), outside.path().join("victim"));
-    let made = std::fs::create_dir(&folder).and_then(|()| std::fs::write(&victim, "untouched"));
+    let root = folder.join(TREE);
+    let made = std::fs::create_dir_all(&root).and_then(|()| std::fs::write(&victim, "untouched"));
     let (Ok(()), Ok(before)) = (made, std::fs::metadata(&victim)) else { return };
-    let Ok(tree) = Tree::open(&folder) else { return };
-    unpack(bytes, &tree, LIMITS, Recorder::default()).ok();
+    let (Ok(tree), Ok(recorder)) = (Tree::open(&root), Recorder::begin(&folder)) else { return };
+    let unpacked = unpack(bytes, &tree, LIMITS, recorder.clone());
+    if unpacked.is_ok_and(|unpacked| settle(unpacked, &tree, None).is_ok()) {
+        let mut again = Vec::new();
+        let replayed = recorder.finish().is_ok().then(|| replay(&folder, &mut again));
+        assert!(matches!(replayed, Some(Ok(damaged)) if damaged.is_empty()), "its record");
+        assert!(again == bytes, "another archive comes back");
+    }
     let now = std::fs::metadata(&victim).ok().map(|meta| (meta.ino(), meta.nlink(), meta.mode()));
     assert_eq!(now, Some((before.ino(), 1, before.mode())), "what is outside was reached");
     assert_eq!(std::fs::read(&victim).ok().as_deref(), Some(&b"untouched"[..]));
     let names = std::fs::read_dir(outside.path()).map_or(0, Iterator::count);
     assert_eq!(names, 2, "something was made outside");
-    // Files are kept in blocks.
-    let held = bytes_in(&folder);
-    assert!(held <= LIMITS.bytes + LIMITS.entries * 4096, "{held} bytes were unpacked");
+    // Files are kept in blocks; what an archive replaces is kept once more at most, beside the record.
+    let (held, all) = (bytes_in(&root), bytes_in(&folder));
+    let limit = LIMITS.bytes + LIMITS.entries * 4096;
+    assert!(held <= limit, "{held} bytes were unpacked");
+    let record = 2 * bytes.len() as u64 + 8192;
+    assert!(all <= 2 * limit + record, "{all} bytes were unpacked and kept beside");
 }
 
 /// The bytes that all files below a folder occupy.

@@ -202,10 +202,10 @@ impl Layers {
             let hex =
                 random_hex().map_err(|e| ImageError::io("name a layer in", &self.folder, e))?;
             let name = hex.get(..8).unwrap_or(&hex).to_owned();
-            let path = self.folder.join(format!("{name}.part"));
             if self.folder.join(&name).exists() {
                 continue;
             }
+            let path = self.folder.join(format!("{name}.part"));
             match fs::create_dir(&path) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -400,13 +400,18 @@ impl Part {
     fn record_bytes(&self) -> Result<u64, ImageError> {
         let measure = || -> io::Result<u64> {
             let record = fs::metadata(self.path.join(tar_record::RECORD))?;
-            let aside = match walk(&self.path.join(tar_record::ASIDE), u64::MAX) {
+            let aside = match walk(&self.path.join(super::aside::ASIDE), u64::MAX) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
                 usage => usage?.bytes,
             };
             Ok(record.blocks() * 512 + aside)
         };
         measure().map_err(|e| ImageError::io("measure the tar record in", &self.path, e))
+    }
+
+    /// The name of its folder, which is not that of the layer yet.
+    pub(super) fn file_name(&self) -> String {
+        format!("{}.part", self.name)
     }
 
     /// The tree to unpack into.

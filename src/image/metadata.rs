@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 
 /// Names that the kernel gives a meaning on lower layers; an image has no say in that.
-const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
+pub(super) const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
 /// A host's labels are not an image's business.
 const SELINUX_XATTR: &[u8] = b"security.selinux";
 

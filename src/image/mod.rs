@@ -13,8 +13,10 @@
 //! OCI image spec 1.1, distribution spec 1.1, Docker's image manifest v2 schema 2 and tarball.
 
 mod archive;
+mod aside;
 mod assemble;
 mod check;
+mod compare;
 mod content;
 mod digest;
 mod entry;
@@ -39,6 +41,7 @@ mod reference;
 mod registry;
 mod replay;
 mod settle;
+mod skeleton;
 mod snapshot;
 mod store;
 mod tar_record;
@@ -65,6 +68,8 @@ pub mod fuzz;
 
 #[cfg(test)]
 mod bad_input_tests;
+#[cfg(test)]
+mod exact_tests;
 #[cfg(test)]
 mod export_tests;
 #[cfg(test)]

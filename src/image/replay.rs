@@ -5,6 +5,7 @@
 
 use super::tar_record::{MAGIC, MAX_BYTES, RECORD, item};
 use super::tree::Tree;
+use nix::unistd::{Whence, lseek};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 /// As long as a path in a record may be: the kernel takes one page, below a name of its own.
 const MAX_PATH: usize = 64 << 10;
 const BUFFER: usize = 128 << 10;
+const CHANGED: &str = "its content has changed";
 
 /// Why a layer's archive cannot be made again.
 #[derive(Debug, thiserror::Error)]
@@ -94,8 +96,13 @@ impl Replay {
         let file = opened.ok();
         let mut crc = flate2::Crc::new();
         let mut buffer = vec![0; BUFFER];
+        let mut end = 0;
         for (at, length) in &content.pieces {
+            if let (Some(file), None) = (&file, &problem) {
+                problem = not_empty(file, end, *at);
+            }
             let (mut at, mut left) = (*at, *length);
+            end = at.saturating_add(left);
             while left > 0 {
                 let want = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
                 let Some(chunk) = buffer.get_mut(..want) else { break };
@@ -117,13 +124,38 @@ impl Replay {
             }
         }
         if problem.is_none() && crc.sum() != content.crc {
-            problem = Some("its content has changed".to_owned());
+            problem = Some(CHANGED.to_owned());
+        }
+        if let (Some(file), None) = (&file, &problem) {
+            problem = not_empty(file, end, u64::MAX);
         }
         if let Some(problem) = problem {
             self.damaged.push(Damage { path, problem });
         }
         Ok(())
     }
+}
+
+/// What is the matter with a hole of a file, from `at` to `end`, if something is.
+fn not_empty(file: &File, mut at: u64, end: u64) -> Option<String> {
+    let mut buffer = vec![0; 4096];
+    while at < end {
+        let from = i64::try_from(at).ok()?;
+        // ENXIO: there is no data from there on.
+        let data = lseek(file, from, Whence::SeekData).ok()?;
+        at = u64::try_from(data).ok()?;
+        let want = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
+        let read = match file.read_at(buffer.get_mut(..want)?, at) {
+            Ok(0) => return None,
+            Ok(n) => n,
+            Err(e) => return Some(e.to_string()),
+        };
+        if buffer.get(..read)?.iter().any(|byte| *byte != 0) {
+            return Some(CHANGED.to_owned());
+        }
+        at = at.saturating_add(read as u64);
+    }
+    None
 }
 
 /// What was moved, and when.

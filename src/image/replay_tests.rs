@@ -266,6 +266,39 @@ fn a_damaged_file_is_named_and_a_damaged_record_is_an_error() {
 }
 
 #[test]
+fn what_leaves_the_tree_takes_no_links_along_and_is_kept_once() {
+    let tar = Tar::new()
+        .dir("a", 0o755)
+        .file("a/x", "has a name outside")
+        .file("a/y", "two names inside")
+        .link("a/z", "a/y")
+        .file("a/empty", "")
+        .link("out", "a/x")
+        .link("out2", "a/x")
+        .link("nothing", "a/empty")
+        .file("a", "a file now")
+        .file("out", "another")
+        .build();
+    let layer = Layer::of(&tar);
+    assert!(layer.archive() == tar);
+    let links = |name: &str| fs::metadata(layer.path(name)).unwrap().nlink();
+    assert_eq!((links("d/out2"), links("d/nothing"), links("d/out")), (1, 1, 1));
+    assert_eq!(fs::read_to_string(layer.path("d/out2")).unwrap(), "has a name outside");
+    let content = "large".repeat(200_000);
+    let mut tar = Tar::new().file("large", &content);
+    for _ in 0..20 {
+        tar = tar.link("name", "large").file("name", "x").dir("d", 0o755);
+        tar = tar.link("d/name", "large").file("d", "y");
+    }
+    let tar = tar.build();
+    let layer = Layer::of(&tar);
+    assert!(layer.archive() == tar);
+    let beside = super::usage::walk(&layer.path("x"), u64::MAX).unwrap().bytes;
+    let once = content.len() as u64;
+    assert!((once..2 * once).contains(&beside), "{beside} bytes beside one of {once}");
+}
+
+#[test]
 fn the_record_of_a_large_layer_is_small() {
     let mut tar = Tar::new();
     for n in 0..500u32 {

@@ -12,8 +12,8 @@
 
 use super::metadata::{read_xattrs, set_time, set_xattrs};
 use super::tar_record::Recorder;
-use super::tree::{FileKind, Tree, kind_of, stat_at};
-use super::unpack::{UnpackError, Unpacked};
+use super::tree::{FileKind, Tree, kind_of, proc_path, stat_at};
+use super::unpack::{OPAQUE, UnpackError, Unpacked};
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
@@ -33,6 +33,15 @@ impl Unpacked {
     }
 }
 
+/// What was completed.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// Directories with the time of the archive, or of the layers below.
+    pub(super) times: BTreeSet<PathBuf>,
+    /// Copies of files of the layers below: path → where the file is there.
+    pub(super) copies: Vec<(PathBuf, PathBuf)>,
+}
+
 /// Completes the layer in `tree`. `lower` is the merged view of the layers below; `None`: it is the
 /// lowest.
 ///
@@ -42,11 +51,11 @@ pub(super) fn settle(
     mut layer: Unpacked,
     tree: &Tree,
     lower: Option<&Tree>,
-) -> Result<(), UnpackError> {
+) -> Result<Settled, UnpackError> {
     if let Some(lower) = lower {
         settle_directories(&mut layer, tree, lower)?;
     }
-    copy_links(&layer.outward, tree, lower)?;
+    let copies = copy_links(&layer.outward, tree, lower)?;
     for (path, time) in &layer.times {
         let set = || -> io::Result<()> {
             let dir = tree.dir(path)?;
@@ -54,7 +63,7 @@ pub(super) fn settle(
         };
         set().map_err(|e| failed("set the time of", path, e))?;
     }
-    Ok(())
+    Ok(Settled { times: layer.times.into_keys().collect(), copies })
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> UnpackError {
@@ -77,10 +86,10 @@ fn settle_directories(layer: &mut Unpacked, tree: &Tree, lower: &Tree) -> Result
                 // A symlink that leads to a file, or nowhere sensible, is hidden by the directory.
                 let Ok(to) = lower.resolve(&path) else { continue };
                 let to = to.found.join(to.missing);
-                relocate(tree, (&path, &to), &mut todo, &layer.recorder)
+                let notes = (&mut todo, &mut layer.opaque);
+                relocate(tree, (&path, &to), notes, &layer.recorder)
                     .map_err(|e| failed("move to the target of the symlink", &path, e))?;
                 rename_notes(layer, &mut todo, &path, &to);
-                todo.insert(to);
             }
             _ => {}
         }
@@ -117,11 +126,12 @@ fn copy_directory(
 }
 
 /// Moves the contents of the directory `from` to `to`, both canonical in the layer; directories
-/// that `to` needs are invented.
+/// that `to` needs are invented. One that the layer hides is made anew: what it hides is that of
+/// the layers below, never what lies beside it in its own layer.
 fn relocate(
     tree: &Tree,
     (from, to): (&Path, &Path),
-    invented: &mut BTreeSet<PathBuf>,
+    (invented, opaque): (&mut BTreeSet<PathBuf>, &mut BTreeSet<PathBuf>),
     recorder: &Recorder,
 ) -> io::Result<()> {
     if to.starts_with(from) {
@@ -134,9 +144,14 @@ fn relocate(
         match stat_at(parent.as_fd(), name)?.as_ref().map(kind_of) {
             Some(FileKind::Directory) => {}
             None => {
-                mkdirat(&parent, name, Mode::S_IRWXU)?;
-                fchmodat(&parent, name, Mode::from_bits_truncate(0o755), FOLLOW)?;
+                invent(&parent, name)?;
                 invented.insert(path.clone());
+            }
+            Some(FileKind::Whiteout) => {
+                unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir)?;
+                invent(&parent, name)?;
+                xattr::set(proc_path(parent.as_fd(), name), OPAQUE, b"y")?;
+                opaque.insert(path.clone());
             }
             Some(_) => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
         }
@@ -146,6 +161,14 @@ fn relocate(
     let (parent, name) = parent_and_name(tree, from)?;
     unlinkat(&parent, name, UnlinkatFlags::RemoveDir)?;
     Ok(())
+}
+
+/// A directory that no archive describes.
+fn invent(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    mkdirat(parent, name, Mode::S_IRWXU)?;
+    // It takes the group of a set-group-id parent.
+    fchownat(parent, name, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)), AtFlags::empty())?;
+    Ok(fchmodat(parent, name, Mode::from_bits_truncate(0o755), FOLLOW)?)
 }
 
 const FOLLOW: FchmodatFlags = FchmodatFlags::FollowSymlink;
@@ -204,12 +227,12 @@ fn parent_and_name<'p>(tree: &Tree, path: &'p Path) -> io::Result<(OwnedFd, &'p 
     Ok((tree.dir(path.parent().unwrap_or(Path::new("")))?, name))
 }
 
-/// Makes copies of the files of lower layers that the layer links to.
+/// Makes copies of the files of lower layers that the layer links to. Answers which.
 fn copy_links(
     outward: &BTreeMap<PathBuf, PathBuf>,
     tree: &Tree,
     lower: Option<&Tree>,
-) -> Result<(), UnpackError> {
+) -> Result<Vec<(PathBuf, PathBuf)>, UnpackError> {
     let mut copies: BTreeMap<PathBuf, &Path> = BTreeMap::new();
     for (path, target) in outward {
         let refuse = |reason| UnpackError::Refused { entry: path.display().to_string(), reason };
@@ -230,7 +253,7 @@ fn copy_links(
             .map_err(|e| failed("copy the target of the hard link", path, e))?;
         copies.insert(source, path);
     }
-    Ok(())
+    Ok(copies.into_iter().map(|(source, path)| (path.to_owned(), source)).collect())
 }
 
 /// Where the target of a hard link is in the layers below; its last component is not followed.

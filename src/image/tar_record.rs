@@ -20,11 +20,11 @@
 //! | `3` moved | two paths: what lay at or below the first until here now lies at the second |
 //! | `0` the end | the length of the archive |
 
-use super::tree::{FileKind, kind_of, stat_at};
+use super::aside::Aside;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,8 +33,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) const MAGIC: &[u8] = b"berth tar record 1\n";
 /// The record's name in the layer's folder.
 pub(super) const RECORD: &str = "tar.zst";
-/// The folder of replaced files.
-pub(super) const ASIDE: &str = "x";
 /// The folder of the tree.
 pub(super) const TREE: &str = "d";
 /// As many bytes of the archive as one item holds.
@@ -67,9 +65,7 @@ struct Writer {
     content: Option<Content>,
     /// Bytes of the archive until now.
     total: u64,
-    folder: OwnedFd,
-    /// How many files were set aside.
-    aside: u64,
+    aside: Aside,
 }
 
 #[derive(Default)]
@@ -90,9 +86,9 @@ impl Recorder {
         let mut out = zstd::stream::write::Encoder::new(BufWriter::new(file), LEVEL)?;
         out.include_checksum(true)?;
         out.write_all(MAGIC)?;
-        let folder = File::open(folder)?.into();
+        let aside = Aside::new(File::open(folder)?.into());
         let bytes = Vec::with_capacity(MAX_BYTES);
-        let writer = Writer { out, bytes, content: None, total: 0, folder, aside: 0 };
+        let writer = Writer { out, bytes, content: None, total: 0, aside };
         Ok(Self(Some(Arc::new(Mutex::new(writer)))))
     }
 
@@ -162,29 +158,8 @@ impl Recorder {
         path: &Path,
     ) -> io::Result<bool> {
         self.with(false, |writer| {
-            use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
-            use nix::sys::stat::{Mode, mkdirat};
-            use nix::unistd::{UnlinkatFlags, unlinkat};
-            if writer.aside == 0 {
-                mkdirat(writer.folder.as_fd(), ASIDE, Mode::S_IRWXU)?;
-            }
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let aside = openat(writer.folder.as_fd(), ASIDE, flags, Mode::empty())?;
-            let number = writer.aside.to_string();
-            let stat = stat_at(dir, name)?;
-            if stat.is_some_and(|s| kind_of(&s) == FileKind::File && s.st_nlink > 1) {
-                // Its other names stay in the tree, and must not have one more.
-                let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let mut from: File = openat(dir, name, flags, Mode::empty())?.into();
-                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-                let to = openat(&aside, number.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-                io::copy(&mut from, &mut File::from(to))?;
-                unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
-            } else {
-                renameat2(dir, name, &aside, number.as_str(), RenameFlags::RENAME_NOREPLACE)?;
-            }
-            writer.aside += 1;
-            writer.moved(&in_tree(path), &Path::new(ASIDE).join(number))?;
+            let to = writer.aside.take(dir, name)?;
+            writer.moved(&in_tree(path), &to)?;
             Ok(true)
         })
     }

@@ -126,11 +126,30 @@ pub(super) fn unpack(
     limits: Limits,
     recorder: Recorder,
 ) -> Result<Unpacked, UnpackError> {
+    let unpacker = Unpacker::new(tree, recorder.clone());
+    unpack_with(unpacker, archive, limits, &recorder)
+}
+
+/// As [`unpack`], but files get their length alone: for an archive that was unpacked before.
+///
+/// # Errors
+/// [`UnpackError`].
+pub(super) fn unpack_hollow(archive: impl Read, tree: &Tree) -> Result<Unpacked, UnpackError> {
+    let recorder = Recorder::default();
+    let unpacker = Unpacker { hollow: true, ..Unpacker::new(tree, recorder.clone()) };
+    unpack_with(unpacker, archive, Limits { bytes: u64::MAX, entries: u64::MAX }, &recorder)
+}
+
+fn unpack_with(
+    mut unpacker: Unpacker<'_>,
+    archive: impl Read,
+    limits: Limits,
+    recorder: &Recorder,
+) -> Result<Unpacked, UnpackError> {
     let budget = Rc::new(Cell::new(None));
     // Headers are read in small pieces; the decoder and the hash work on large ones.
     let inner = BufReader::with_capacity(64 << 10, HashingReader::new(archive));
     let mut reader = recorder.tap(Budget { inner, left: Rc::clone(&budget) });
-    let mut unpacker = Unpacker::new(tree, recorder);
     let mut archive = tar::Archive::new(&mut reader);
     let mut entries = archive.entries().map_err(UnpackError::Archive)?;
     let (mut count, mut bytes) = (0u64, 0u64);
@@ -198,6 +217,8 @@ struct Unpacker<'a> {
     last: Option<(PathBuf, PathBuf, OwnedFd)>,
     recorder: Recorder,
     buffer: Vec<u8>,
+    /// Whether files have their length, and no content.
+    hollow: bool,
 }
 
 /// Where an entry goes.
@@ -219,6 +240,7 @@ impl<'a> Unpacker<'a> {
             last: None,
             recorder,
             buffer: vec![0; 128 << 10],
+            hollow: false,
         }
     }
 
@@ -319,9 +341,11 @@ impl<'a> Unpacker<'a> {
             fchmodat(&dir, name, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
             path.push(name);
             if was_hidden {
+                // Nothing of the layers below is left for it to inherit.
                 self.mark_opaque(dir.as_fd(), name, &path)?;
+            } else {
+                self.invented.insert(path.clone());
             }
-            self.invented.insert(path.clone());
             self.outward.remove(&path);
             dir = self.tree.dir(&path)?;
         }
@@ -496,7 +520,9 @@ impl<'a> Unpacker<'a> {
                 self.recorder.skip_content(n as u64).map_err(record)?;
             }
             let Some(chunk) = self.buffer.get(..n).filter(|c| !c.is_empty()) else { break };
-            if sparse && chunk.iter().all(|b| *b == 0) {
+            if self.hollow {
+                // Its length is set below.
+            } else if sparse && chunk.iter().all(|b| *b == 0) {
                 let skip = i64::try_from(n).unwrap_or(i64::MAX);
                 file.seek(SeekFrom::Current(skip)).map_err(|e| at("write", e))?;
             } else {
@@ -508,7 +534,7 @@ impl<'a> Unpacker<'a> {
             return Err(UnpackError::Archive(io::ErrorKind::UnexpectedEof.into()));
         }
         self.recorder.end_content(&place.path).map_err(record)?;
-        if sparse {
+        if sparse || self.hollow {
             file.set_len(written).map_err(|e| at("write", e))?;
         }
         Ok(())
