@@ -132,6 +132,8 @@ impl Engine {
                 containers = engine.registry.containers().len(),
                 "state recovered"
             );
+            // In its own time: what is fetched again nobody waits for.
+            engine.node.images.mend().await;
         });
         Ok(())
     }

@@ -49,7 +49,7 @@ impl Source {
         }
     }
 
-    async fn blob(&self, entry: &Descriptor) -> Result<Vec<u8>, ImageError> {
+    pub(super) async fn blob(&self, entry: &Descriptor) -> Result<Vec<u8>, ImageError> {
         if entry.size > MAX_DOCUMENT {
             let reason = format!("{} bytes; at most {MAX_DOCUMENT}", entry.size);
             return Err(ImageError::manifest(entry.digest.to_string(), reason));
@@ -92,6 +92,8 @@ pub(super) struct Plan {
     pub(super) layers: Vec<PlannedLayer>,
     pub(super) tags: Vec<String>,
     pub(super) digests: Vec<String>,
+    /// Whether it brings back what an image that is here lost.
+    pub(super) mends: bool,
 }
 
 /// Follows a document through indexes to this machine's manifest, and fetches its config.
@@ -100,12 +102,23 @@ pub(super) async fn plan(
     name: &str,
     document: Vec<u8>,
 ) -> Result<Plan, ImageError> {
+    let (bytes, manifest) = follow(source, name, document).await?;
+    let config = source.blob(&manifest.config).await?;
+    planned(name, bytes, &manifest, config)
+}
+
+/// Follows a document through indexes to this machine's manifest.
+pub(super) async fn follow(
+    source: &Source,
+    name: &str,
+    document: Vec<u8>,
+) -> Result<(Vec<u8>, Manifest), ImageError> {
     let host = Platform::host();
     let mut bytes = document;
     let mut depth = 0;
-    let manifest: Manifest = loop {
+    loop {
         match parse_document(name, &bytes)? {
-            Document::Manifest(manifest) => break manifest,
+            Document::Manifest(manifest) => return Ok((bytes, manifest)),
             Document::Index(_) if depth == MAX_INDEX_DEPTH => {
                 return Err(ImageError::manifest(name, "indexes point to indexes without an end"));
             }
@@ -114,9 +127,17 @@ pub(super) async fn plan(
                 depth += 1;
             }
         }
-    };
-    let config = source.blob(&manifest.config).await?;
-    let parsed = parse_config(name, &config, manifest.layers.len(), &host)?;
+    }
+}
+
+/// What is to be fetched for a manifest and its config.
+pub(super) fn planned(
+    name: &str,
+    bytes: Vec<u8>,
+    manifest: &Manifest,
+    config: Vec<u8>,
+) -> Result<Plan, ImageError> {
+    let parsed = parse_config(name, &config, manifest.layers.len(), &Platform::host())?;
     let layers = manifest.layers.iter().zip(parsed.diff_ids).map(|(layer, diff_id)| PlannedLayer {
         path: blob_path(&layer.digest),
         expected: Expected {
@@ -134,6 +155,7 @@ pub(super) async fn plan(
         spec: parsed.spec,
         tags: Vec::new(),
         digests: Vec::new(),
+        mends: false,
     })
 }
 
@@ -226,6 +248,7 @@ impl Assembler {
             tags: plan.tags,
             digests: plan.digests,
             pulled: matches!(source, Source::Registry(_)),
+            mends: plan.mends,
         };
         let store = Arc::clone(&self.store);
         let info = blocking::run("write an image record", move || store.commit(new)).await??;

@@ -154,6 +154,9 @@ impl Images {
             .filter_map(|blob| store.content.check(blob).err())
             .map(|error| crate::error::chain(&error))
             .collect();
+        if image.unreadable {
+            problems.extend(image.corrupt.clone());
+        }
         let diff_ids = match self.diff_ids(&image) {
             Ok((_, diff_ids)) => diff_ids.into_iter().map(Some).collect(),
             // Layers are verified by what else is known of them.

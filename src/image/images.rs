@@ -43,8 +43,8 @@ struct Inner {
 }
 
 impl Images {
-    /// Opens the store, and repairs what a cut-off predecessor left: half-made content is removed,
-    /// an image with a damaged record is set aside, one with a missing layer is told as corrupt.
+    /// Opens the store, and repairs what a cut-off predecessor left: half-made content is removed; an
+    /// image with a damaged record or a missing layer is told as corrupt. See [`Images::mend`].
     ///
     /// # Errors
     /// A folder that cannot be made or read.
@@ -203,6 +203,15 @@ impl Images {
 
     pub(super) fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    pub(super) fn assembler(&self) -> &Assembler {
+        &self.inner.assembler
+    }
+
+    /// How registries are reached.
+    pub(super) fn access(&self) -> &Arc<Access> {
+        self.inner.pulls.access()
     }
 
     pub(super) fn snapshots(&self) -> &Snapshots {

@@ -123,5 +123,5 @@ fn docker_plan(archive: &Archive, image: Saved) -> Result<Plan, ImageError> {
         layers.push(PlannedLayer { path, expected });
     }
     let spec = parsed.spec;
-    Ok(Plan { name, config, manifest: None, spec, layers, tags, digests: Vec::new() })
+    Ok(Plan { name, config, manifest: None, spec, layers, tags, digests: Vec::new(), mends: false })
 }

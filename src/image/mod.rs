@@ -30,6 +30,7 @@ mod intake;
 mod layers;
 mod layout_file;
 mod manifest;
+mod mend;
 mod metadata;
 mod overlay;
 mod pins;
@@ -76,6 +77,8 @@ mod export_tests;
 mod fixtures;
 #[cfg(test)]
 mod import_tests;
+#[cfg(test)]
+mod mend_tests;
 #[cfg(test)]
 mod prune_tests;
 #[cfg(test)]

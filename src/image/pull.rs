@@ -43,7 +43,7 @@ impl Pulls {
     }
 
     /// How registries are reached.
-    pub(super) fn access(&self) -> &Access {
+    pub(super) fn access(&self) -> &Arc<Access> {
         &self.access
     }
 

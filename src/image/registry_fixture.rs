@@ -143,6 +143,12 @@ impl Proxy {
         Self { address, requests }
     }
 
+    /// What was asked for, in order.
+    pub(super) fn targets(&self) -> Vec<String> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().map(|line| line.split(' ').nth(1).unwrap_or_default().to_owned()).collect()
+    }
+
     /// How many requests had `part` in their first line or their range.
     pub(super) fn count(&self, part: &str) -> usize {
         self.requests.lock().unwrap().iter().filter(|line| line.contains(part)).count()

@@ -28,6 +28,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+/// The extension of a damaged record, which is kept for its reader until its image comes again.
+const ASIDE: &str = "damaged";
+
 /// What is kept of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -56,6 +59,8 @@ pub(super) struct Image {
     pub(super) layers: Vec<Arc<Layer>>,
     /// Why it cannot be used.
     pub(super) corrupt: Option<String>,
+    /// Whether its record is damaged: nothing is known of it but its id.
+    pub(super) unreadable: bool,
     /// When it was last used, nanoseconds since 1970.
     used: AtomicI64,
 }
@@ -87,6 +92,28 @@ impl Image {
         }
     }
 
+    /// One whose record is at `path`, set aside.
+    fn unreadable(path: &Path, reason: &str) -> Option<Self> {
+        let id = ImageId::parse(path.file_stem()?.to_str()?).ok()?;
+        let config = Digest::from_hex(id.as_str()).ok()?;
+        let used =
+            std::fs::metadata(path).and_then(|m| m.modified()).map(nanos_of).unwrap_or_default();
+        let record = Record {
+            id,
+            tags: BTreeMap::new(),
+            digests: BTreeSet::new(),
+            spec: ImageSpec::default(),
+            layers: Vec::new(),
+            blobs: BTreeSet::from([config]),
+            document_bytes: 0,
+            stored_at_nanos: used,
+            pulled: false,
+        };
+        let corrupt = Some(format!("its record is damaged on disk: {reason}"));
+        let used = AtomicI64::new(used);
+        Some(Self { record, layers: Vec::new(), corrupt, unreadable: true, used })
+    }
+
     fn info(&self) -> ImageInfo {
         let layers: u64 = self.layers.iter().map(|layer| layer.bytes).sum();
         ImageInfo {
@@ -116,6 +143,8 @@ pub(super) struct NewImage {
     pub(super) digests: Vec<String>,
     /// Whether it came from a registry.
     pub(super) pulled: bool,
+    /// Whether it brings back what an image that is here lost: nothing else of that changes.
+    pub(super) mends: bool,
 }
 
 #[derive(Debug, Default)]
@@ -137,8 +166,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the store. A damaged record is set aside and reported: the image has to be pulled again.
-    /// An image of which a layer is gone is listed as corrupt, and keeps the others.
+    /// Opens the store. A damaged record is set aside, and its image listed as corrupt without a name: it has
+    /// to be pulled again. An image of which a layer is gone is listed as corrupt, and keeps the others.
     pub(super) fn open(images: &Path) -> Result<Self, ImageError> {
         let records = images.join("records");
         create_private(&records)?;
@@ -150,6 +179,17 @@ impl Store {
             match load_image(&path, &layers, &content) {
                 Ok(image) => found.push(image.told()),
                 Err(reason) => set_aside(&path, &reason),
+            }
+        }
+        for path in aside(&records)? {
+            let reason = match store::load::<Record>(&path) {
+                Err(error) => crate::error::chain(&error),
+                Ok(_) => "it was when it was read first".to_owned(),
+            };
+            match Image::unreadable(&path, &reason) {
+                Some(image) if found.iter().any(|other| other.record.id == image.record.id) => {}
+                Some(image) => found.push(image.told()),
+                None => tracing::warn!(path = %path.display(), reason, "damaged image record"),
             }
         }
         let index = Mutex::new(Index::build(found));
@@ -211,10 +251,15 @@ impl Store {
     /// image that is there already gains the new names.
     pub(super) fn commit(&self, new: NewImage) -> Result<ImageInfo, ImageError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = self.content.put(&new.config)?;
+        let config = Digest::of(&new.config);
         let id = config
             .image_id()
             .ok_or_else(|| ImageError::manifest(config.to_string(), "the digest is no image id"))?;
+        let old = self.get(&id);
+        if new.mends && old.is_none() {
+            return Err(ImageError::NotFound { name: id.to_string() });
+        }
+        let config = self.content.put(&new.config)?;
         let mut blobs = BTreeSet::from([config]);
         if let Some(manifest) = &new.manifest {
             blobs.insert(self.content.put(manifest)?);
@@ -236,19 +281,23 @@ impl Store {
             stored_at_nanos: now,
             pulled: new.pulled,
         };
-        if let Some(old) = self.get(&id) {
+        let mut used = now;
+        if let Some(old) = old.filter(|old| !old.unreadable) {
             record.absorb(&old.record);
+            if new.mends {
+                used = old.used_nanos();
+            }
         }
         self.sync()?;
         self.save(&record)?;
-        self.note_use(&id, now);
+        self.note_use(&id, used);
         let losers = self.index().strip(&new.tags, &id);
         for loser in &losers {
             self.save(&loser.record)?;
             self.note_use(&loser.record.id, loser.used_nanos());
         }
-        let used = AtomicI64::new(now);
-        let image = Image { record, layers: new.layers, corrupt: None, used };
+        let used = AtomicI64::new(used);
+        let image = Image { record, layers: new.layers, corrupt: None, unreadable: false, used };
         let info = image.info();
         let mut index = self.index();
         losers.into_iter().for_each(|loser| index.insert(loser));
@@ -272,13 +321,13 @@ impl Store {
 
     /// Finds out anew which images are corrupt. For the holder of `writing`.
     fn refresh(&self) {
-        for image in self.all() {
+        for image in self.all().into_iter().filter(|image| !image.unreadable) {
             let (layers, corrupt) = resolve(&image.record, &self.layers, &self.content);
             if corrupt == image.corrupt {
                 continue;
             }
             let (record, used) = (image.record.clone(), AtomicI64::new(image.used_nanos()));
-            let image = Image { record, layers, corrupt, used }.told();
+            let image = Image { record, layers, corrupt, unreadable: false, used }.told();
             self.index().insert(image);
         }
     }
@@ -288,7 +337,10 @@ impl Store {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let id = self.index().find(any)?;
         let Some(id) = id else { return Ok(()) };
-        store::remove(&self.path(&id)).map_err(|source| kept(&format!("image {id}"), source))?;
+        let path = self.path(&id);
+        for path in [path.with_extension(ASIDE), path] {
+            store::remove(&path).map_err(|source| kept(&format!("image {id}"), source))?;
+        }
         self.index().remove(&id);
         self.collect_blobs();
         self.layers.collect();
@@ -316,7 +368,7 @@ impl Store {
         store::save(&path, record)
             .map_err(|source| kept(&format!("image {}", record.id), source))?;
         // One that was set aside is replaced by now.
-        std::fs::remove_file(path.with_extension("damaged")).ok();
+        std::fs::remove_file(path.with_extension(ASIDE)).ok();
         // What was answered as done is still done after a power cut.
         File::open(&path)
             .and_then(|file| file.sync_all())
@@ -345,7 +397,7 @@ fn load_image(path: &Path, layers: &Layers, content: &Content) -> Result<Image, 
     };
     let used = std::fs::metadata(path).and_then(|m| m.modified()).map(nanos_of).unwrap_or_default();
     let (layers, corrupt) = resolve(&record, layers, content);
-    Ok(Image { record, layers, corrupt, used: AtomicI64::new(used) })
+    Ok(Image { record, layers, corrupt, unreadable: false, used: AtomicI64::new(used) })
 }
 
 /// The layers of an image that are there, and why it cannot be used, if so.
@@ -379,9 +431,20 @@ fn nanos_of(time: std::time::SystemTime) -> i64 {
     i64::try_from(nanos).unwrap_or(i64::MAX)
 }
 
+/// The records that were set aside.
+fn aside(records: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    let list = || -> std::io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(records)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    };
+    let mut paths = list().map_err(|e| ImageError::io("list", records, e))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == ASIDE));
+    paths.sort();
+    Ok(paths)
+}
+
 fn set_aside(path: &Path, reason: &str) {
     tracing::warn!(path = %path.display(), reason, "image record set aside; pull the image again");
-    if let Err(e) = std::fs::rename(path, path.with_extension("damaged")) {
+    if let Err(e) = std::fs::rename(path, path.with_extension(ASIDE)) {
         tracing::warn!(path = %path.display(), error = %e, "damaged image record stays");
     }
 }
@@ -442,7 +505,8 @@ impl Index {
             let mut record = image.record.clone();
             record.tags.retain(|tag, _| !tags.contains(tag));
             let (layers, corrupt) = (image.layers.clone(), image.corrupt.clone());
-            Image { record, layers, corrupt, used: AtomicI64::new(image.used_nanos()) }
+            let used = AtomicI64::new(image.used_nanos());
+            Image { record, layers, corrupt, unreadable: false, used }
         };
         owners.into_iter().filter_map(|id| self.images.get(id)).map(stripped).collect()
     }
@@ -502,7 +566,8 @@ mod tests {
             stored_at_nanos: 0,
             pulled: false,
         };
-        Image { record, layers: Vec::new(), corrupt: None, used: AtomicI64::new(0) }
+        let used = AtomicI64::new(0);
+        Image { record, layers: Vec::new(), corrupt: None, unreadable: false, used }
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         shared("an_export_is_the_same_image_again", &[], exported),
         own("a_damaged_file_is_named_and_its_layer_comes_again", &[], plain, damaged),
         own("an_image_that_lost_a_layer_is_named_and_comes_again", &[], plain, corrupt),
+        own("an_image_whose_record_is_damaged_is_named", &[], plain, damaged_record),
     ]
 }
 
@@ -143,6 +144,31 @@ fn corrupt(node: &mut Node) -> Result<()> {
     let made = node.launch_container(&sandbox, &config, &c)?;
     ensure!(node.wait_exited(&made)?.exit_code == 0);
     node.remove_pod(&sandbox)?;
+    node.berth_ok(&["image", "rm", name]).map(drop)
+}
+
+fn damaged_record(node: &mut Node) -> Result<()> {
+    let name = "record.test/x:1";
+    let id = import(node, name)?;
+    let hex = id.trim_start_matches("sha256:");
+    let record = node.state_dir().join(format!("images/records/{hex}.json"));
+    node.stop()?;
+    let text = std::fs::read_to_string(&record)?;
+    std::fs::write(&record, text.replace("record.test", "broken.test"))?;
+    node.launch()?;
+    node.answers()?;
+    let listed = node.berth_ok(&["image", "ls"])?;
+    let row = listed.lines().find(|line| line.contains("(corrupt)")).context("it is not listed")?;
+    ensure!(row.contains(&hex[..12]), "{listed}");
+    let output = node.berth(&["image", "verify", hex])?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{errors}");
+    ensure!(errors.contains("its record is damaged on disk"), "{errors}");
+    let log = std::fs::read_to_string(node.log_file())?;
+    let told = |line: &str| line.contains("image is corrupt") && line.contains(hex);
+    ensure!(log.lines().any(told), "it is not in the log");
+    ensure!(import(node, name)? == id);
+    ensure!(!node.berth_ok(&["images"])?.contains("(corrupt)"));
     node.berth_ok(&["image", "rm", name]).map(drop)
 }
 
