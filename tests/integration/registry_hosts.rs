@@ -1,12 +1,17 @@
 //! Registries behind `hosts.toml`, certificates, passwords, helpers and proxies, and one that breaks.
 
 use crate::harness::image::{find, remove};
+use crate::harness::pod::pod;
 use crate::harness::registry::{Authority, LOGIN, Manner, Registry, pull, pull_as, write_image};
 use crate::harness::spoiler::{Fault, Spoiler};
-use crate::harness::{Node, Options, Test, kernel, own};
+use crate::harness::{Node, Options, Test, eventually, kernel, own};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::{Code, Status};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -17,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_mirror_is_asked_first_and_every_failure_is_told", &[], usual, mirrors),
         own("a_registry_that_breaks_is_asked_again_and_nothing_half_is_seen", &[], usual, breaks),
         own("a_proxy_of_the_environment_is_used", &[], usual, proxy),
+        own("a_start_fetches_what_an_image_lost_and_waits_for_nobody", &[], usual, mended),
     ]
 }
 
@@ -165,7 +171,25 @@ fn helpers(node: &mut Node) -> Result<()> {
     refused(pull_as(node, &name, login("guess")), Code::PermissionDenied, &["401"])?;
     // By the store for all, which has nothing for a server that it does not know.
     std::fs::write(&config, r#"{"auths": {}, "credsStore": "test"}"#)?;
-    pulled(node, &name, None)
+    pulled(node, &name, None)?;
+    // One that never ends is ended, with what it started.
+    let helper = bin.join("docker-credential-hang");
+    std::fs::write(
+        &helper,
+        "#!/bin/sh\nsleep 100000 &\necho $! > \"$SEEN.new\"\nmv \"$SEEN.new\" \"$SEEN\"\nwait\n",
+    )?;
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755))?;
+    write(&registry.address, "hang")?;
+    std::fs::remove_file(&seen)?;
+    let plan = node.path("fail-plan.within");
+    std::fs::write(&plan, "3000")?;
+    let hangs =
+        ["docker-credential-hang", &registry.address, "did not end within 3s and was killed"];
+    refused(pull(node, &name), Code::DeadlineExceeded, &hangs)?;
+    std::fs::remove_file(&plan)?;
+    let child = std::fs::read_to_string(&seen).context("it did not run")?;
+    let child = PathBuf::from("/proc").join(child.trim());
+    eventually("its child is gone", || Ok((!child.exists()).then_some(())))
 }
 
 fn mirrors(node: &mut Node) -> Result<()> {
@@ -243,6 +267,14 @@ fn breaks(node: &mut Node) -> Result<()> {
     ensure!(shown.iter().all(|head| head.header("authorization").is_some()), "{shown:?}");
     ensure!(shown.iter().all(|head| head.header("x-own") == Some("secret")), "{shown:?}");
 
+    // Slow, for longer than a silence may last, but never silent.
+    let slow = Spoiler::start("127.0.0.1", &plain.address, |head, _| {
+        if head.target.contains("/blobs/") { Fault::Throttle(600_000) } else { Fault::Pass }
+    })?;
+    pulled(node, &format!("{}/{REPOSITORY}:v1", slow.address), None)?;
+    let ranges = slow.asked("/blobs/").iter().filter(|head| head.header("range").is_some()).count();
+    ensure!(ranges == 0, "it was taken for silent {ranges} times");
+
     // What never heals: nothing is left, and the next pull finds a registry that is well.
     let before = node.layers();
     let ill = |fault: Fault| {
@@ -267,6 +299,71 @@ fn breaks(node: &mut Node) -> Result<()> {
         ensure!(ingest.is_empty(), "{ingest:?} is left");
     }
     pulled(node, &format!("{}/{REPOSITORY}:v1", plain.address), None)
+}
+
+/// Removes the layer of an image while the daemon is away.
+fn lose(node: &mut Node, layer: &str) -> Result<()> {
+    node.stop()?;
+    std::fs::remove_dir_all(node.state_dir().join("images/layers").join(layer))?;
+    node.launch()?;
+    node.answers()
+}
+
+fn mended(node: &mut Node) -> Result<()> {
+    let folder = node.path("registry");
+    let plain = Registry::start(&folder)?;
+    plain.push(&write_image(node, "any:1")?, REPOSITORY, "v1")?;
+    let manner = Manner { login: true, ..Manner::default() };
+    let guarded = Registry::in_manner(&folder, "guarded", &manner)?;
+    let ill = Arc::new(AtomicBool::new(false));
+    let is_ill = Arc::clone(&ill);
+    let front = Spoiler::start("127.0.0.1", &guarded.address, move |head, _| {
+        let stall = head.target.contains("/blobs/") && is_ill.load(Ordering::SeqCst);
+        if stall { Fault::Stall } else { Fault::Pass }
+    })?;
+    let config = node.path("docker.json");
+    let auth = r#"{"auth": "dGVzdGVyOm9wZW4gc2VzYW1l"}"#;
+    std::fs::write(&config, format!(r#"{{"auths": {{"{}": {auth}}}}}"#, front.address))?;
+    let lines =
+        format!("{}docker_config = {config:?}\nprogress_timeout_seconds = 3\n", hosts_dirs(node));
+    configure(node, &lines)?;
+    let before = node.layers();
+    let name = format!("{}/{REPOSITORY}:v1", front.address);
+    let id = pull(node, &name)?;
+    let new = |node: &Node| node.layers().into_iter().find(|layer| !before.contains(layer));
+    let is_corrupt =
+        |node: &Node| Ok::<_, anyhow::Error>(node.berth_ok(&["images"])?.contains("(corrupt)"));
+    let lost = new(node).context("no layer")?;
+    let asked = front.asked("").len();
+    lose(node, &lost)?;
+    eventually("the image is whole again", || Ok((!is_corrupt(node)?).then_some(())))?;
+    let again = front.asked("").split_off(asked);
+    let targets: BTreeSet<&str> = again.iter().map(|head| head.target.as_str()).collect();
+    ensure!(targets.len() == 1 && targets.iter().all(|t| t.contains("/blobs/")), "{again:?}");
+    let shown = again.last().and_then(|head| head.header("authorization"));
+    ensure!(shown.is_some_and(|value| value.starts_with("Basic ")), "{again:?}");
+    let image = find(node, &name)?.context("it is gone")?;
+    ensure!(image.id == id && node.layers().len() == before.len() + 1, "{image:?}");
+    node.berth_ok(&["image", "verify", &name])?;
+
+    // From a registry that does not answer: the start waits for nothing, and the failure is told.
+    ill.store(true, Ordering::SeqCst);
+    let lost = new(node).context("no layer")?;
+    lose(node, &lost)?;
+    ensure!(is_corrupt(node)?, "it came from a registry that is silent");
+    let config = pod(node, "meanwhile");
+    let sandbox = node.run_pod(&config)?;
+    node.remove_pod(&sandbox)?;
+    eventually("the failure is told", || {
+        let log = std::fs::read_to_string(node.log_file())?;
+        let told = log.lines().find(|line| line.contains("corrupt image not mended"));
+        let words = [name.as_str(), id.trim_start_matches("sha256:"), "sent nothing for 3s"];
+        Ok(told.filter(|line| words.iter().all(|word| line.contains(word))).map(drop))
+    })?;
+    ensure!(is_corrupt(node)?, "it is whole without its layer");
+    ill.store(false, Ordering::SeqCst);
+    ensure!(pull(node, &name)? == id && !is_corrupt(node)?);
+    Ok(remove(node, &name)?)
 }
 
 fn proxy(node: &mut Node) -> Result<()> {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// As many redirects as browsers of old followed.
-const MAX_REDIRECTS: u32 = 5;
+pub(super) const MAX_REDIRECTS: u32 = 5;
 /// Of an error's document, so many bytes are read.
 const MAX_ERROR: u64 = 64 << 10;
 /// Of its words, so many characters are told.
@@ -77,7 +77,7 @@ impl Endpoint {
                 Err(error) => error,
             };
             tries += 1;
-            let Some(pause) = retry::pause(&error, tries) else {
+            let Some(pause) = retry::pause(&error, tries, retry::chance()) else {
                 if error.host_is_down() {
                     self.down.store(true, Ordering::Relaxed);
                 }
@@ -147,6 +147,7 @@ impl Endpoint {
                 let server = Server {
                     url,
                     client: if home { &self.client } else { &self.elsewhere },
+                    elsewhere: &self.elsewhere,
                     headers: if home { &self.headers } else { &none },
                     silence: self.silence,
                 };
@@ -169,9 +170,7 @@ impl Endpoint {
     }
 
     fn is_home(&self, url: &Url) -> bool {
-        url.scheme() == self.base.scheme()
-            && url.host_str() == self.base.host_str()
-            && url.port_or_known_default() == self.base.port_or_known_default()
+        same_origin(url, &self.base)
     }
 
     /// Asks, and goes where the answer points to; the last answer and where it is from. What is for this host is not
@@ -197,12 +196,8 @@ impl Endpoint {
                 request = request.header(RANGE, format!("bytes={}-", ask.from));
             }
             let response = within(self.silence, &host_of(&url), request.send()).await?;
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok((response, url));
-            }
-            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let next = target(&url, location);
-            url = next.map_err(|reason| RegistryError::protocol(&host_of(&url), reason))?;
+            let Some(next) = redirect(&response, &url)? else { return Ok((response, url)) };
+            url = next;
             tracing::debug!(host = self.host, to = host_of(&url), "redirected");
         }
         let reason = format!("more than {MAX_REDIRECTS} redirects");
@@ -232,6 +227,26 @@ impl Endpoint {
             _ => Err(refusal(response, &host, self.silence).await),
         }
     }
+}
+
+/// Whether both are of one host: what is for one is for the other.
+pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
+}
+
+/// Where the answer of `from` points to; `None`: it is no redirect.
+///
+/// # Errors
+/// [`RegistryError::Protocol`]: it leads nowhere, or away from https.
+pub(super) fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, RegistryError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let next = target(from, location);
+    next.map(Some).map_err(|reason| RegistryError::protocol(&host_of(from), reason))
 }
 
 /// Where a redirect leads, or why it is not followed.

@@ -48,7 +48,7 @@ pub(super) fn ask(
         args: &["get"],
         env: &env,
         stdin: server.as_bytes(),
-        limit: LIMIT,
+        limit: crate::failpoint::within(LIMIT),
     };
     let output = helper::run(&asked, &group);
     helper::tidy_group(&group);

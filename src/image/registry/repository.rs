@@ -10,7 +10,7 @@ use super::clients::Peer;
 use super::endpoint::{Ask, Endpoint, host_of};
 use super::error::RegistryError;
 use super::hosts::{Candidate, Tls};
-use super::retry::backoff;
+use super::retry::{backoff, chance};
 use crate::error::ErrorKind;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -188,7 +188,7 @@ impl Repository {
                 }
                 let reason = crate::error::chain(&broken);
                 tracing::debug!(blob = subject, sent, reason, "blob broke off; resuming");
-                tokio::time::sleep(backoff(breaks)).await;
+                tokio::time::sleep(backoff(breaks, chance())).await;
             }
         }
         Err(self.failed(&subject, failures))
@@ -261,7 +261,7 @@ async fn document_of(
             Err(error) if tries >= RESUMES => return Err(error),
             Err(_) => tries += 1,
         }
-        tokio::time::sleep(backoff(tries)).await;
+        tokio::time::sleep(backoff(tries, chance())).await;
     };
     let Some(digest) = digest else { return Ok(Some(bytes)) };
     let found = Digest::of(&bytes);

@@ -166,6 +166,43 @@ async fn an_identity_token_is_exchanged_by_post() {
 }
 
 #[tokio::test]
+async fn a_token_server_may_point_elsewhere_where_nothing_is_shown() {
+    let other = Host::start(|_, _| Answer::ok(b"{\"token\": \"token-x\"}"));
+    let to = format!("http://{}/given?by=other", other.address);
+    let server = Host::start(move |asked, _| match asked.path.as_str() {
+        path if path.starts_with("/first") => redirect("/second"),
+        _ => redirect(&to),
+    });
+    let realm = format!("Bearer realm=\"http://{}/first\",service=\"s\"", server.address);
+    let host = Host::start(move |asked, _| match asked.header("authorization") {
+        Some("Bearer token-x") => Answer::ok(b"m"),
+        _ => challenge(&realm),
+    });
+    let name = format!("{}/a:v1", host.address);
+    let site = Site::with(&server.address, "header = {x-own = \"secret\"}\n");
+    assert_eq!(site.top(&name, Some(&login())).await.unwrap(), b"m");
+    let shown: Vec<_> =
+        server.asked().iter().map(|a| a.header("authorization").map(str::to_owned)).collect();
+    assert_eq!(shown, [Some(BASIC.into()), Some(BASIC.into())], "the same host");
+    let asked = other.asked();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].path, "/given?by=other");
+    assert_eq!(asked[0].header("authorization"), None);
+    // An identity token is in the form: it stays with the server that was named.
+    let auth = Auth { identity_token: "re fresh".into(), ..Auth::default() };
+    let error = Site::new().top(&name, Some(&auth)).await.unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("an identity token is not taken") && !text.contains("fresh"), "{text}");
+    assert_eq!(other.asked().len(), 1, "it was taken along");
+    // One that points to itself for ever ends.
+    let round = Host::start(|_, _| redirect("/round"));
+    let realm = format!("Bearer realm=\"http://{}/token\"", round.address);
+    let host = Host::start(move |_, _| challenge(&realm));
+    let error = Site::new().top(&format!("{}/a:v1", host.address), None).await.unwrap_err();
+    assert!(chain(&error).contains("redirects"), "{}", chain(&error));
+}
+
+#[tokio::test]
 async fn a_registry_token_is_sent_as_it_is_and_only_to_its_registry() {
     let (host, server) = with_tokens(|_| true);
     let name = format!("{}/a:v1", host.address);

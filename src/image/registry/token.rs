@@ -4,10 +4,10 @@
 use super::body::{Body, within};
 use super::challenge::Bearer;
 use super::credentials::{Credentials, basic};
-use super::endpoint::{host_of, refusal};
+use super::endpoint::{MAX_REDIRECTS, host_of, redirect, refusal, same_origin};
 use super::error::RegistryError;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, Response, Url};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(super) struct Server<'a> {
     pub(super) url: Url,
     /// By which client.
     pub(super) client: &'a Client,
+    /// By which client, where it points to another host.
+    pub(super) elsewhere: &'a Client,
     /// With which headers of `hosts.toml`; none for another host.
     pub(super) headers: &'a HeaderMap,
     /// How long it may be silent.
@@ -58,36 +60,34 @@ pub(super) async fn fetch(
     scope: &str,
     credentials: &Credentials,
 ) -> Result<String, RegistryError> {
-    let Server { mut url, client, headers, silence } = server;
-    let host = host_of(&url);
+    let silence = server.silence;
+    let mut url = server.url.clone();
     let mut fields = vec![("scope", scope)];
     if !challenge.service.is_empty() {
         fields.push(("service", &challenge.service));
     }
-    let request = match credentials {
+    let (form, authorization) = match credentials {
         Credentials::Identity(token) => {
             fields.extend([
                 ("grant_type", "refresh_token"),
                 ("refresh_token", token),
                 ("client_id", CLIENT),
             ]);
-            const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-            let post = client.request(Method::POST, url).headers(headers.clone());
-            post.header(CONTENT_TYPE, FORM).body(form(&fields))
+            (Some(form(&fields)), None)
         }
         Credentials::Basic(user, password) => {
             fields.push(("account", user));
             url.query_pairs_mut().extend_pairs(fields);
-            let value = basic(user, password)
-                .ok_or_else(|| RegistryError::protocol(&host, "no header holds the credentials"))?;
-            client.get(url).headers(headers.clone()).header(AUTHORIZATION, value)
+            let unfit =
+                || RegistryError::protocol(&host_of(&url), "no header holds the credentials");
+            (None, Some(basic(user, password).ok_or_else(unfit)?))
         }
         Credentials::Anonymous | Credentials::Bearer(_) => {
             url.query_pairs_mut().extend_pairs(fields);
-            client.get(url).headers(headers.clone())
+            (None, None)
         }
     };
-    let response = within(silence, &host, request.send()).await?;
+    let (response, host) = ask(&server, url, form, authorization).await?;
     if !response.status().is_success() {
         let refused = refusal(response, &host, silence).await;
         return Err(match refused {
@@ -103,6 +103,44 @@ pub(super) async fn fetch(
     }
     let answer = Body::new(response, &host, silence).whole(MAX_ANSWER).await?.unwrap_or_default();
     parse(&answer).ok_or_else(|| RegistryError::protocol(&host, "its answer holds no token"))
+}
+
+/// Asks, and goes where the answer points to; the last answer and whose it is. Another host is shown neither
+/// credentials nor headers, and never gets a form, which holds an identity token.
+async fn ask(
+    server: &Server<'_>,
+    first: Url,
+    form: Option<String>,
+    authorization: Option<HeaderValue>,
+) -> Result<(Response, String), RegistryError> {
+    const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+    let mut url = first.clone();
+    for _ in 0..=MAX_REDIRECTS {
+        let home = same_origin(&url, &first);
+        let client = if home { server.client } else { server.elsewhere };
+        let mut request = match &form {
+            Some(form) => client.post(url.clone()).header(CONTENT_TYPE, FORM).body(form.clone()),
+            None => client.get(url.clone()),
+        };
+        if home {
+            request = request.headers(server.headers.clone());
+        }
+        if let (true, Some(value)) = (home, &authorization) {
+            request = request.header(AUTHORIZATION, value.clone());
+        }
+        let host = host_of(&url);
+        let response = within(server.silence, &host, request.send()).await?;
+        let Some(next) = redirect(&response, &url)? else { return Ok((response, host)) };
+        let again = matches!(response.status().as_u16(), 307 | 308) && same_origin(&next, &first);
+        if form.is_some() && !again {
+            let reason = "it points elsewhere, where an identity token is not taken";
+            return Err(RegistryError::protocol(&host, reason));
+        }
+        tracing::debug!(host, to = host_of(&next), "token server redirected");
+        url = next;
+    }
+    let reason = format!("more than {MAX_REDIRECTS} redirects");
+    Err(RegistryError::protocol(&host_of(&first), reason))
 }
 
 fn form(fields: &[(&str, &str)]) -> String {

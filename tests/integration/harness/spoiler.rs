@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The head of a request.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub(crate) enum Fault {
     Cut(usize),
     /// A bit of the registry's answer is another at this byte.
     Flip(usize),
+    /// The registry's answer, so many bytes at a time with a second in between.
+    Throttle(usize),
     /// There is no answer.
     Stall,
     /// This status, with these headers (`\r\n` behind each).
@@ -94,11 +97,12 @@ fn serve(
         asked.push(head.clone());
         asked.len() - 1
     };
-    let (mut left, mut flip) = (usize::MAX, usize::MAX);
+    let (mut left, mut flip, mut slow) = (usize::MAX, usize::MAX, usize::MAX);
     match script(&head, number) {
         Fault::Pass => {}
         Fault::Cut(at) => left = at,
         Fault::Flip(at) => flip = at,
+        Fault::Throttle(bytes) => slow = bytes,
         Fault::Stall => {
             client.read_to_end(&mut Vec::new())?;
             return Ok(());
@@ -124,8 +128,12 @@ fn serve(
     }
     registry.write_all(format!("{request}\r\n").as_bytes())?;
     let mut buffer = vec![0; 16 << 10];
-    let mut passed = 0;
+    let (mut passed, mut rest) = (0, slow);
     while left > 0 {
+        if passed >= rest {
+            std::thread::park_timeout(Duration::from_secs(1));
+            rest = rest.saturating_add(slow);
+        }
         let n = registry.read(&mut buffer)?;
         if n == 0 {
             break;
