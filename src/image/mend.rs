@@ -26,6 +26,9 @@ impl Images {
         let ids: Vec<ImageId> =
             all.iter().filter(|image| corrupt(image)).map(|i| i.record.id.clone()).collect();
         drop(all);
+        if ids.is_empty() {
+            return;
+        }
         for id in ids {
             // One before may have brought what this one lacks.
             let Some(image) = self.store().get(&id).filter(|image| corrupt(image)) else {
