@@ -2,7 +2,7 @@
 # The part of run.sh that runs inside the test machine: images, registry, then one daemon after the
 # other. Everything that is executed or written is in memory: the shared root file system is slow.
 #
-# usage: guest.sh      with BERTH_STAGE, BERTH_PEERS, BERTH_VM_OUT and BERTH_BENCH_PODS set
+# usage: guest.sh [pods] [images]      with BERTH_STAGE, BERTH_PEERS, BERTH_VM_OUT and BERTH_BENCH_PODS set
 set -euo pipefail
 
 out=$BERTH_VM_OUT
@@ -31,10 +31,10 @@ await() {
 }
 
 # Runs one daemon, measures it, ends it.
-# usage: measure NAME SOCKET OPTIONS -- COMMAND...
+# usage: measure COURSE NAME SOCKET OPTIONS -- COMMAND...
 measure() {
-    local name=$1 socket=$2 options=()
-    shift 2
+    local course=$1 name=$2 socket=$3 options=()
+    shift 3
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
     echo "$name: $(date +%T)"
@@ -42,8 +42,8 @@ measure() {
     "$@" >"$work/$name.log" 2>&1 &
     daemon=$!
     await "socket of $name" cri ping --socket "$socket"
-    cri measure --socket "$socket" --daemon $daemon --pods "$pods" --registry $registry \
-        --out "$out/$name.json" "${options[@]}" || { tail -n 30 "$work/$name.log" >&2; return 1; }
+    cri "$course" --socket "$socket" --daemon $daemon --registry $registry --out "$out/$name.json" \
+        "${options[@]}" || { tail -n 30 "$work/$name.log" >&2; return 1; }
     kill $daemon
     wait $daemon || true
     cp "$work/$name.log" "$out/"
@@ -85,19 +85,37 @@ plain_http = ["$registry"]
 END
 done
 "$here/../tests/vm/containerd.sh" $work $registry/pause:latest $work/certs.d >$work/containerd.toml
+berth=(berth --config $work/berth-builtin.toml serve)
+berth_socket=$work/berth-builtin/berth.sock
+containerd=(containerd --config $work/containerd.toml)
 
-python3 "$here/image.py" $work/registry $work/rootfs /bin/busybox $work/bin/berth-pause
+bench_pods() {
+    # The machine may be busier at one time than at another: the floor is measured before berth and after it.
+    floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor-before.tsv"
+    measure measure berth $berth_socket --pods "$pods" -- "${berth[@]}"
+    floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor-after.tsv"
+    measure measure berth-cni $work/berth-cni/berth.sock --pods "$pods" --network-only -- \
+        berth --config $work/berth-cni.toml serve
+    measure measure containerd $work/containerd.sock --pods "$pods" -- "${containerd[@]}"
+    cri table --of pods --floor "$out/floor-before.tsv" --floor "$out/floor-after.tsv" --berth "$out/berth.json" \
+        --berth-cni "$out/berth-cni.json" --peer "$out/containerd.json" >"$out/table-pods.txt"
+}
+
+bench_images() {
+    local sizes=$out/sizes.tsv images=(small large-gzip large-zstd)
+    cri inflate --storage $work/registry "${images[@]}" >"$out/inflate-before.tsv"
+    measure pulls berth-images $berth_socket --state $work/berth-builtin/state --sizes "$sizes" -- "${berth[@]}"
+    cri inflate --storage $work/registry "${images[@]}" >"$out/inflate-after.tsv"
+    measure pulls containerd-images $work/containerd.sock --state $work/root --sizes "$sizes" -- "${containerd[@]}"
+    cri table --of images --floor "$out/inflate-before.tsv" --floor "$out/inflate-after.tsv" \
+        --berth "$out/berth-images.json" --peer "$out/containerd-images.json" >"$out/table-images.txt"
+}
+
+python3 "$here/pod_images.py" $work/registry $work/rootfs /bin/busybox $work/bin/berth-pause
+[ ! -d "$out/storage" ] || cp -r "$out/storage/." $work/registry/
 docker-registry serve $work/registry.yml >"$out/registry.log" 2>&1 &
 registry_pid=$!
 trap 'kill $registry_pid $daemon 2>/dev/null || true' EXIT
 await registry bash -c ": </dev/tcp/${registry/:/\/}"
 
-# The machine may be busier at one time than at another: the floor is measured before berth and after it.
-floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor-before.tsv"
-measure berth $work/berth-builtin/berth.sock -- berth --config $work/berth-builtin.toml serve
-floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods" >"$out/floor-after.tsv"
-measure berth-cni $work/berth-cni/berth.sock --network-only -- berth --config $work/berth-cni.toml serve
-measure containerd $work/containerd.sock -- containerd --config $work/containerd.toml
-
-cri table --floor "$out/floor-before.tsv" --floor "$out/floor-after.tsv" --berth "$out/berth.json" --berth-cni "$out/berth-cni.json" \
-    --peer "$out/containerd.json" >"$out/table.txt"
+for part in "$@"; do "bench_$part"; done

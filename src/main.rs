@@ -58,6 +58,7 @@ fn load(cli: &Cli, args: &ServeArgs) -> anyhow::Result<Loaded> {
 
 fn serve(cli: &Cli, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // Before there is a second thread.
+    sys::heap::keep_moderate();
     sys::signals::of_a_daemon().context("set the signals")?;
     let config = Arc::new(load(cli, args)?.config);
     let journal_stream = std::env::var_os("JOURNAL_STREAM");

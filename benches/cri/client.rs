@@ -52,7 +52,7 @@ impl Client {
         })
     }
 
-    /// The runtime's name and version. Fails while the daemon is not ready to serve.
+    /// The runtime's name and version.
     pub(crate) async fn version(&self) -> Result<String> {
         let request = proto::VersionRequest { version: String::new() };
         let reply = self.runtime.clone().version(request).await.context("Version")?.into_inner();
@@ -69,6 +69,12 @@ impl Client {
         let request = proto::RemoveImageRequest { image: Some(spec(image)) };
         self.images.clone().remove_image(request).await.context("RemoveImage")?;
         Ok(())
+    }
+
+    pub(crate) async fn list_images(&self) -> Result<usize> {
+        let request = proto::ListImagesRequest::default();
+        let reply = self.images.clone().list_images(request).await.context("ListImages")?;
+        Ok(reply.into_inner().images.len())
     }
 
     pub(crate) async fn run_pod(&self, name: &str, logs: &Path) -> Result<Pod> {

@@ -3,6 +3,7 @@
 
 use crate::client::{Client, Pod};
 use crate::memory;
+use crate::process::Daemon;
 use crate::samples::{Samples, milliseconds};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -98,7 +99,7 @@ impl Course {
 
     async fn resident(&mut self, name: &str, daemon: u32) -> Result<()> {
         tokio::time::sleep(REST).await;
-        self.samples.add(name, memory::resident(daemon)?);
+        self.samples.add(name, Daemon(daemon).resident()?);
         Ok(())
     }
 

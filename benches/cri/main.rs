@@ -1,11 +1,15 @@
 //! Measures a CRI endpoint and compares what was measured; `benches/run.sh` drives it.
 //!
-//! `measure` takes one daemon through the life of many pods and writes every sample into a file;
-//! `table` sets the files of two daemons and of the kernel's floor beside each other.
+//! `measure` takes one daemon through the life of many pods, `pulls` through images, and both write every
+//! sample into a file; `table` sets the files of two daemons and of the floor beside each other. The floor of
+//! pods is a program of its own, that of images is `inflate`.
 
 mod client;
 mod course;
+mod inflate;
 mod memory;
+mod process;
+mod pulls;
 mod samples;
 mod table;
 
@@ -22,7 +26,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Succeed if the endpoint answers.
+    /// Succeed if the endpoint serves: one that recovers its pods tells its version before.
     Ping {
         /// Its socket.
         #[arg(long)]
@@ -30,21 +34,28 @@ enum Command {
     },
     /// Take one endpoint through the whole course.
     Measure(course::Options),
+    /// Pull images of many kinds through one endpoint.
+    Pulls(pulls::Options),
+    /// Decompress images and do nothing else.
+    Inflate(inflate::Options),
     /// Print the comparison.
     Table(TableArgs),
 }
 
 #[derive(Args, Debug)]
 struct TableArgs {
-    /// What the floor program printed; of several runs the mean counts.
+    /// Which figures.
+    #[arg(long, value_enum, default_value = "pods")]
+    of: table::Of,
+    /// What a floor program printed; of several runs the mean counts.
     #[arg(long, required = true)]
     floor: Vec<PathBuf>,
-    /// Samples of berth with its built-in network.
+    /// Samples of berth, of pods those with its built-in network.
     #[arg(long)]
     berth: PathBuf,
     /// Samples of berth with the peer's network plugins.
     #[arg(long)]
-    berth_cni: PathBuf,
+    berth_cni: Option<PathBuf>,
     /// Samples of the peer.
     #[arg(long)]
     peer: PathBuf,
@@ -54,17 +65,19 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Cli::parse().command {
         Command::Ping { socket } => runtime.block_on(async {
-            client::Client::connect(&socket).await?.version().await.map(|_| ())
+            client::Client::connect(&socket).await?.list_pods().await.map(|_| ())
         }),
         Command::Measure(options) => runtime.block_on(course::run(&options)),
+        Command::Pulls(options) => runtime.block_on(pulls::run(&options)),
+        Command::Inflate(options) => inflate::run(&options),
         Command::Table(args) => {
             let figures = table::Figures {
                 floor: samples::load_floor(&args.floor)?,
                 berth: samples::Samples::load(&args.berth)?,
-                berth_cni: samples::Samples::load(&args.berth_cni)?,
+                berth_cni: args.berth_cni.as_deref().map(samples::Samples::load).transpose()?,
                 peer: samples::Samples::load(&args.peer)?,
             };
-            write!(std::io::stdout().lock(), "{}", table::render(&figures))?;
+            write!(std::io::stdout().lock(), "{}", table::render(&figures, args.of))?;
             Ok(())
         }
     }

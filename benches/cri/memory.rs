@@ -1,4 +1,4 @@
-//! What pods and daemons cost in memory, read from /proc. KiB throughout.
+//! What pods cost in memory, read from /proc. KiB throughout.
 
 use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;
@@ -28,13 +28,6 @@ pub(crate) fn private_of_pod(id: &str) -> Result<f64> {
     Ok(sum)
 }
 
-/// The resident memory of one process.
-pub(crate) fn resident(pid: u32) -> Result<f64> {
-    let file = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
-    field_kib(&text, "VmRSS:")
-}
-
 /// What the kernel holds in slabs.
 pub(crate) fn slab() -> Result<f64> {
     field_kib(&std::fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?, "Slab:")
@@ -50,7 +43,8 @@ fn processes_on_host() -> Result<Vec<PathBuf>> {
     Ok(entries.flatten().map(|e| e.path()).filter(numbered).collect())
 }
 
-fn field_kib(text: &str, field: &str) -> Result<f64> {
+/// A field of a file of /proc that is in KiB.
+pub(crate) fn field_kib(text: &str, field: &str) -> Result<f64> {
     text.lines()
         .find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok())
         .with_context(|| format!("no field {field}"))

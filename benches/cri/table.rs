@@ -8,8 +8,15 @@ use std::fmt::Write as _;
 pub(crate) struct Figures {
     pub(crate) floor: BTreeMap<String, f64>,
     pub(crate) berth: Samples,
-    pub(crate) berth_cni: Samples,
+    pub(crate) berth_cni: Option<Samples>,
     pub(crate) peer: Samples,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Of {
+    Pods,
+    Images,
 }
 
 /// Which network berth had.
@@ -74,26 +81,61 @@ const SIZES: &[Row] = &[
     row("daemon, with the pods", "daemon_busy_kib", Budget::None),
 ];
 
+const PULL_TIMES: &[Row] = &[
+    row("pull: 1 layer, 5 MB, gzip", "pull_small", Budget::Share(0.7)),
+    row("pull: 10 layers, 300 MB, gzip", "pull_large_gzip", Budget::Share(0.7)),
+    row("pull: 10 layers, 300 MB, zstd", "pull_large_zstd", Budget::Share(0.7)),
+    row("processor time: 1 layer, gzip", "work_small", Budget::None),
+    row("processor time: 10 layers, gzip", "work_large_gzip", Budget::None),
+    row("processor time: 10 layers, zstd", "work_large_zstd", Budget::None),
+    row("ListImages of 500", "list_images", Budget::Share(1.0 / 4.0)),
+];
+
+const PULL_PEAKS: &[Row] = &[
+    row("daemon's peak: 1 layer, gzip", "peak_small", Budget::AtMost(60.0 * 1024.0)),
+    row("daemon's peak: 10 layers, gzip", "peak_large_gzip", Budget::AtMost(60.0 * 1024.0)),
+    row("daemon's peak: 10 layers, zstd", "peak_large_zstd", Budget::AtMost(60.0 * 1024.0)),
+];
+
+const PULL_DISK: &[Row] = &[
+    row("on disk: 1 layer, gzip", "disk_small", Budget::AtMost(104.0)),
+    row("on disk: 10 layers, gzip", "disk_large_gzip", Budget::AtMost(104.0)),
+    row("on disk: 10 layers, zstd", "disk_large_zstd", Budget::AtMost(104.0)),
+];
+
 /// The whole report.
-pub(crate) fn render(figures: &Figures) -> String {
+pub(crate) fn render(figures: &Figures, of: Of) -> String {
     let mut out = String::new();
-    let samples = figures.berth.median("run_pod").map_or(0, |(_, n)| n);
-    header(&mut out, figures, samples).ok();
-    for (unit, rows) in [("ms", TIMES), ("KiB", SIZES)] {
+    header(&mut out, figures, of).ok();
+    let parts: &[(&str, &[Row])] = match of {
+        Of::Pods => &[("ms", TIMES), ("KiB", SIZES)],
+        Of::Images => &[("ms", PULL_TIMES), ("KiB", PULL_PEAKS), ("% of the files", PULL_DISK)],
+    };
+    for (unit, rows) in parts {
         heading(&mut out, unit).ok();
-        for row in rows {
+        for row in *rows {
             line(&mut out, row, figures).ok();
         }
     }
     out
 }
 
-fn header(out: &mut String, figures: &Figures, pods: usize) -> std::fmt::Result {
-    writeln!(out, "{} against {}, {pods} pods", figures.berth.runtime, figures.peer.runtime)?;
-    writeln!(
-        out,
-        "Medians of {pods}, log lines: of 5; all pods at once and the daemons' memory: one sample."
-    )
+fn header(out: &mut String, figures: &Figures, of: Of) -> std::fmt::Result {
+    let (berth, peer) = (&figures.berth.runtime, &figures.peer.runtime);
+    match of {
+        Of::Pods => {
+            let pods = figures.berth.median("run_pod").map_or(0, |(_, n)| n);
+            writeln!(out, "{berth} against {peer}, {pods} pods")?;
+            writeln!(
+                out,
+                "Medians of {pods}, log lines: of 5; all pods at once and the daemons' memory: one sample."
+            )
+        }
+        Of::Images => {
+            writeln!(out, "{berth} against {peer}, images")?;
+            writeln!(out, "Medians; the floor is decompression alone, with all processors.")
+        }
+    }
 }
 
 fn heading(out: &mut String, unit: &str) -> std::fmt::Result {
@@ -113,7 +155,7 @@ fn heading(out: &mut String, unit: &str) -> std::fmt::Result {
 fn line(out: &mut String, row: &Row, figures: &Figures) -> std::fmt::Result {
     let berth = match row.net {
         Net::BuiltIn => figures.berth.median(row.figure),
-        Net::Cni => figures.berth_cni.median(row.figure),
+        Net::Cni => figures.berth_cni.as_ref().and_then(|cni| cni.median(row.figure)),
     };
     let berth = berth.map(|(median, _)| median);
     let peer = figures.peer.median(row.figure).map(|(median, _)| median);

@@ -22,6 +22,7 @@ use super::unpack::{Limits, UnpackError, Unpacked};
 use crate::blocking;
 use crate::config::ImageConfig;
 use crate::error::ErrorKind;
+use crate::sys::heap;
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -31,8 +32,8 @@ use tokio_util::bytes::{Buf as _, Bytes};
 
 /// As deep as indexes point to indexes.
 const MAX_INDEX_DEPTH: u32 = 3;
-/// Chunks between the network and the unpacking thread.
-const CHUNKS: usize = 32;
+/// Chunks between the network and the unpacking thread: up to some hundred KiB each, of every layer at once.
+const CHUNKS: usize = 4;
 
 /// Where content comes from.
 pub(super) enum Source {
@@ -205,10 +206,15 @@ impl Assembler {
         listeners: &Listeners,
     ) -> Result<ImageInfo, ImageError> {
         let assembled = self.assemble_all(source, plan, listeners).await;
-        if assembled.as_ref().is_err_and(|error| error.kind() != ErrorKind::Unavailable) {
-            let store = Arc::clone(&self.store);
-            blocking::run("collect layers", move || store.collect()).await?;
-        }
+        let store = Arc::clone(&self.store);
+        let failed = assembled.as_ref().is_err_and(|error| error.kind() != ErrorKind::Unavailable);
+        blocking::run("collect layers", move || {
+            if failed {
+                store.collect();
+            }
+            heap::trim();
+        })
+        .await?;
         assembled
     }
 
