@@ -17,7 +17,7 @@ exec 8>"$cache/.deps.lock"
 flock 8
 
 packages=(apparmor binutils busybox-static ca-certificates containernetworking-plugins criu debootstrap docker-registry e2fsprogs gcc
-    iproute2 iptables kmod libc6-dev nftables openssl procps python3 python3-venv qemu-system-x86 secilc skopeo umoci xz-utils)
+    iproute2 iptables kmod libc6-dev nftables openssl procps python3 python3-venv qemu-system-x86 secilc skopeo umoci xz-utils zstd)
 missing=()
 for package in "${packages[@]}"; do
     case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) in
