@@ -1,12 +1,19 @@
 //! What images lost on disk comes again from a real docker-registry, and nothing else is asked for.
 
+use super::archive::Archive;
+use super::assemble::{Plan, Source, planned};
 use super::digest::Digest;
 use super::fixtures::{Made, Tar, World, block_on, gzip, make, names_in, write_layout};
+use super::images::Images;
+use super::manifest::{Document, parse_document};
+use super::progress::Listeners;
 use super::registry_fixture::{Fault, Proxy, Registry};
+use crate::config::ImageConfig;
 use crate::error::ErrorKind;
 use crate::ids::ImageId;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn image() -> Made {
     let file = |name: &str| Tar::new().file(name, &name.repeat(1000)).build();
@@ -162,4 +169,41 @@ fn an_image_whose_record_is_damaged_is_named_by_its_id_until_it_comes_again() {
     world.reopen();
     assert!(world.images.list().is_empty());
     assert_eq!(names_in(record.parent().unwrap()), [""; 0]);
+}
+
+#[test]
+fn the_policy_decides_about_what_is_fetched_again() {
+    let (registry, made) = (Registry::start(), image());
+    let proxy = Proxy::start(&registry, Fault::None, "");
+    let (mut world, _, name) = pulled(&registry, &proxy, &made);
+    fs::remove_dir_all(layer_dir(&world, "two")).unwrap();
+    let policy = world.path("policy.toml");
+    fs::write(&policy, "default = \"reject\"\n").unwrap();
+    let config = ImageConfig { policy: Some(policy), ..ImageConfig::default() };
+    world.images = Images::open(&config, &world.layout).unwrap();
+    assert_eq!(asked(&proxy, || block_on(world.images.mend())), [""; 0]);
+    assert!(world.images.list()[0].corrupt.is_some());
+    // The control: without one it comes.
+    world.reopen();
+    assert_eq!(asked(&proxy, || block_on(world.images.mend())), [blob(&made.layers[1])]);
+    is_whole(&world, &name);
+}
+
+#[test]
+fn an_image_that_is_removed_meanwhile_stays_removed() {
+    let (world, made) = (World::new(), image());
+    let layout = world.path("layout");
+    write_layout(&layout, &[("x.test/a:1", &made)]);
+    let archive = Archive::open(&layout, &world.images.store().content, u64::MAX).unwrap();
+    let source = Source::Archive(Arc::new(archive));
+    let Document::Manifest(manifest) = parse_document("", &made.manifest).unwrap() else {
+        panic!("no manifest");
+    };
+    let plan = planned("x", made.manifest.clone(), &manifest, made.config.clone()).unwrap();
+    let plan = Plan { mends: true, ..plan };
+    let listeners = Listeners::default();
+    let done = block_on(world.images.assembler().assemble(&source, plan, &listeners));
+    assert_eq!(done.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(world.images.list().is_empty() && world.layer_folders().is_empty());
+    assert_eq!(names_in(&world.layout.images().join("blobs/sha256")), [""; 0]);
 }
