@@ -11,6 +11,6 @@ pub use load::{DEFAULT_PATH, Loaded, Origin, Overrides, load};
 pub use print::keys;
 pub use schema::{
     BlockIo, Cdi, CgroupDriver, Cgroups, Checkpoint, Config, Enforce, ImageConfig, Logging,
-    Network, NetworkMode, Paths, Process, Runtime, Selinux, Server,
+    Network, NetworkMode, Paths, Process, Runtime, Selinux, Server, Streaming,
 };
 pub use validate::{MAX_PREFIX4, MAX_PREFIX6};

@@ -3,6 +3,7 @@
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// The effective configuration.
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 pub struct Config {
     /// The gRPC socket.
     pub server: Server,
+    /// Exec, attach and port-forward.
+    pub streaming: Streaming,
     /// Where things are kept.
     pub paths: Paths,
     /// Control groups.
@@ -50,6 +53,34 @@ pub struct Server {
 impl Default for Server {
     fn default() -> Self {
         Self { socket: "/run/berth/berth.sock".into(), group: None, drain_seconds: 10 }
+    }
+}
+
+/// `[streaming]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Streaming {
+    /// Where the URLs of Exec, Attach and PortForward are served; port 0: a free one. The kubelet must reach it.
+    pub address: SocketAddr,
+    /// A chain of certificates, PEM; with it and the key the URLs are https.
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// After how long without a byte in either direction a session is ended, seconds.
+    pub idle_timeout_seconds: u64,
+    /// The keys by which a client at a container's terminal leaves it, as `ctrl-p,ctrl-q`; empty: none.
+    pub detach_keys: String,
+}
+
+impl Default for Streaming {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls_cert: None,
+            tls_key: None,
+            idle_timeout_seconds: 4 * 3600,
+            detach_keys: "ctrl-p,ctrl-q".into(),
+        }
     }
 }
 
@@ -225,7 +256,7 @@ impl Default for Network {
             cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             cni_timeout_seconds: 60,
             bridge: "berth0".into(),
-            subnet: Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 88, 0, 0), 16),
+            subnet: Ipv4Net::new_assert(Ipv4Addr::new(10, 88, 0, 0), 16),
             subnet6: None,
             mtu: 1500,
         }

@@ -1,6 +1,7 @@
 //! Values that have the right type and still cannot be meant.
 
 use super::{ConfigError, Loaded};
+use crate::cri::streaming::detach::DetachKeys;
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
@@ -79,6 +80,7 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
             "fewer than sixteen addresses",
         )?;
     }
+    streaming(loaded)?;
     selinux(loaded)?;
     let layers = c.image.parallel_layers;
     check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
@@ -103,6 +105,38 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
         level,
         "no level or tracing filter",
     )
+}
+
+/// The longest time without a byte, seconds: a day.
+const MAX_IDLE: u64 = 86_400;
+
+fn streaming(loaded: &Loaded) -> Result<(), ConfigError> {
+    let c = &loaded.config.streaming;
+    let check = Check { loaded };
+    let idle = c.idle_timeout_seconds;
+    check.that(
+        (1..=MAX_IDLE).contains(&idle),
+        "streaming.idle_timeout_seconds",
+        idle,
+        "not 1 to 86400",
+    )?;
+    let keys = &c.detach_keys;
+    let known = DetachKeys::parse(keys).is_some();
+    check.that(
+        known,
+        "streaming.detach_keys",
+        keys,
+        "not keys like 'a' or 'ctrl-p', joined by ','",
+    )?;
+    match (&c.tls_cert, &c.tls_key) {
+        (Some(cert), None) => {
+            check.that(false, "streaming.tls_cert", cert.display(), "without streaming.tls_key")
+        }
+        (None, Some(key)) => {
+            check.that(false, "streaming.tls_key", key.display(), "without streaming.tls_cert")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How many categories the policies of distributions know.
@@ -137,6 +171,8 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     paths.extend(c.network.cni_conf_template.as_ref().map(|p| ("network.cni_conf_template", p)));
     paths.extend(c.paths.libexec.as_ref().map(|p| ("paths.libexec", p)));
     paths.extend(c.network.cni_bin_dirs.iter().map(|p| ("network.cni_bin_dirs", p)));
+    paths.extend(c.streaming.tls_cert.iter().map(|p| ("streaming.tls_cert", p)));
+    paths.extend(c.streaming.tls_key.iter().map(|p| ("streaming.tls_key", p)));
     paths.extend(c.checkpoint.criu.iter().map(|p| ("checkpoint.criu", p)));
     paths.extend(c.image.hosts_dirs.iter().map(|p| ("image.hosts_dirs", p)));
     paths.extend(c.image.docker_config.iter().map(|p| ("image.docker_config", p)));
@@ -264,6 +300,14 @@ mod tests {
             ("[image]\nhosts_dirs = [\"certs.d\"]", "image.hosts_dirs"),
             ("[image]\ndocker_config = \"config.json\"", "image.docker_config"),
             ("[image]\npolicy = \"policy.toml\"", "image.policy"),
+            (
+                "[streaming]\naddress = \"127.0.0.1:0\"\nidle_timeout_seconds = 0",
+                "streaming.idle_timeout_seconds",
+            ),
+            ("[streaming]\ndetach_keys = \"ctrl-P\"", "streaming.detach_keys"),
+            ("[streaming]\ntls_cert = \"/a\"", "streaming.tls_cert"),
+            ("[streaming]\ntls_key = \"/a\"", "streaming.tls_key"),
+            ("[streaming]\ntls_cert = \"a\"\ntls_key = \"/a\"", "streaming.tls_cert"),
             ("[selinux]\nprocess_type = \"a:b\"", "selinux.process_type"),
             ("[selinux]\nprivileged_type = \"\"", "selinux.privileged_type"),
             ("[selinux]\nfile_type = \"a b\"", "selinux.file_type"),

@@ -2,7 +2,8 @@
 //!
 //! A request passes [`server`] (socket, [`authority`] filter, [`instrument`]), a service
 //! (`runtime_service` with `runtime`, `image_service`, [`own`]), the [`gate`] to the engine, and is turned into berth's own
-//! types by `from_proto`; the reply is made by `to_proto`, an error by `status`.
+//! types by `from_proto`; the reply is made by `to_proto`, an error by `status`. Exec, Attach and PortForward answer URLs of the
+//! HTTP server in [`streaming`].
 
 mod authority;
 mod events;
@@ -18,6 +19,7 @@ mod runtime;
 mod runtime_service;
 mod server;
 mod status;
+pub mod streaming;
 mod to_proto;
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use super::events::{Changes, changes};
 use super::gate::EngineGate;
 use super::proto;
 use super::proto::runtime_service_server::RuntimeService;
-use super::runtime::{checkpoints, containers, lists, metrics, node, sandboxes, stats};
-use super::status::unimplemented;
+use super::runtime::{checkpoints, containers, lists, metrics, node, sandboxes, stats, streaming};
+use super::streaming::Streaming;
 use crate::ids::SandboxId;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
@@ -18,12 +18,13 @@ type Answer<T> = Result<Response<T>, Status>;
 /// The service; a thin shell over the engine.
 pub(super) struct Runtime {
     gate: EngineGate,
+    streaming: Streaming,
     stop: CancellationToken,
 }
 
 impl Runtime {
-    pub(super) fn new(gate: EngineGate, stop: CancellationToken) -> Self {
-        Self { gate, stop }
+    pub(super) fn new(gate: EngineGate, streaming: Streaming, stop: CancellationToken) -> Self {
+        Self { gate, streaming, stop }
     }
 }
 
@@ -221,19 +222,26 @@ impl RuntimeService for Runtime {
         stats::stream_sandboxes(self.gate.engine()?, request.into_inner()).map(Response::new)
     }
 
-    async fn exec(&self, _: Request<proto::ExecRequest>) -> Answer<proto::ExecResponse> {
-        Err(unimplemented("Exec"))
+    async fn exec(&self, request: Request<proto::ExecRequest>) -> Answer<proto::ExecResponse> {
+        let answer = streaming::exec(self.gate.engine()?, &self.streaming, request.into_inner());
+        answer.map(Response::new)
     }
 
-    async fn attach(&self, _: Request<proto::AttachRequest>) -> Answer<proto::AttachResponse> {
-        Err(unimplemented("Attach"))
+    async fn attach(
+        &self,
+        request: Request<proto::AttachRequest>,
+    ) -> Answer<proto::AttachResponse> {
+        let answer = streaming::attach(self.gate.engine()?, &self.streaming, request.into_inner());
+        answer.map(Response::new)
     }
 
     async fn port_forward(
         &self,
-        _: Request<proto::PortForwardRequest>,
+        request: Request<proto::PortForwardRequest>,
     ) -> Answer<proto::PortForwardResponse> {
-        Err(unimplemented("PortForward"))
+        let engine = self.gate.engine()?;
+        let answer = streaming::port_forward(engine, &self.streaming, request.into_inner());
+        answer.map(Response::new)
     }
 
     async fn update_runtime_config(

@@ -17,11 +17,6 @@ pub(crate) fn to_status(kind: ErrorKind, error: &(dyn Error + 'static)) -> Statu
     Status::new(code(kind), cut(chain(error)))
 }
 
-/// A method that this version does not have.
-pub(crate) fn unimplemented(method: &'static str) -> Status {
-    Status::unimplemented(format!("{method} is not implemented"))
-}
-
 impl From<EngineError> for Status {
     fn from(error: EngineError) -> Self {
         to_status(error.kind(), &error)

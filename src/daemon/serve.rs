@@ -1,10 +1,11 @@
-//! Socket, engine, signals: in this order, so that callers get an answer from the first moment on.
+//! Sockets, engine, signals: in this order, so that callers get an answer from the first moment on.
 //!
 //! A stop drains the RPCs in flight and leaves every pod running: their shims live on, and the next
 //! start adopts them.
 
 use super::notify;
 use crate::config::Config;
+use crate::cri::streaming::{StreamingError, StreamingServer};
 use crate::cri::{self, EngineGate, ServerError, Socket};
 use crate::engine::{Engine, EngineError};
 use crate::error::ErrorKind;
@@ -21,6 +22,9 @@ pub enum DaemonError {
     /// The socket or the server.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The streaming server.
+    #[error(transparent)]
+    Streaming(#[from] StreamingError),
     /// The engine.
     #[error("open the engine")]
     Engine(#[source] EngineError),
@@ -34,6 +38,7 @@ impl DaemonError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Server(e) => e.kind(),
+            Self::Streaming(e) => e.kind(),
             Self::Engine(e) => e.kind(),
             Self::Signals(_) => ErrorKind::Internal,
         }
@@ -51,7 +56,8 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
     let socket = Socket::bind(&config.server.socket, config.server.group.as_deref()).await?;
     info!(socket = %config.server.socket.display(), "listening");
     let gate = EngineGate::pending();
-    let routes = cri::routes(&gate, &stop);
+    let streaming = StreamingServer::bind(&config.streaming, gate.clone(), stop.clone()).await?;
+    let routes = cri::routes(&gate, &streaming.urls(), &stop);
     let drain = Duration::from_secs(config.server.drain_seconds);
     let server = async {
         let result = socket.serve(routes, stop.clone().cancelled_owned(), drain).await;
@@ -87,7 +93,10 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
             }
         }
     };
-    let work = async { tokio::join!(server, engine) };
+    let work = async {
+        let (served, opened, ()) = tokio::join!(server, engine, streaming.serve());
+        (served, opened)
+    };
     tokio::pin!(work);
     let (served, opened) = tokio::select! {
         both = &mut work => both,

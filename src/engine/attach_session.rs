@@ -3,11 +3,13 @@
 use super::containers::container_error;
 use super::error::EngineError;
 use super::open::Engine;
+use crate::container::object::Container;
 use crate::container::state::State;
 use crate::error::{AtStep as _, ErrorKind, StepFailed};
 use crate::ids::ContainerId;
 use crate::shim::client::{AttachEnd, Attachment, Shim, ShimError, Wanted};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// What a client asks for.
@@ -54,7 +56,7 @@ impl AttachSession {
 
     /// Waits until it is over; output up to then is still to be read, to its end. May be cancelled
     /// and called again until it has answered.
-    pub async fn wait(&mut self) -> AttachEnd {
+    pub async fn wait(&self) -> AttachEnd {
         self.attachment.ended().await
     }
 
@@ -84,6 +86,29 @@ impl Drop for AttachSession {
 }
 
 impl Engine {
+    /// Whether Attach can be asked of a container.
+    ///
+    /// # Errors
+    /// As [`Engine::attach_open`].
+    pub fn attaches(&self, id: &str, wants: AttachWants) -> Result<(), EngineError> {
+        self.attachable(id, wants).map(drop)
+    }
+
+    fn attachable(
+        &self,
+        id: &str,
+        wants: AttachWants,
+    ) -> Result<(Arc<Container>, Shim), EngineError> {
+        self.ready()?;
+        let container = self.settled_container(id)?;
+        let config = container.config();
+        check(wants, config.tty, config.stdin)?;
+        match (container.state(), container.sandbox.shim()) {
+            (State::Running { .. }, Some(shim)) => Ok((container, shim)),
+            _ => Err(container_error("Attach", &container, not_running())),
+        }
+    }
+
     /// Attaches to a running container.
     ///
     /// # Errors
@@ -95,20 +120,9 @@ impl Engine {
         id: &str,
         wants: AttachWants,
     ) -> Result<AttachSession, EngineError> {
-        self.ready()?;
-        let container = self.settled_container(id)?;
+        let (container, shim) = self.attachable(id, wants)?;
         let config = container.config();
-        check(wants, config.tty, config.stdin)?;
-        let not_running = || StepFailed {
-            step: "attach to the container",
-            kind: ErrorKind::FailedPrecondition,
-            source: "the container is not running".into(),
-        };
         let failed = |f| container_error("Attach", &container, f);
-        let (State::Running { .. }, Some(shim)) = (container.state(), container.sandbox.shim())
-        else {
-            return Err(failed(not_running()));
-        };
         let wanted = Wanted {
             stdin: wants.stdin,
             stdout: wants.stdout,
@@ -130,6 +144,14 @@ impl Engine {
             container: container.id.clone(),
             stopping: self.node.stopping.clone(),
         })
+    }
+}
+
+fn not_running() -> StepFailed {
+    StepFailed {
+        step: "attach to the container",
+        kind: ErrorKind::FailedPrecondition,
+        source: "the container is not running".into(),
     }
 }
 

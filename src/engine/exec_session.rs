@@ -4,6 +4,7 @@ use super::containers::container_error;
 use super::error::EngineError;
 use super::open::Engine;
 use crate::container::exec::{self, Slot};
+use crate::container::state::State;
 use crate::error::{AtStep, ErrorKind, StepFailed};
 use crate::ids::ContainerId;
 use crate::shim::client::{ExecIo, Shim};
@@ -48,6 +49,19 @@ impl ExecSession {
 }
 
 impl Engine {
+    /// Whether Exec can be asked of a container.
+    ///
+    /// # Errors
+    /// NotFound; Precondition when the container does not run.
+    pub fn executes(&self, id: &str) -> Result<(), EngineError> {
+        self.ready()?;
+        let container = self.settled_container(id)?;
+        match (container.state(), container.sandbox.shim()) {
+            (State::Running { .. }, Some(_)) => Ok(()),
+            _ => Err(container_error("Exec", &container, not_running())),
+        }
+    }
+
     /// Starts a command with open streams.
     ///
     /// # Errors
@@ -65,18 +79,13 @@ impl Engine {
         if command.is_empty() {
             return Err(EngineError::Invalid("the command is empty".into()));
         }
-        let gone = || StepFailed {
-            step: "run a command",
-            kind: ErrorKind::FailedPrecondition,
-            source: "the container is not running".into(),
-        };
-        let shim = container.sandbox.shim().ok_or_else(gone).map_err(failed)?;
+        let shim = container.sandbox.shim().ok_or_else(not_running).map_err(failed)?;
         let (streams, io) = if tty { (None, ExecIo::Tty) } else { pipes(stdin).map_err(failed)? };
         let started = exec::start(&self.node, &container, command, io).await.map_err(failed)?;
         let (stdin, stdout, stderr) = match (streams, started.terminal) {
             (Some(streams), _) => (streams.stdin, streams.stdout, Some(streams.stderr)),
             (None, Some(terminal)) => (None, terminal, None),
-            (None, None) => return Err(failed(gone())),
+            (None, None) => return Err(failed(not_running())),
         };
         Ok(ExecSession {
             stdin,
@@ -88,6 +97,14 @@ impl Engine {
             container: container.id.clone(),
             exec_id: started.exec_id,
         })
+    }
+}
+
+fn not_running() -> StepFailed {
+    StepFailed {
+        step: "run a command",
+        kind: ErrorKind::FailedPrecondition,
+        source: "the container is not running".into(),
     }
 }
 

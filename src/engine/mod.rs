@@ -15,6 +15,7 @@ mod lists;
 mod metrics;
 mod network;
 mod open;
+mod ports;
 mod recover;
 mod registry;
 mod repeat;

@@ -72,11 +72,11 @@ mod selinux;
 mod short_ids;
 mod stop;
 mod stopped_pods;
+mod streaming;
 mod streams;
 mod systemd;
 mod tty;
 mod undo;
-mod unimplemented;
 mod user;
 mod userns;
 mod wire;
@@ -151,11 +151,11 @@ fn main() -> anyhow::Result<ExitCode> {
             ("short_ids", short_ids::tests()),
             ("stop", stop::tests()),
             ("stopped_pods", stopped_pods::tests()),
+            ("streaming", streaming::tests()),
             ("streams", streams::tests()),
             ("systemd", systemd::tests()),
             ("tty", tty::tests()),
             ("undo", undo::tests()),
-            ("unimplemented", unimplemented::tests()),
             ("user", user::tests()),
             ("userns", userns::tests()),
             ("wire", wire::tests()),

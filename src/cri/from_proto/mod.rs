@@ -7,6 +7,7 @@
 //! * [`sandbox`], [`container`], [`mounts`], [`security`], [`userns`], [`resources`], [`signal`],
 //!   [`image`]: the requests;
 //! * [`checkpoint`]: what is to be written to or made from a folder;
+//! * [`streams`]: what is asked of a streaming session;
 //! * [`again`]: a sandbox's configuration when it is told once more, with a container's;
 //! * [`fits`]: what a container may ask for in its sandbox.
 
@@ -21,6 +22,7 @@ mod resources;
 mod sandbox;
 mod security;
 mod signal;
+mod streams;
 mod text;
 mod userns;
 
@@ -38,4 +40,5 @@ pub(crate) use image::{image_name, pull_credentials};
 pub(crate) use resources::{pod_resources, update_resources};
 pub(crate) use sandbox::sandbox_config;
 pub(crate) use signal::signal_number;
+pub(crate) use streams::{ports, streams};
 pub(crate) use text::{command, grace, handler, id, pod_ranges, timeout};

@@ -11,3 +11,4 @@ pub(super) mod node;
 pub(super) mod sandboxes;
 pub(super) mod stats;
 pub(super) mod stream;
+pub(super) mod streaming;

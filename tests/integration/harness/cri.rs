@@ -93,6 +93,17 @@ impl Cri {
         Ok(self.tokio.block_on(work)?)
     }
 
+    /// Does work that is not a call.
+    ///
+    /// # Errors
+    /// Its own, or that it took too long.
+    pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.tokio.block_on(async {
+            let done = tokio::time::timeout(DEADLINE, work).await;
+            done.context("the test's own deadline has passed")?
+        })
+    }
+
     /// Waits for a call.
     ///
     /// # Errors
@@ -177,6 +188,9 @@ verbs! { runtime:
     container_status(ContainerStatusRequest) -> ContainerStatusResponse;
     list_containers(ListContainersRequest) -> ListContainersResponse;
     exec_sync(ExecSyncRequest) -> ExecSyncResponse;
+    exec(ExecRequest) -> ExecResponse;
+    attach(AttachRequest) -> AttachResponse;
+    port_forward(PortForwardRequest) -> PortForwardResponse;
     update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
     reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
     container_stats(ContainerStatsRequest) -> ContainerStatsResponse;

@@ -4,6 +4,7 @@
 //! * `machine`: what this machine can do, and what a test needs of it
 //! * `suite`: the table of tests, skips, and the checks around each test
 //! * `node`: a running daemon with folders, a socket and a bridge of its own
+//! * `channels`: the remote command protocols over WebSocket, as a client
 //! * `cri`: CRI calls to it, blocking, each with a deadline
 //! * `cni`: networks for the mode `cni`, of the real plugins and of scripts
 //! * `pod`: requests to begin with, and the usual sequences of calls
@@ -23,6 +24,7 @@
 #![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
 
 pub(crate) mod attack;
+pub(crate) mod channels;
 pub(crate) mod cni;
 pub(crate) mod cri;
 pub(crate) mod image;

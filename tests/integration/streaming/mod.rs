@@ -1,0 +1,17 @@
+//! Exec, attach and port-forward as clients use them: real containers, and over each protocol.
+
+mod ask;
+mod attach;
+mod exec;
+mod forward;
+mod refused;
+
+use crate::harness::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut all = exec::tests();
+    all.extend(attach::tests());
+    all.extend(forward::tests());
+    all.extend(refused::tests());
+    all
+}
