@@ -51,7 +51,6 @@ where
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
-        .keep_alive(false)
         .max_buf_size(LARGEST_HEAD)
         .max_headers(MOST_HEADERS)
         .serve_connection(io, service_fn(answer))
@@ -168,6 +167,7 @@ fn refusal(refusal: Refusal) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(text + "\n")));
     *answer.status_mut() = code;
     let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     for name in accepted {
         headers.append(ACCEPTED_HEADER, HeaderValue::from_static(name));

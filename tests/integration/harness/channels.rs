@@ -23,6 +23,7 @@ pub(crate) struct Client<'a> {
     socket: WebSocketStream<TcpStream>,
     base64: bool,
     got: [Vec<u8>; 5],
+    closed: Vec<u8>,
 }
 
 /// An answer that is no upgrade: its code, its text, the protocols that it says are known.
@@ -67,7 +68,8 @@ impl<'a> Client<'a> {
                     let chosen = chosen.map_or("", |name| name.to_str().unwrap_or_default());
                     ensure!(protocol.split(", ").any(|p| p == chosen), "{chosen:?} was chosen");
                     let base64 = chosen.contains("base64");
-                    Ok(Ok(Self { node, socket, base64, got: Default::default() }))
+                    let (got, closed) = Default::default();
+                    Ok(Ok(Self { node, socket, base64, got, closed }))
                 }
                 Err(Error::Http(answer)) => {
                     let known = answer.headers().get_all("x-accepted-stream-protocol-versions");
@@ -153,7 +155,12 @@ impl<'a> Client<'a> {
             Some(Err(Error::ConnectionClosed)) => return Ok(false),
             other => bail!("{other:?} from the server"),
         };
-        let channel = usize::from(*bytes.first().context("an empty message")?);
+        let channel = *bytes.first().context("an empty message")?;
+        if channel == CLOSE {
+            self.closed.extend(&bytes[1..]);
+            return Ok(true);
+        }
+        let channel = usize::from(channel);
         self.got
             .get_mut(channel)
             .with_context(|| format!("channel {channel}"))?
@@ -170,6 +177,29 @@ impl<'a> Client<'a> {
             ensure!(self.next()?, "the end before {text:?}: {:?}", self.text(channel));
         }
         Ok(())
+    }
+
+    /// Reads until the server has closed a channel.
+    ///
+    /// # Errors
+    /// The end comes before.
+    pub(crate) fn until_closed(&mut self, channel: u8) -> Result<()> {
+        while !self.closed.contains(&channel) {
+            ensure!(self.next()?, "the end before {channel} was closed");
+        }
+        Ok(())
+    }
+
+    /// Reads to the end of the connection, also to one that is no end of the protocol.
+    ///
+    /// # Errors
+    /// There is no end.
+    pub(crate) fn until_cut(&mut self) -> Result<()> {
+        let Self { node, socket, .. } = self;
+        node.cri.run(async {
+            while let Some(Ok(_)) = socket.next().await {}
+            Ok(())
+        })
     }
 
     /// Reads to the end; what came on the error channel.

@@ -18,7 +18,7 @@ const V5: &str = "v5.channel.k8s.io";
 
 /// A container that answers each connection with everything it sent, and then `end`.
 fn echoing(scene: &Scene<'_>, port: u16) -> Result<()> {
-    let script = format!("exec nc -lk -p {port} -e sh -c 'cat; echo end'");
+    let script = format!("exec nc -ll -p {port} -e sh -c 'cat; echo end'");
     let made = scene.script(&format!("echo{port}"), &script, as_is)?;
     listens(made.init()?, port)
 }
@@ -52,6 +52,7 @@ fn reached(node: &Node) -> Result<()> {
     // One that has said all hears the rest.
     client.close(0)?;
     client.until(0, "end\n")?;
+    client.until_closed(0)?;
     client.send(2, b" more")?;
     client.until(2, "to the second more")?;
     // As the URL names them; nobody is there.
@@ -69,10 +70,12 @@ fn reached(node: &Node) -> Result<()> {
 
 fn families(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "forward6")?;
-    let made = scene.script("six", "exec nc -lk -s ::1 -p 7004 -e echo six", as_is)?;
+    let made = scene.script("six", "exec httpd -f -p [::1]:7004 -h /www", as_is)?;
     listens(made.init()?, 7004)?;
     let url = ask::port_forward(node, &scene.pod, &[7004])?;
-    Client::connect(node, &url, "v4.channel.k8s.io")?.until(0, "six")?;
+    let mut client = Client::connect(node, &url, "v4.channel.k8s.io")?;
+    client.send(0, b"GET / HTTP/1.0\r\n\r\n")?;
+    client.until(0, "HTTP/1.")?;
     // The host's own network.
     let scene = Scene::with(node, "forward-host", |config| {
         pod::pod_namespaces(config).network = proto::NamespaceMode::Node.into();

@@ -1,7 +1,7 @@
 //! Requests that are no session: each has its answer, and none leaves anything.
 
 use super::ask;
-use crate::harness::channels::{Client, authority};
+use crate::harness::channels::{Client, ERROR, authority};
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::{Node, Options, Test, kernel, own, pod, poll, shared};
 use anyhow::{Context as _, Result, ensure};
@@ -172,7 +172,8 @@ fn slow(node: &mut Node) -> Result<()> {
         })
     });
     idle.until(1, "begun\n")?;
-    ensure!(!idle.end()?.contains("Success"), "the command has ended by itself");
+    idle.until_cut()?;
+    ensure!(idle.got(ERROR).is_empty(), "the command has ended by itself: {}", idle.text(ERROR));
     silent.set_read_timeout(Some(poll::DEADLINE))?;
     silent.read_to_end(&mut Vec::new()).context("the silent client is kept")?;
     ensure!(!drip.join().unwrap_or(true), "the dripping client is kept");
