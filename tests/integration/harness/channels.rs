@@ -100,16 +100,6 @@ impl<'a> Client<'a> {
         node.cri.run(async { Ok(socket.send(message).await?) })
     }
 
-    /// Writes to the command's input, or waits no longer than a second for it.
-    ///
-    /// # Errors
-    /// Nobody takes it.
-    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> Result<()> {
-        let message = Message::binary([&[STDIN], bytes].concat());
-        let limit = std::time::Duration::from_secs(1);
-        Ok(tokio::time::timeout(limit, self.socket.send(message)).await??)
-    }
-
     /// Tells a terminal's size.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod ask;
 mod attach;
 mod exec;
 mod forward;
+mod load;
 mod refused;
 
 use crate::harness::Test;
@@ -12,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
     let mut all = exec::tests();
     all.extend(attach::tests());
     all.extend(forward::tests());
+    all.extend(load::tests());
     all.extend(refused::tests());
     all
 }
