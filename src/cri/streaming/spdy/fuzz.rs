@@ -34,8 +34,7 @@ pub fn session(bytes: &[u8]) {
     };
     let (mut decoder, mut connection) =
         (Decoder::new(LIMITS.control_frame), Connection::new(LIMITS));
-    let mut turn = usize::from(*script >> 2);
-    for mut piece in bytes.chunks(size) {
+    for (turn, mut piece) in (usize::from(*script >> 2)..).zip(bytes.chunks(size)) {
         while matches!(connection.phase, Phase::Open | Phase::Finishing) {
             match decoder.next(&mut piece) {
                 Ok(None) => break,
@@ -48,7 +47,6 @@ pub fn session(bytes: &[u8]) {
             }
         }
         act(&mut connection, turn);
-        turn += 1;
         check(&connection);
     }
 }
@@ -111,5 +109,16 @@ fn listed(connection: &Connection, id: u32, entry: &Entry) {
     let fin = entry.sending.shut && entry.sending.bytes.is_empty();
     if sends && entry.has_output() && (fin || !held) {
         assert_eq!(times, 1, "{id} waits for nothing, and is not listed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::over_corpus;
+
+    #[test]
+    fn changed_sessions_are_ended_or_go_on() {
+        over_corpus(session, "spdy", 20_000);
     }
 }

@@ -32,7 +32,15 @@ mod window;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod connection_tests;
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod session_tests;
+#[cfg(test)]
+mod window_tests;
 
 pub use driver::Closed;
 pub use limits::Limits;

@@ -83,7 +83,8 @@ impl Connection {
     }
 
     fn open(&mut self, id: u32, headers: Headers, unidirectional: bool) {
-        let entry = Entry::new(Window::new(self.credit.initial));
+        let mut entry = Entry::new(Window::new(self.credit.initial));
+        entry.sending.shut = unidirectional;
         self.streams.insert(id, entry);
         if unidirectional {
             self.step(id, Event::OurFin);
