@@ -319,7 +319,7 @@ impl Connection {
         if self.phase == Phase::Finishing && self.is_drained() {
             frame::put_goaway(&mut self.control, self.last, Goodbye::Ok);
             self.phase = Phase::Farewell(Closed::Finished);
-            wake(&mut self.acceptor);
+            self.close_all();
         }
     }
 
