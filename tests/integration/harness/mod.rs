@@ -19,6 +19,7 @@
 //! * `oci`: `berth-oci` as a caller uses it
 //! * `poll`: waiting with a deadline
 //! * `registry`: docker-registry, plain, guarded or as a mirror, and pulls from it
+//! * `spdy`: a client of SPDY/3.1, without berth's codec
 //! * `spoiler`: a proxy before a registry that breaks things and listens in
 
 #![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
@@ -40,6 +41,7 @@ pub(crate) mod poll;
 pub(crate) mod registry;
 pub(crate) mod scene;
 pub(crate) mod sent;
+pub(crate) mod spdy;
 pub(crate) mod spoiler;
 pub(crate) mod suite;
 pub(crate) mod syscalls;
