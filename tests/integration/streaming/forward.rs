@@ -17,7 +17,7 @@ pub(super) fn tests() -> Vec<Test> {
 const V5: &str = "v5.channel.k8s.io";
 
 /// A container that answers each connection with everything it sent, and then `end`.
-fn echoing(scene: &Scene<'_>, port: u16) -> Result<()> {
+pub(super) fn echoing(scene: &Scene<'_>, port: u16) -> Result<()> {
     let script = format!("exec nc -ll -p {port} -e sh -c 'cat; echo end'");
     let made = scene.script(&format!("echo{port}"), &script, as_is)?;
     listens(made.init()?, port)

@@ -6,6 +6,7 @@ mod exec;
 mod forward;
 mod load;
 mod refused;
+mod spdy;
 
 use crate::harness::Test;
 
@@ -13,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
     let mut all = exec::tests();
     all.extend(attach::tests());
     all.extend(forward::tests());
+    all.extend(spdy::tests());
     all.extend(load::tests());
     all.extend(refused::tests());
     all
