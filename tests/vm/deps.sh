@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what building and testing needs: Debian packages, two Python packages in an environment of their
+# Installs what building and testing needs: Debian packages, a few of Python and of npm in places of their
 # own, kernel and emulator of the test machine, and the engines that drive berth-oci in tests and that `make bench` measures
 # (containerd, podman): these are unpacked below the cache folder, not installed, so that no service of theirs starts.
 # Does nothing, quickly, when all is there.
@@ -7,7 +7,7 @@
 # usage: deps.sh
 #
 # Assumes Debian 12 and a Rust toolchain. Which mirrors are asked is decided by the machine's own configuration
-# of apt, pip and cargo.
+# of apt, pip, npm and cargo.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,6 +18,9 @@ flock 8
 
 packages=(apparmor binutils busybox-static ca-certificates containernetworking-plugins criu debootstrap docker-registry e2fsprogs gcc
     iproute2 iptables kmod libc6-dev nftables openssl procps python3 python3-venv qemu-system-x86 secilc skopeo umoci xz-utils zstd)
+# Of these any that is there will do.
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
 missing=()
 for package in "${packages[@]}"; do
     case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) in
@@ -41,6 +44,15 @@ if [ "$(cat "$cache/venv/.requirements" 2>/dev/null)" != "$wanted" ]; then
     "$python" -m venv "$cache/venv"
     "$cache/venv/bin/pip" --quiet --disable-pip-version-check install -r "$here/../requirements.txt"
     echo "$wanted" >"$cache/venv/.requirements"
+fi
+
+wanted=$(cat "$here"/../peers/package*.json | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$cache/npm/.packages" 2>/dev/null)" != "$wanted" ]; then
+    rm -rf "$cache/npm"
+    mkdir -p "$cache/npm"
+    cp "$here"/../peers/package*.json "$cache/npm/"
+    (cd "$cache/npm" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null)
+    echo "$wanted" >"$cache/npm/.packages"
 fi
 
 "$here/kernel.sh" 6.12 >/dev/null

@@ -7,8 +7,8 @@
 //! | --- | --- | --- | --- |
 //! | `Open` | taken | all | `Finishing`, `Farewell`, `Over` |
 //! | `Finishing` | control only, data is dropped | all that was written | GOAWAY, `Farewell` |
-//! | `Farewell` | dropped | control | the socket is shut: `Shut` |
-//! | `Shut` | dropped | none | the peer closes, or a deadline: `Over` |
+//! | `Farewell` | dropped | control | all is flushed: `Leaving` |
+//! | `Leaving` | dropped | none | the peer closes, or a deadline: `Over` |
 //! | `Over` | none | none | |
 
 use super::driver::Closed;
@@ -30,7 +30,7 @@ pub(super) enum Phase {
     Open,
     Finishing,
     Farewell(Closed),
-    Shut(Closed),
+    Leaving(Closed),
     Over(Closed),
 }
 
@@ -124,14 +124,14 @@ impl Connection {
                 self.paused = self.unread >= bound.max(1);
                 !self.paused && self.control.len() < CONTROL
             }
-            Phase::Farewell(_) | Phase::Shut(_) => true,
+            Phase::Farewell(_) | Phase::Leaving(_) => true,
             Phase::Over(_) => false,
         }
     }
 
     /// The next stream of the peer's.
     pub(super) fn poll_accept(&mut self, cx: &Context<'_>) -> Poll<Option<(u32, Headers)>> {
-        if matches!(self.phase, Phase::Farewell(_) | Phase::Shut(_) | Phase::Over(_)) {
+        if matches!(self.phase, Phase::Farewell(_) | Phase::Leaving(_) | Phase::Over(_)) {
             return Poll::Ready(None);
         }
         match self.arrived.pop_front() {
@@ -305,9 +305,9 @@ impl Connection {
         }
     }
 
-    /// Waits for all to be flushed and the socket to be shut, or for the peer to be gone.
+    /// Waits for all to be flushed, or for the peer to be gone.
     pub(super) fn poll_finished(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if matches!(self.phase, Phase::Shut(_) | Phase::Over(_)) {
+        if matches!(self.phase, Phase::Leaving(_) | Phase::Over(_)) {
             return Poll::Ready(());
         }
         self.finisher = Some(cx.waker().clone());
@@ -332,10 +332,10 @@ impl Connection {
         }
     }
 
-    /// The socket's write side is shut.
-    pub(super) fn shut_down(&mut self) {
+    /// All is flushed.
+    pub(super) fn leave(&mut self) {
         if let Phase::Farewell(closed) = &self.phase {
-            self.phase = Phase::Shut(closed.clone());
+            self.phase = Phase::Leaving(closed.clone());
             wake(&mut self.finisher);
         }
     }

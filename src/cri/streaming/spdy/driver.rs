@@ -108,14 +108,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
 
     /// Writes one batch. Ready when something was done.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut farewell = false;
+        let mut farewell = None;
         if self.written == self.out.len() {
             self.out.clear();
             self.written = 0;
             let mut connection = lock(&self.shared.connection);
             connection.farewell();
             connection.fill(&mut self.out);
-            farewell = matches!(connection.phase, Phase::Farewell(_));
+            if let Phase::Farewell(closed) = &connection.phase {
+                farewell = Some(closed.clone());
+            }
         }
         let mut done = Poll::Pending;
         while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
@@ -139,10 +141,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             }
             return Poll::Ready(());
         }
-        if farewell {
-            // A peer that has closed already: there is nothing left to tell it.
-            ready!(Pin::new(&mut self.io).poll_shutdown(cx)).ok();
-            lock(&self.shared.connection).shut_down();
+        if let Some(closed) = farewell {
+            // One that goes its ways regularly closes first: some, as npm's, forget what they have not yet
+            // looked at when the socket ends.
+            if closed != Closed::Finished {
+                ready!(Pin::new(&mut self.io).poll_shutdown(cx)).ok();
+            }
+            lock(&self.shared.connection).leave();
             return Poll::Ready(());
         }
         done
@@ -178,7 +183,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
     fn end(&self, otherwise: Closed) {
         let phase = lock(&self.shared.connection).phase.clone();
         match phase {
-            Phase::Farewell(closed) | Phase::Shut(closed) => self.shared.over(closed),
+            Phase::Farewell(closed) | Phase::Leaving(closed) => self.shared.over(closed),
             Phase::Open | Phase::Finishing | Phase::Over(_) => self.shared.over(otherwise),
         }
     }
@@ -191,11 +196,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         };
         match phase {
             Phase::Farewell(Closed::Violation(_)) => self.shared.gone.cancel(),
-            Phase::Shut(_) => {}
+            Phase::Leaving(_) => {}
             _ => return,
         }
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limits.drain)));
         if deadline.as_mut().poll(cx).is_ready() {
+            // Once: all is flushed, and nobody is waited for any more.
+            let _shut = Pin::new(&mut self.io).poll_shutdown(cx);
             self.end(Closed::PeerGone);
         }
     }

@@ -51,9 +51,9 @@ impl Session {
         self.shared.gone.clone()
     }
 
-    /// Flushes all that was written and shut down so far, says GOAWAY, and shuts the socket's write side; the
-    /// driver then waits for the peer to close, for [`Limits::drain`] at most. What is received from here
-    /// on is dropped, reads and writes fail. Returns when the socket is shut or the peer is gone.
+    /// Flushes all that was written and shut down so far, and says GOAWAY; the driver then waits for the peer to
+    /// close, for [`Limits::drain`] at most, and closes the socket. What is received from here on is
+    /// dropped, reads and writes fail. Returns when all is flushed or the peer is gone.
     ///
     /// It waits as long as the peer takes: who wants less puts a deadline around it, and drops the driver.
     pub async fn finish(self) {
