@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Fuse,
     /// Python with grpcio.
     Grpcio,
+    /// node with spdy-transport, and Python with websocket-client.
+    StreamPeers,
     /// containerd and podman, unpacked.
     Engines,
     /// systemd, and berth installed as its unit, to be used by tests.
@@ -45,6 +47,7 @@ pub(crate) struct Machine {
     pub(crate) peers: Option<PathBuf>,
     /// criu, where it works.
     pub(crate) criu: Option<PathBuf>,
+    stream_peers: bool,
     controllers: bool,
     pod_network: bool,
     resources: bool,
@@ -65,7 +68,12 @@ impl Machine {
         let python = std::env::var_os("BERTH_PYTHON")
             .map(PathBuf::from)
             .filter(|python| succeeds(Command::new(python).args(["-c", "import grpc"])));
+        let stream_peers = succeeds(Command::new("node").args(["-e", "require('spdy-transport')"]))
+            && python
+                .as_ref()
+                .is_some_and(|p| succeeds(Command::new(p).args(["-c", "import websocket"])));
         Self {
+            stream_peers,
             virtual_machine: std::env::var_os("BERTH_TEST_VM").is_some(),
             controllers: ["cpu", "memory", "pids", "cpuset"].into_iter().all(has),
             pod_network: pod_network(),
@@ -86,6 +94,7 @@ impl Machine {
     pub(crate) fn has(&self, need: Need) -> bool {
         match need {
             Need::Controllers => self.controllers,
+            Need::StreamPeers => self.stream_peers,
             Need::PodNetwork => self.pod_network,
             Need::Resources => self.resources,
             Need::Plugins => self.plugins,

@@ -24,7 +24,7 @@ pub(super) fn echoing(scene: &Scene<'_>, port: u16) -> Result<()> {
 }
 
 /// Waits until somebody listens in a process's network namespace.
-fn listens(pid: i32, port: u16) -> Result<()> {
+pub(super) fn listens(pid: i32, port: u16) -> Result<()> {
     let wanted = format!(":{port:04X} ");
     eventually(&format!("port {port} is listened on"), || {
         let tables = ["tcp", "tcp6"].map(|t| kernel::read(format!("/proc/{pid}/net/{t}")));

@@ -5,6 +5,7 @@ mod attach;
 mod exec;
 mod forward;
 mod load;
+mod peers;
 mod refused;
 mod spdy;
 
@@ -15,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(attach::tests());
     all.extend(forward::tests());
     all.extend(spdy::tests());
+    all.extend(peers::tests());
     all.extend(load::tests());
     all.extend(refused::tests());
     all
