@@ -4,6 +4,7 @@ use super::channels::{Input, Output};
 use super::pump::BLOCK;
 use crate::engine::Engine;
 use crate::error::chain;
+use std::io::ErrorKind;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Whose ports.
@@ -58,9 +59,12 @@ impl Connection {
             whole = &mut there => whole && back.await,
             whole = &mut back => whole && there.await,
         };
-        if whole {
-            error.shutdown().await.ok();
+        if !whole {
+            // Where the client is gone nobody reads it.
+            let cut = format!("the connection to port {port} was cut off");
+            error.write_all(cut.as_bytes()).await.ok();
         }
+        error.shutdown().await.ok();
     }
 }
 
@@ -79,8 +83,11 @@ async fn pass(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + U
         match from.read(&mut block).await {
             Ok(0) => return Passed::All,
             Ok(count) => {
-                if to.write_all(block.get(..count).unwrap_or_default()).await.is_err() {
-                    return Passed::Refused;
+                match to.write_all(block.get(..count).unwrap_or_default()).await {
+                    Ok(()) => {}
+                    // Told once: who reads from there would take it for the end.
+                    Err(e) if e.kind() == ErrorKind::ConnectionReset => return Passed::Cut,
+                    Err(_) => return Passed::Refused,
                 }
             }
             Err(_) => return Passed::Cut,

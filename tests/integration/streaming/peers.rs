@@ -151,13 +151,14 @@ fn forward(node: &Node) -> Result<()> {
         let made = scene.script(&format!("echo{port}"), &script, as_is)?;
         listens(made.init()?, port)?;
     }
-    for (peer, more) in [(Peer::Spdy, &["--connections", "20"][..]), (Peer::WebSocket, &[])] {
+    // No more at once than nc's queue of two has room for while it accepts.
+    for (peer, more) in [(Peer::Spdy, &["--connections", "8"][..]), (Peer::WebSocket, &[])] {
         let url = ask::port_forward(node, &scene.pod, &[])?;
         let options = ["port-forward", &url, "--ports", "7031,7032", "--bytes", "300000"];
         let output = peer.run(node, &[&options[..], more].concat(), b"")?;
         ensure!(output.status.success(), "{peer:?}: {}", told(&output));
         let lines = String::from_utf8(output.stdout)?;
-        let wanted = if peer == Peer::Spdy { 20 } else { 2 };
+        let wanted = if peer == Peer::Spdy { 8 } else { 2 };
         ensure!(lines.lines().count() == wanted, "{peer:?}: {lines}");
         for line in lines.lines() {
             let one: serde_json::Value = serde_json::from_str(line)?;
