@@ -1,7 +1,9 @@
 //! The subcommands that talk to the daemon, and those that write files for the shell.
 
 use super::console::Format;
+use super::port_forward::Ports;
 use clap::{Args, Subcommand};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A pod is named by its id, a unique prefix of it, its name, or NAMESPACE/NAME; a container by its
@@ -23,6 +25,10 @@ pub enum ClientCommand {
     Logs(LogsArgs),
     /// Run a command in a container; the exit code is the command's, 125 if it could not be run
     Exec(ExecArgs),
+    /// Talk to a running container; the exit code is the container's, 0 after detaching
+    Attach(AttachArgs),
+    /// Lead ports of this machine to ports of a pod, until a signal
+    PortForward(PortForwardArgs),
     /// Print what containers or pods use
     Stats(StatsArgs),
     /// Print all about a pod, a container or an image
@@ -210,6 +216,29 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+/// Options of `berth attach`.
+#[derive(Args, Clone, Debug)]
+pub struct AttachArgs {
+    /// Only listen
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// The container
+    pub container: String,
+}
+
+/// Options of `berth port-forward`.
+#[derive(Args, Clone, Debug)]
+pub struct PortForwardArgs {
+    /// Listen at these addresses [default: 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub address: Vec<IpAddr>,
+    /// The pod
+    pub pod: String,
+    /// The pod's port, behind the local one if that is another; without a number before the colon, one that is free
+    #[arg(required = true, value_name = "[[LOCAL]:]REMOTE")]
+    pub ports: Vec<Ports>,
 }
 
 /// Options of `berth stats`.

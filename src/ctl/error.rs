@@ -7,17 +7,18 @@
 //! | 2 | the command line, or a file it names, is wrong |
 //! | 3 | what was named does not exist |
 //! | 4 | the daemon does not answer, or not yet |
-//! | 125 | `exec` alone: the command could not be run |
-//! | other | `exec` alone: the command's own, 128 + n when signal n ended it |
+//! | 125 | `exec` and `attach` alone: berth failed |
+//! | other | `exec` and `attach` alone: the command's own, 128 + n when signal n ended it, or berth |
 
 use super::pod::PodError;
+use super::stream::StreamError;
 use crate::error::chain;
 use std::io;
 use std::path::PathBuf;
 use tonic::{Code, Status};
 
-/// The exit code of an `exec` that could not run its command.
-pub const EXEC_FAILED: u8 = 125;
+/// The exit code of an `exec` or an `attach` that has no exit code to pass on.
+pub const NOT_RUN: u8 = 125;
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,16 @@ pub enum CtlError {
         subject: String,
         /// The answer.
         status: Box<Status>,
+    },
+    /// The connection to a command, a container or a port.
+    #[error("{verb} {subject}")]
+    Stream {
+        /// What was asked for.
+        verb: &'static str,
+        /// On what.
+        subject: String,
+        /// What is the matter.
+        source: StreamError,
     },
     /// There is no such thing.
     #[error("{what} {name:?} does not exist")]
@@ -106,6 +117,18 @@ impl CtlError {
         move |status| Self::Rpc { verb, subject, status: Box::new(status) }
     }
 
+    /// A connection that failed.
+    pub(super) fn stream(
+        verb: &'static str,
+        subject: impl Into<String>,
+    ) -> impl FnOnce(StreamError) -> Self {
+        let subject = subject.into();
+        move |source| match source {
+            StreamError::Output(error) => Self::Output(error),
+            source => Self::Stream { verb, subject, source },
+        }
+    }
+
     /// A file of the host.
     pub(super) fn file(
         operation: &'static str,
@@ -133,8 +156,10 @@ impl CtlError {
                 Code::InvalidArgument => 2,
                 _ => 1,
             },
+            Self::Stream { source, .. } if source.is_of_the_connection() => 4,
             Self::Interrupted => 130,
-            Self::Refused { .. }
+            Self::Stream { .. }
+            | Self::Refused { .. }
             | Self::File { .. }
             | Self::Output(_)
             | Self::Format(_)

@@ -3,8 +3,11 @@
 use super::commands::ClientCommand;
 use super::connect::Daemon;
 use super::console::Console;
-use super::error::{CtlError, EXEC_FAILED};
-use super::{events, exec, generate, images, inspect, list, logs, run, stats, stop};
+use super::error::{CtlError, NOT_RUN};
+use super::stream::Trust;
+use super::{
+    attach, events, exec, generate, images, inspect, list, logs, port_forward, run, stats, stop,
+};
 use crate::config::Config;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,24 +19,31 @@ pub struct Place {
     pub socket: PathBuf,
     /// Its state folder, below which pods of `berth run` have their volumes and logs.
     pub state: PathBuf,
+    /// Whom its streams are believed.
+    pub trust: Trust,
 }
 
 impl From<&Config> for Place {
     fn from(config: &Config) -> Self {
-        Self { socket: config.server.socket.clone(), state: config.paths.state.clone() }
+        Self {
+            socket: config.server.socket.clone(),
+            state: config.paths.state.clone(),
+            trust: Trust::of_certificate(config.streaming.tls_cert.clone()),
+        }
     }
 }
 
 /// Runs a subcommand to its end. Errors are one line on the console.
 pub fn execute(command: &ClientCommand, place: &Place, console: &mut Console) -> ExitCode {
-    let is_exec = matches!(command, ClientCommand::Exec(_));
+    // Theirs is the exit code of another program.
+    let passes_code = matches!(command, ClientCommand::Exec(_) | ClientCommand::Attach(_));
     match execute_blocking(command, place, console) {
         Ok(code) => ExitCode::from(code),
         // Whoever read the output has had enough.
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             console.note(&format!("berth: {}", error.line()));
-            ExitCode::from(if is_exec { EXEC_FAILED } else { error.exit_code() })
+            ExitCode::from(if passes_code { NOT_RUN } else { error.exit_code() })
         }
     }
 }
@@ -66,9 +76,13 @@ async fn ask(
 ) -> Result<u8, CtlError> {
     use ClientCommand as Cmd;
     let daemon = Daemon::connect(&place.socket).await?;
-    let state: &Path = &place.state;
+    let (state, trust): (&Path, _) = (&place.state, &place.trust);
     match command {
-        Cmd::Exec(args) => return exec::exec(args, &daemon, console).await,
+        Cmd::Exec(args) => return exec::exec(args, &daemon, trust).await,
+        Cmd::Attach(args) => return attach::attach(args, &daemon, trust, console).await,
+        Cmd::PortForward(args) => {
+            return port_forward::port_forward(args, &daemon, trust, console).await;
+        }
         Cmd::Run(args) => run::run(args, &daemon, state, console).await,
         Cmd::Pods(args) => list::pods(args, &daemon, console).await,
         Cmd::Ps(args) => list::ps(args, &daemon, console).await,

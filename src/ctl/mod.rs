@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod args;
+mod attach;
 pub mod check;
 pub mod commands;
 pub mod config;
@@ -20,13 +21,15 @@ mod log_reader;
 mod logs;
 pub mod pod;
 mod pod_files;
+pub mod port_forward;
 mod progress;
 mod prune;
 mod resolve;
 mod run;
 mod stats;
 mod stop;
+pub mod stream;
 
 pub use connect::Daemon;
-pub use error::{CtlError, EXEC_FAILED};
+pub use error::{CtlError, NOT_RUN};
 pub use execute::{Place, execute};

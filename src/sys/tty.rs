@@ -1,8 +1,11 @@
 //! The terminal of a person: its size and its mode. ioctl_tty(2), termios(3).
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +29,14 @@ pub fn size(terminal: BorrowedFd<'_>) -> io::Result<Size> {
     Ok(Size { columns: size.ws_col, rows: size.ws_row })
 }
 
-/// A terminal in raw mode: every key goes to the program. Dropping it restores the former mode.
-#[derive(Debug)]
-pub struct Raw {
+/// A terminal in raw mode: every key goes to the program. The former mode comes back when this is
+/// dropped, and when a thread panics: a panic that aborts drops nothing.
+pub struct Raw(Arc<Mode>);
+
+struct Mode {
     terminal: OwnedFd,
-    former: Termios,
+    former: libc::termios,
+    raw: AtomicBool,
 }
 
 impl Raw {
@@ -40,18 +46,61 @@ impl Raw {
     /// ENOTTY when it is none.
     pub fn enter(terminal: BorrowedFd<'_>) -> io::Result<Self> {
         let terminal = terminal.try_clone_to_owned()?;
-        let former = tcgetattr(terminal.as_fd())?;
-        let mut raw = former.clone();
-        cfmakeraw(&mut raw);
-        tcsetattr(terminal.as_fd(), SetArg::TCSANOW, &raw)?;
-        Ok(Self { terminal, former })
+        let former = tcgetattr(terminal.as_fd())?.into();
+        let mode = Arc::new(Mode { terminal, former, raw: AtomicBool::new(false) });
+        let of_panic = Arc::downgrade(&mode);
+        let next = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // Before the message, which would be a staircase in raw mode.
+            if let Some(mode) = of_panic.upgrade() {
+                mode.restore();
+            }
+            next(panic);
+        }));
+        mode.set()?;
+        Ok(Self(mode))
+    }
+
+    /// The former mode, until [`Raw::again`].
+    pub fn leave(&self) {
+        self.0.restore();
+    }
+
+    /// Raw mode again, whoever has changed it meanwhile.
+    ///
+    /// # Errors
+    /// EIO when the terminal has gone.
+    pub fn again(&self) -> io::Result<()> {
+        self.0.set()
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // The terminal may have gone away; then there is nothing to restore.
-        tcsetattr(self.terminal.as_fd(), SetArg::TCSANOW, &self.former).ok();
+        self.0.restore();
+    }
+}
+
+impl Mode {
+    fn set(&self) -> io::Result<()> {
+        let mut raw = Termios::from(self.former);
+        cfmakeraw(&mut raw);
+        self.raw.store(true, Ordering::Relaxed);
+        Ok(tcsetattr(self.terminal.as_fd(), SetArg::TCSANOW, &raw)?)
+    }
+
+    fn restore(&self) {
+        if self.raw.swap(false, Ordering::Relaxed) && !self.is_of_another() {
+            let former = Termios::from(self.former);
+            // The terminal may have gone away; then there is nothing to restore.
+            tcsetattr(self.terminal.as_fd(), SetArg::TCSANOW, &former).ok();
+        }
+    }
+
+    /// Whether a shell has taken the terminal back, with the mode it wants. To set one from the
+    /// background would stop this process (SIGTTOU, termios(3)) instead of letting it end.
+    fn is_of_another(&self) -> bool {
+        tcgetpgrp(self.terminal.as_fd()).is_ok_and(|foreground| foreground != getpgrp())
     }
 }
 
@@ -67,16 +116,33 @@ mod tests {
         assert_eq!(size(pty.slave.as_fd()).unwrap(), Size { columns: 132, rows: 43 });
     }
 
+    fn echoes(terminal: &OwnedFd) -> bool {
+        tcgetattr(terminal.as_fd()).unwrap().local_flags.contains(LocalFlags::ECHO)
+    }
+
     #[test]
     fn raw_mode_ends_with_its_guard() {
         let pty = nix::pty::openpty(None, None).unwrap();
-        let echoes =
-            || tcgetattr(pty.slave.as_fd()).unwrap().local_flags.contains(LocalFlags::ECHO);
-        assert!(echoes());
+        assert!(echoes(&pty.slave));
         let raw = Raw::enter(pty.slave.as_fd()).unwrap();
-        assert!(!echoes());
+        assert!(!echoes(&pty.slave));
+        raw.leave();
+        assert!(echoes(&pty.slave));
+        raw.again().unwrap();
+        assert!(!echoes(&pty.slave));
         drop(raw);
-        assert!(echoes());
+        assert!(echoes(&pty.slave));
+    }
+
+    #[test]
+    fn raw_mode_ends_with_a_panic_before_anything_is_dropped() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let raw = Raw::enter(pty.slave.as_fd()).unwrap();
+        assert!(!echoes(&pty.slave));
+        // Of another thread, whose end drops nothing of this one.
+        std::thread::spawn(|| panic!("as it may happen")).join().unwrap_err();
+        assert!(echoes(&pty.slave));
+        drop(raw);
     }
 
     #[test]

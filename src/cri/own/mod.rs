@@ -1,7 +1,5 @@
-//! berth's own service beside CRI, for its command line: images beyond CRI, commands with open
-//! streams, events.
+//! berth's own service beside CRI, for its command line: images beyond CRI, events.
 
-mod exec;
 mod images;
 pub mod proto;
 mod service;

@@ -1,6 +1,5 @@
 //! The service: check, call the engine, stream what comes.
 
-use super::exec;
 use super::proto::{self, berth_server::Berth};
 use crate::cri::gate::EngineGate;
 use crate::cri::instrument::about;
@@ -9,7 +8,6 @@ use crate::image::{ImageError, ImageInfo, Phase, Pretend, ProgressEvent};
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{StreamExt as _, unfold};
 use proto::event::Kind;
-use proto::exec_input::Input;
 use proto::image_answer::Answer as ImageReply;
 use std::future::Future;
 use std::path::Path;
@@ -18,7 +16,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -113,25 +111,6 @@ impl Berth for OwnService {
         let pretend = if request.get_ref().pretend { Pretend::Yes } else { Pretend::No };
         let done = images.prune(rule, pretend).await?;
         Ok(Response::new(super::images::pruned(done)))
-    }
-
-    type ExecStream = BoxStream<proto::ExecOutput>;
-
-    async fn exec(
-        &self,
-        request: Request<Streaming<proto::ExecInput>>,
-    ) -> Answer<Self::ExecStream> {
-        let engine = self.gate.engine()?.clone();
-        let mut inputs = request.into_inner();
-        let Some(Input::Start(start)) = inputs.message().await?.and_then(|first| first.input)
-        else {
-            return Err(Status::invalid_argument("the first input does not start a command"));
-        };
-        about("container_id", &start.container_id);
-        let session =
-            engine.exec_open(&start.container_id, start.cmd, start.tty, start.stdin).await?;
-        let outputs = exec::outputs(session, inputs, start.tty, start.size)?;
-        Ok(Response::new(outputs.take_until(self.stop.clone().cancelled_owned()).boxed()))
     }
 
     type EventsStream = BoxStream<proto::Event>;
