@@ -15,7 +15,9 @@ use crate::oci::{self, ExecPlan, HandlerPlace, PodContext, Volumes};
 use crate::sandbox::userns;
 use crate::shim::client::{ExecIo, ShimError};
 use crate::sys::process::InitPid;
-use oci_spec::runtime::{Process, Spec};
+use crate::sys::tty::Size;
+use oci_spec::runtime::{BoxBuilder, Process, Spec};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -63,7 +65,7 @@ impl Drop for Slot {
     }
 }
 
-/// Starts a command in a running container. A caller that goes away while the command starts gets
+/// Starts a command in a running container; with a terminal it finds it of this `size`. A caller that goes away while the command starts gets
 /// nothing, and neither does the command: it is killed as soon as it is there.
 ///
 /// # Errors
@@ -73,12 +75,13 @@ pub async fn start(
     container: &Arc<Container>,
     command: Vec<String>,
     io: ExecIo,
+    size: Option<Size>,
 ) -> Result<Started, StepFailed> {
     let (work_node, work) = (Arc::clone(node), Arc::clone(container));
     let (tell, told) = oneshot::channel();
     node.tasks.spawn(async move {
         // Not wanted any more: what was started is dropped here, and its slot kills it.
-        drop(tell.send(begin(&work_node, &work, command, io).await));
+        drop(tell.send(begin(&work_node, &work, command, io, size).await));
     });
     told.await.unwrap_or_else(|_| {
         Err(StepFailed {
@@ -94,6 +97,7 @@ async fn begin(
     container: &Arc<Container>,
     command: Vec<String>,
     io: ExecIo,
+    size: Option<Size>,
 ) -> Result<Started, StepFailed> {
     let (State::Running { init, .. }, Some(shim)) = (container.state(), container.sandbox.shim())
     else {
@@ -108,7 +112,12 @@ async fn begin(
     let exec_id = crate::ids::random_hex().at("name the command")?;
     let name = exec_id.clone();
     let (plan, mut slot, cgroup) = blocking::run("prepare the command", move || {
-        let prepared = prepare(&work_node, &work, init, command, tty)?;
+        let mut prepared = prepare(&work_node, &work, init, command, tty)?;
+        let size =
+            size.map(|size| BoxBuilder::default().width(size.columns).height(size.rows).build());
+        prepared
+            .process
+            .set_console_size(size.transpose().map_err(io::Error::other).at("size the terminal")?);
         let leaf = work.leaf(&work_node).exec_slot().at("find the command a cgroup")?;
         let slot = Slot { leaf, over: false };
         let cgroup = slot.leaf.open_fd().at("open the command's cgroup")?;
@@ -162,8 +171,7 @@ fn plan_handled(
 ) -> Result<ExecPlan, StepFailed> {
     let process = prepared.process.clone();
     let process = oci::exec_handled(process, &prepared.pod).at("prepare the command")?;
-    let json =
-        serde_json::to_vec(&process).map_err(std::io::Error::other).at("encode the command")?;
+    let json = serde_json::to_vec(&process).map_err(io::Error::other).at("encode the command")?;
     let file = place.bundle.join(format!("process-{exec_id}.json"));
     std::fs::write(file, json).at("write the command")?;
     let path = slot.leaf.path().to_string();

@@ -39,8 +39,9 @@ pub async fn exec_sync(
         source: "it did not end in time and was killed".into(),
     };
     // A start that takes too long is dropped, and with it what it started.
-    let mut started =
-        until(deadline, exec::start(node, container, command, io)).await.ok_or_else(too_late)??;
+    let mut started = until(deadline, exec::start(node, container, command, io, None))
+        .await
+        .ok_or_else(too_late)??;
     let output = until(deadline, collect(&mut started, out, err)).await.ok_or_else(too_late)??;
     started.slot.ended();
     Ok(output)

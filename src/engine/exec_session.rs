@@ -9,8 +9,24 @@ use crate::error::{AtStep, ErrorKind, StepFailed};
 use crate::ids::ContainerId;
 use crate::shim::client::{ExecIo, Shim};
 use crate::sys::pipe;
+use crate::sys::tty::Size;
 use std::os::fd::OwnedFd;
 use tokio::sync::oneshot;
+
+/// Which streams a command has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecStreams {
+    /// Pipes.
+    Pipes {
+        /// One for its input, too.
+        stdin: bool,
+    },
+    /// A terminal.
+    Terminal {
+        /// What the command finds, if it is known by then.
+        size: Option<Size>,
+    },
+}
 
 /// An open command. Dropping it before [`ExecSession::wait`] has answered kills its whole tree.
 pub struct ExecSession {
@@ -70,8 +86,7 @@ impl Engine {
         &self,
         id: &str,
         command: Vec<String>,
-        tty: bool,
-        stdin: bool,
+        streams: ExecStreams,
     ) -> Result<ExecSession, EngineError> {
         self.ready()?;
         let container = self.settled_container(id)?;
@@ -80,8 +95,15 @@ impl Engine {
             return Err(EngineError::Invalid("the command is empty".into()));
         }
         let shim = container.sandbox.shim().ok_or_else(not_running).map_err(failed)?;
-        let (streams, io) = if tty { (None, ExecIo::Tty) } else { pipes(stdin).map_err(failed)? };
-        let started = exec::start(&self.node, &container, command, io).await.map_err(failed)?;
+        let (streams, io, size) = match streams {
+            ExecStreams::Terminal { size } => (None, ExecIo::Tty, size),
+            ExecStreams::Pipes { stdin } => {
+                let (streams, io) = pipes(stdin).map_err(failed)?;
+                (streams, io, None)
+            }
+        };
+        let started = exec::start(&self.node, &container, command, io, size).await;
+        let started = started.map_err(failed)?;
         let (stdin, stdout, stderr) = match (streams, started.terminal) {
             (Some(streams), _) => (streams.stdin, streams.stdout, Some(streams.stderr)),
             (None, Some(terminal)) => (None, terminal, None),

@@ -30,7 +30,7 @@ pub use crate::shim::client::AttachEnd;
 pub use attach_session::{AttachSession, AttachWants};
 pub use checkpoint::{ContainerCheckpoint, PodCheckpoint};
 pub use error::EngineError;
-pub use exec_session::ExecSession;
+pub use exec_session::{ExecSession, ExecStreams};
 pub use metrics::{ContainerMetricsView, GroupFigures, SandboxMetricsView};
 pub use open::Engine;
 pub use restore::{PodRestore, RestoredPod};

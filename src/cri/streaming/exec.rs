@@ -7,9 +7,9 @@ use super::channels::{Channels, Input, Streams};
 use super::outcome::Outcome;
 use super::pump::{END_OF_TRANSMISSION, Sink, Source};
 use super::resize::{Size, Sizes};
-use crate::engine::{Engine, EngineError, ExecSession};
+use crate::engine::{Engine, EngineError, ExecSession, ExecStreams};
 use crate::error::chain;
-use crate::sys::terminal;
+use crate::sys::{terminal, tty};
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -38,15 +38,12 @@ pub(super) async fn run(engine: &Engine, command: Command, channels: Channels) {
     }
     let outcome = tokio::select! {
         outcome = async {
-            let open = open(engine, &command).await;
+            let open = open(engine, &command, size).await;
             let (mut session, process) = match open {
                 Ok(open) => open,
                 Err(why) => return Outcome::Failed(why),
             };
             let Process { input, output, errors, terminal } = process;
-            if let (Some(terminal), Some(size)) = (&terminal, size) {
-                resize_to(terminal, size);
-            }
             let ended = CancellationToken::new();
             let code = async {
                 let code = session.wait().await;
@@ -82,9 +79,19 @@ struct Process {
     terminal: Option<OwnedFd>,
 }
 
-async fn open(engine: &Engine, command: &Command) -> Result<(ExecSession, Process), String> {
+async fn open(
+    engine: &Engine,
+    command: &Command,
+    size: Option<Size>,
+) -> Result<(ExecSession, Process), String> {
     let Command { container, words, streams } = command;
-    let opened = engine.exec_open(container, words.clone(), streams.tty, streams.stdin).await;
+    let wants = if streams.tty {
+        let size = size.map(|size| tty::Size { columns: size.width, rows: size.height });
+        ExecStreams::Terminal { size }
+    } else {
+        ExecStreams::Pipes { stdin: streams.stdin }
+    };
+    let opened = engine.exec_open(container, words.clone(), wants).await;
     let mut session = opened.map_err(|error: EngineError| chain(&error))?;
     let process = process(&mut session, streams.tty);
     process
