@@ -9,11 +9,17 @@ use super::detach::{DetachKeys, Watch};
 use super::outcome::Outcome;
 use super::pump::{BLOCK, Sink, Source};
 use super::resize::Sizes;
+use crate::engine::view::ContainerState;
 use crate::engine::{AttachEnd, AttachSession, AttachWants, Engine};
 use crate::error::chain;
 use std::future::pending;
+use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
+
+/// How long the end of a container, with which all that it left behind is killed, may take to be recorded.
+const RECORDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// At what.
 #[derive(Clone, Debug)]
@@ -64,7 +70,12 @@ pub(super) async fn run(engine: &Engine, target: Target, keys: &DetachKeys, chan
             let left = feed(&session, input, stdin, watch);
             let ended = async { tokio::join!(session.wait(), output, errors).0 };
             tokio::select! {
-                ended = ended => outcome_of(ended),
+                ended = ended => {
+                    if matches!(ended, AttachEnd::Exited { .. }) {
+                        recorded(engine, &target.container).await;
+                    }
+                    outcome_of(ended)
+                }
                 () = left => Outcome::Success,
                 () = follow(&session, resize) => Outcome::Success,
             }
@@ -72,6 +83,25 @@ pub(super) async fn run(engine: &Engine, target: Target, keys: &DetachKeys, chan
         () = gone.cancelled() => return,
     };
     end.tell(&outcome).await;
+}
+
+/// Waits until ContainerStatus tells the end, too: a client that has been told that the session is over asks there
+/// for the exit code.
+async fn recorded(engine: &Engine, container: &str) {
+    let mut events = engine.subscribe();
+    let runs = || {
+        let status = engine.container_status(container);
+        status.is_ok_and(|view| view.state == ContainerState::Running)
+    };
+    let recorded = async {
+        while runs() {
+            // One that missed some looks again.
+            if let Err(RecvError::Closed) = events.recv().await {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(RECORDED_WITHIN, recorded).await.ok();
 }
 
 fn outcome_of(end: AttachEnd) -> Outcome {
