@@ -74,7 +74,7 @@ fn same_place(node: &Node) -> Result<()> {
 }
 
 /// The processes below a container's cgroup, slots counted, whose command line has a word.
-fn with_word(made: &Made<'_>, word: &str) -> Vec<i32> {
+pub(crate) fn with_word(made: &Made<'_>, word: &str) -> Vec<i32> {
     let mut groups = kernel::cgroups_below(&made.cgroup());
     groups.push(made.cgroup());
     let pids = groups.iter().flat_map(|group| kernel::pids_in(group).unwrap_or_default());

@@ -54,6 +54,7 @@ mod odd_signals;
 mod overload;
 mod pod_ranges;
 mod pod_resources;
+mod port_forward;
 mod propagation;
 mod random;
 mod reboot;
@@ -75,6 +76,7 @@ mod stopped_pods;
 mod streaming;
 mod streams;
 mod systemd;
+mod terminal;
 mod tty;
 mod undo;
 mod user;
@@ -133,6 +135,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("overload", overload::tests()),
             ("pod_ranges", pod_ranges::tests()),
             ("pod_resources", pod_resources::tests()),
+            ("port_forward", port_forward::tests()),
             ("propagation", propagation::tests()),
             ("random", random::tests()),
             ("reboot", reboot::tests()),
@@ -154,6 +157,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("streaming", streaming::tests()),
             ("streams", streams::tests()),
             ("systemd", systemd::tests()),
+            ("terminal", terminal::tests()),
             ("tty", tty::tests()),
             ("undo", undo::tests()),
             ("user", user::tests()),

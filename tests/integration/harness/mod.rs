@@ -18,6 +18,7 @@
 //! * `leaks`: nothing is left after a test
 //! * `oci`: `berth-oci` as a caller uses it
 //! * `poll`: waiting with a deadline
+//! * `pty`: a person at a terminal
 //! * `registry`: docker-registry, plain, guarded or as a mirror, and pulls from it
 //! * `spdy`: a client of SPDY/3.1, without berth's codec
 //! * `spoiler`: a proxy before a registry that breaks things and listens in
@@ -38,6 +39,7 @@ pub(crate) mod node;
 pub(crate) mod oci;
 pub(crate) mod pod;
 pub(crate) mod poll;
+pub(crate) mod pty;
 pub(crate) mod registry;
 pub(crate) mod scene;
 pub(crate) mod sent;
