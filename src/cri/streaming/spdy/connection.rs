@@ -1,7 +1,7 @@
 //! All that a session knows, without I/O: streams, credit, and what waits to be sent.
 //!
-//! Frames come in by [`receive`](super::receive), go out by [`transmit`](super::transmit); here is what the
-//! halves of streams do. Each call wakes whom it concerns: the driver, a reader, a writer.
+//! Frames come in by [`receive`](super::receive), go out by [`transmit`](super::transmit); what the handles do is in
+//! [`handles`](super::handles). Each call wakes whom it concerns: the driver, a reader, a writer.
 //!
 //! | phase | frames in | frames out | then |
 //! | --- | --- | --- | --- |
@@ -12,7 +12,7 @@
 //! | `Over` | none | none | |
 
 use super::driver::Closed;
-use super::entry::{End, Entry, take, wake};
+use super::entry::{End, Entry, wake};
 use super::frame::{self, Goodbye, Status};
 use super::headers::{Deflater, Headers, Inflater};
 use super::limits::Limits;
@@ -20,9 +20,7 @@ use super::state::{Event, State, next};
 use super::violation::Violation;
 use super::window::{Consumed, Credit};
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io::{Error, ErrorKind};
 use std::task::{Context, Poll, Waker};
-use tokio::io::ReadBuf;
 
 /// How far a session is; see the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +52,6 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// Written and not in a frame, in bytes.
     pub(super) queued: usize,
-    /// Whether a writer waits for others than itself.
-    crowded: bool,
     /// Streams with something to send, in turn.
     pub(super) ready: VecDeque<u32>,
     /// Control frames to send.
@@ -92,7 +88,6 @@ impl Connection {
             unread: 0,
             paused: false,
             queued: 0,
-            crowded: false,
             ready: VecDeque::new(),
             control,
             inflater: Inflater::new(limits.header_block),
@@ -129,124 +124,6 @@ impl Connection {
         }
     }
 
-    /// The next stream of the peer's.
-    pub(super) fn poll_accept(&mut self, cx: &Context<'_>) -> Poll<Option<(u32, Headers)>> {
-        if matches!(self.phase, Phase::Farewell(_) | Phase::Leaving(_) | Phase::Over(_)) {
-            return Poll::Ready(None);
-        }
-        match self.arrived.pop_front() {
-            Some((id, headers)) => {
-                self.read_on(headers.size());
-                Poll::Ready(Some((id, headers)))
-            }
-            None => {
-                self.acceptor = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Reads of a stream; at its end nothing is put into `into`.
-    pub(super) fn poll_read(
-        &mut self,
-        id: u32,
-        cx: &Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<Result<(), Error>> {
-        let Some(entry) = self.streams.get_mut(&id) else {
-            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
-        };
-        let received = &mut entry.received;
-        if received.bytes.is_empty() {
-            return match received.end {
-                _ if into.remaining() == 0 => Poll::Ready(Ok(())),
-                Some(End::Fin) => Poll::Ready(Ok(())),
-                Some(End::Broken) => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
-                None => {
-                    received.reader = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            };
-        }
-        let bytes = received.bytes.len().min(into.remaining());
-        take(&mut received.bytes, bytes, |piece| into.put_slice(piece));
-        self.read_on(bytes);
-        self.grant(Some(id), bytes);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes to a stream as much as there is room for.
-    pub(super) fn poll_write(
-        &mut self,
-        id: u32,
-        cx: &Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize, Error>> {
-        let open = matches!(self.phase, Phase::Open);
-        let (limits, pool) = (self.limits, (self.limits.queued / 2).saturating_sub(self.queued));
-        let Some(entry) = self
-            .streams
-            .get_mut(&id)
-            .filter(|entry| open && entry.may_send() && !entry.sending.shut)
-        else {
-            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
-        };
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        let sending = &mut entry.sending;
-        let own = limits.queued_by_stream.saturating_sub(sending.bytes.len());
-        let reserve = limits.queued_reserve().saturating_sub(sending.bytes.len());
-        let room = own.min(pool).max(reserve.min(own));
-        let Some(taken) = bytes.get(..room.min(bytes.len())).filter(|taken| !taken.is_empty())
-        else {
-            sending.writer = Some(cx.waker().clone());
-            self.crowded |= own > 0;
-            return Poll::Pending;
-        };
-        sending.bytes.extend(taken);
-        self.queued += taken.len();
-        let written = taken.len();
-        self.list(id);
-        Poll::Ready(Ok(written))
-    }
-
-    /// A FIN follows what was written.
-    pub(super) fn shut(&mut self, id: u32) -> Result<(), Error> {
-        let open = matches!(self.phase, Phase::Open);
-        match self.streams.get_mut(&id) {
-            Some(entry) if entry.sending.shut || entry.state == State::WeDone => Ok(()),
-            Some(entry) if open && entry.may_send() => {
-                entry.sending.shut = true;
-                self.list(id);
-                Ok(())
-            }
-            _ => Err(ErrorKind::BrokenPipe.into()),
-        }
-    }
-
-    /// The receiving half is gone: what is there and what comes is consumed.
-    pub(super) fn drop_receiver(&mut self, id: u32) {
-        let Some(entry) = self.streams.get_mut(&id) else { return };
-        entry.received.dropped = true;
-        entry.received.reader = None;
-        let bytes = std::mem::take(&mut entry.received.bytes).len();
-        self.read_on(bytes);
-        self.grant(Some(id), bytes);
-        self.forget(id);
-    }
-
-    /// The sending half is gone: without a FIN, the stream is cancelled.
-    pub(super) fn drop_sender(&mut self, id: u32) {
-        let Some(entry) = self.streams.get_mut(&id) else { return };
-        entry.sending.dropped = true;
-        entry.sending.writer = None;
-        if entry.may_send() && !entry.sending.shut {
-            self.reset(id, Status::Cancel);
-        }
-        self.forget(id);
-    }
-
     /// Ends a stream, and tells the peer.
     pub(super) fn reset(&mut self, id: u32, status: Status) {
         frame::put_rst_stream(&mut self.control, id, status);
@@ -259,7 +136,6 @@ impl Connection {
         if let Some(entry) = self.streams.get_mut(&id) {
             self.queued -= entry.close();
             self.forget(id);
-            self.uncrowd();
         }
     }
 
@@ -392,18 +268,10 @@ impl Connection {
     }
 
     /// Counts what is held no more, and goes on reading.
-    fn read_on(&mut self, bytes: usize) {
+    pub(super) fn read_on(&mut self, bytes: usize) {
         self.unread = self.unread.saturating_sub(bytes);
         if self.paused && self.unread < self.limits.received / 2 {
             wake(&mut self.driver);
-        }
-    }
-
-    /// Wakes writers that wait for others, when half of what they share is free.
-    pub(super) fn uncrowd(&mut self) {
-        if self.crowded && self.queued <= self.limits.queued / 4 {
-            self.crowded = false;
-            self.streams.values_mut().for_each(|entry| wake(&mut entry.sending.writer));
         }
     }
 

@@ -2,8 +2,8 @@
 //! after the upgrade of an HTTP/1.1 connection.
 //!
 //! From the wire up: [`frame`] and [`decode`] (the codec), [`headers`] (name/value blocks), [`window`]
-//! (credit, pure), [`state`] (the states of a stream, pure), `connection` with `receive` and `transmit` (all
-//! that a session knows, without I/O), [`driver`] (moves bytes between it and the socket), and what the
+//! (credit, pure), [`state`] (the states of a stream, pure), `connection` with `receive`, `transmit` and `handles`
+//! (all that a session knows, without I/O), [`driver`] (moves bytes between it and the socket), and what the
 //! layer above holds: [`Session`], [`Stream`] and its two halves. Why our own: `docs/adr/0008-spdy.md`.
 //!
 //! Must always hold: what a session keeps is bounded by [`Limits`], whatever the peer sends or leaves
@@ -19,6 +19,7 @@ mod entry;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod handles;
 mod headers;
 mod limits;
 mod receive;

@@ -41,7 +41,6 @@ impl Connection {
                 }
             }
         }
-        self.uncrowd();
     }
 
     /// Whether all that was written is in frames.
@@ -74,6 +73,7 @@ impl Connection {
         self.credit.window.sent(room);
         self.queued -= room;
         sending.listed = left > 0;
+        // Also one that waits for the share of others: it has some of its own in the queue, by the reserve.
         if left <= self.limits.queued_by_stream / 2 {
             wake(&mut sending.writer);
         }
