@@ -1,9 +1,9 @@
 //! Forwarded ports: the pod's localhost, and nobody else's.
 
-use super::ask;
+use super::{ask, echo};
 use crate::harness::channels::Client;
 use crate::harness::scene::{Scene, as_is};
-use crate::harness::{Node, Test, eventually, kernel, pod, shared};
+use crate::harness::{Node, Test, shared};
 use anyhow::{Result, ensure};
 use berth::cri::proto;
 
@@ -16,30 +16,10 @@ pub(super) fn tests() -> Vec<Test> {
 
 const V5: &str = "v5.channel.k8s.io";
 
-/// A container that answers each connection with everything it sent, and then `end`.
-pub(super) fn echoing(scene: &Scene<'_>, port: u16) -> Result<()> {
-    let script = format!("exec nc -ll -p {port} -e sh -c 'cat; echo end'");
-    let made = scene.script(&format!("echo{port}"), &script, as_is)?;
-    listens(made.init()?, port)
-}
-
-/// Waits until somebody listens in a process's network namespace.
-pub(super) fn listens(pid: i32, port: u16) -> Result<()> {
-    let wanted = format!(":{port:04X} ");
-    eventually(&format!("port {port} is listened on"), || {
-        let tables = ["tcp", "tcp6"].map(|t| kernel::read(format!("/proc/{pid}/net/{t}")));
-        let listens = tables
-            .into_iter()
-            .flatten()
-            .any(|table| table.lines().any(|line| line.contains(&wanted) && line.contains(" 0A ")));
-        Ok(listens.then_some(()))
-    })
-}
-
 fn reached(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "forward")?;
-    echoing(&scene, 7001)?;
-    echoing(&scene, 7002)?;
+    echo::in_pod(&scene, 7001)?;
+    echo::in_pod(&scene, 7002)?;
     // Two ports at once, as the call names them.
     let url = ask::port_forward(node, &scene.pod, &[7001, 7002])?;
     let mut client = Client::connect(node, &url, V5)?;
@@ -71,16 +51,13 @@ fn reached(node: &Node) -> Result<()> {
 fn families(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "forward6")?;
     let made = scene.script("six", "exec httpd -f -p [::1]:7004 -h /www", as_is)?;
-    listens(made.init()?, 7004)?;
+    echo::listens(made.init()?, 7004)?;
     let url = ask::port_forward(node, &scene.pod, &[7004])?;
     let mut client = Client::connect(node, &url, "v4.channel.k8s.io")?;
     client.send(0, b"GET / HTTP/1.0\r\n\r\n")?;
     client.until(0, "HTTP/1.")?;
     // The host's own network.
-    let scene = Scene::with(node, "forward-host", |config| {
-        pod::pod_namespaces(config).network = proto::NamespaceMode::Node.into();
-        config.port_mappings.clear();
-    })?;
+    let scene = echo::host_pod(node, "forward-host")?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     let url = ask::port_forward(node, &scene.pod, &[port.into()])?;

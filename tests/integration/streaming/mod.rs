@@ -2,6 +2,7 @@
 
 mod ask;
 mod attach;
+mod echo;
 mod exec;
 mod forward;
 mod load;

@@ -1,13 +1,13 @@
 //! Clients that nobody here wrote: npm's spdy-transport, PyPI's websocket-client.
 
-use super::ask;
-use super::forward::listens;
+use super::{ask, echo};
 use crate::harness::channels::code;
 use crate::harness::machine::Need::StreamPeers;
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::{Node, Test, pod, shared};
 use anyhow::{Context as _, Result, ensure};
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -145,20 +145,17 @@ fn attach(node: &Node) -> Result<()> {
 }
 
 fn forward(node: &Node) -> Result<()> {
-    let scene = Scene::new(node, "peers-forward")?;
-    for port in [7031, 7032] {
-        let script = format!("exec nc -ll -p {port} -e cat");
-        let made = scene.script(&format!("echo{port}"), &script, as_is)?;
-        listens(made.init()?, port)?;
-    }
-    // No more at once than nc's queue of two has room for while it accepts.
-    for (peer, more) in [(Peer::Spdy, &["--connections", "8"][..]), (Peer::WebSocket, &[])] {
+    let scene = echo::host_pod(node, "peers-forward")?;
+    let ports = format!("{},{}", echo::on_host(b"")?, echo::on_host(b"")?);
+    // Free until a moment ago.
+    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    for (peer, more) in [(Peer::Spdy, &["--connections", "20"][..]), (Peer::WebSocket, &[])] {
         let url = ask::port_forward(node, &scene.pod, &[])?;
-        let options = ["port-forward", &url, "--ports", "7031,7032", "--bytes", "300000"];
+        let options = ["port-forward", &url, "--ports", &ports, "--bytes", "300000"];
         let output = peer.run(node, &[&options[..], more].concat(), b"")?;
         ensure!(output.status.success(), "{peer:?}: {}", told(&output));
         let lines = String::from_utf8(output.stdout)?;
-        let wanted = if peer == Peer::Spdy { 8 } else { 2 };
+        let wanted = if peer == Peer::Spdy { 20 } else { 2 };
         ensure!(lines.lines().count() == wanted, "{peer:?}: {lines}");
         for line in lines.lines() {
             let one: serde_json::Value = serde_json::from_str(line)?;
@@ -166,11 +163,11 @@ fn forward(node: &Node) -> Result<()> {
         }
         // Nobody is there: text on the error stream.
         let url = ask::port_forward(node, &scene.pod, &[])?;
-        let output = peer.run(node, &["port-forward", &url, "--ports", "7033"], b"")?;
+        let output = peer.run(node, &["port-forward", &url, "--ports", &nobody], b"")?;
         ensure!(output.status.code() == Some(1), "{peer:?}: {}", told(&output));
         let one: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let error = one["error"].as_str().unwrap_or_default();
-        ensure!(error.contains("port 7033") && error.contains("refused"), "{peer:?}: {one}");
+        ensure!(error.contains(&nobody) && error.contains("refused"), "{peer:?}: {one}");
     }
     Ok(())
 }

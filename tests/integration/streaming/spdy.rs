@@ -1,7 +1,6 @@
 //! The same sessions over SPDY/3.1, by a client of the tests' own.
 
-use super::ask;
-use super::forward::echoing;
+use super::{ask, echo};
 use crate::harness::channels::{authority, code};
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::spdy::Client;
@@ -185,11 +184,16 @@ fn write_within_windows(client: &Client, id: u32, bytes: &[u8]) -> Result<()> {
 
 fn forward(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "spdy-forward")?;
-    echoing(&scene, 7011)?;
-    echoing(&scene, 7012)?;
+    echo::in_pod(&scene, 7011)?;
+    echo::in_pod(&scene, 7012)?;
+    let host = echo::host_pod(node, "spdy-host")?;
+    let url = ask::port_forward(node, &host.pod, &[])?;
+    let (client, _) = Client::connect(&url, &[FORWARD])?;
+    forwards(&client, [echo::on_host(b"end\n")?, echo::on_host(b"end\n")?], 100)?;
+    drop(client);
     let url = ask::port_forward(node, &scene.pod, &[])?;
     let (client, _) = Client::connect(&url, &[FORWARD])?;
-    forwards(&client, [7011, 7012], 40)?;
+    forwards(&client, [7011, 7012], 2)?;
     // Nobody is there: text on the error stream, and the end of both.
     let (error, data) = client.forward(7013, 1000)?;
     let told = text(&client, error)?;
@@ -235,8 +239,8 @@ fn forwards(client: &Client, ports: [u16; 2], count: u32) -> Result<()> {
 }
 
 fn tunnel(node: &Node) -> Result<()> {
-    let scene = Scene::new(node, "spdy-tunnel")?;
-    echoing(&scene, 7021)?;
+    let scene = echo::host_pod(node, "spdy-tunnel")?;
+    let port = echo::on_host(b"end\n")?;
     let url = ask::port_forward(node, &scene.pod, &[])?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let near = TcpStream::connect(listener.local_addr()?)?;
@@ -244,7 +248,7 @@ fn tunnel(node: &Node) -> Result<()> {
     far.set_nonblocking(true)?;
     let bridge = node.cri.spawn(bridge(url, far));
     let client = Client::over_tcp(near)?;
-    forwards(&client, [7021, 7021], 8)?;
+    forwards(&client, [port, port], 8)?;
     drop(client);
     node.cri.join(bridge)?
 }
