@@ -11,7 +11,7 @@
 //! | `Leaving` | dropped | none | the peer closes, or a deadline: `Over` |
 //! | `Over` | none | none | |
 
-use super::driver::Closed;
+use super::driver::{Closed, PIECE};
 use super::entry::{End, Entry, wake};
 use super::frame::{self, Goodbye, Status};
 use super::headers::{Deflater, Headers, Inflater};
@@ -111,12 +111,9 @@ impl Connection {
         match self.phase {
             Phase::Open | Phase::Finishing => {
                 // One more piece has room, unless it had none: then only at half.
-                let bound = if self.paused {
-                    self.limits.received / 2
-                } else {
-                    self.limits.received.saturating_sub(super::driver::PIECE)
-                };
-                self.paused = self.unread >= bound.max(1);
+                let half = self.limits.received / 2;
+                let room = if self.paused { half } else { half.min(PIECE) };
+                self.paused = self.unread + room > self.limits.received;
                 !self.paused && self.control.len() < CONTROL
             }
             Phase::Farewell(_) | Phase::Leaving(_) => true,
@@ -270,7 +267,7 @@ impl Connection {
     /// Counts what is held no more, and goes on reading.
     pub(super) fn read_on(&mut self, bytes: usize) {
         self.unread = self.unread.saturating_sub(bytes);
-        if self.paused && self.unread < self.limits.received / 2 {
+        if self.paused && self.unread <= self.limits.received / 2 {
             wake(&mut self.driver);
         }
     }

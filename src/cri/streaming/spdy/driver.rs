@@ -6,6 +6,7 @@ use super::decode::Decoder;
 use super::violation::Violation;
 use crate::lock::lock;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -55,8 +56,9 @@ pub(super) struct Driver<Io> {
     hung_up: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_hung_up: bool,
     decoder: Decoder,
-    /// What is read at once.
+    /// What is read at once, and what of it was not taken yet.
     piece: Box<[u8]>,
+    untaken: Range<usize>,
     /// What is written, and how much of it is.
     out: Vec<u8>,
     written: usize,
@@ -79,6 +81,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             is_hung_up: false,
             decoder: Decoder::new(limits.control_frame),
             piece: vec![0; PIECE].into(),
+            untaken: 0..0,
             out: Vec::new(),
             written: 0,
             unflushed: false,
@@ -161,18 +164,38 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             }
             return Poll::Pending;
         }
-        let mut buffer = ReadBuf::new(&mut self.piece);
-        match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
-            Err(error) => self.fail(error.kind()),
-            Ok(()) if buffer.filled().is_empty() => self.end(Closed::PeerGone),
-            Ok(()) => {
-                let mut connection = lock(&self.shared.connection);
-                if let Err(violation) = feed(&mut self.decoder, &mut connection, buffer.filled()) {
-                    connection.fail(violation);
-                }
+        if self.untaken.is_empty() {
+            let mut buffer = ReadBuf::new(&mut self.piece);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+                Err(error) => self.fail(error.kind()),
+                Ok(()) if buffer.filled().is_empty() => self.end(Closed::PeerGone),
+                Ok(()) => self.untaken = 0..buffer.filled().len(),
             }
         }
+        self.take();
         Poll::Ready(())
+    }
+
+    /// Takes what was read, as far as there is room: a few bytes may be many when they are inflated.
+    fn take(&mut self) {
+        let mut connection = lock(&self.shared.connection);
+        let mut bytes = self.piece.get(self.untaken.clone()).unwrap_or_default();
+        while matches!(connection.phase, Phase::Open | Phase::Finishing) {
+            if !connection.wants_input() {
+                self.untaken.start = self.untaken.end - bytes.len();
+                return;
+            }
+            match self.decoder.next(&mut bytes) {
+                Ok(None) => break,
+                Ok(Some(item)) => {
+                    if let Err(violation) = connection.receive(item) {
+                        connection.fail(violation);
+                    }
+                }
+                Err(violation) => connection.fail(violation),
+            }
+        }
+        self.untaken = 0..0;
     }
 
     fn fail(&self, kind: std::io::ErrorKind) {
@@ -206,20 +229,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             self.end(Closed::PeerGone);
         }
     }
-}
-
-/// Takes what was read; nothing after the end.
-fn feed(
-    decoder: &mut Decoder,
-    connection: &mut Connection,
-    mut bytes: &[u8],
-) -> Result<(), Violation> {
-    while matches!(connection.phase, Phase::Open | Phase::Finishing)
-        && let Some(item) = decoder.next(&mut bytes)?
-    {
-        connection.receive(item)?;
-    }
-    Ok(())
 }
 
 /// Also when its task is aborted, nobody waits for it.

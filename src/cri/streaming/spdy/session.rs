@@ -34,7 +34,7 @@ where
 /// one that is held.
 #[derive(Debug)]
 pub struct Session {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Session {

@@ -1,6 +1,7 @@
 //! A session from both of its ends.
 
-use super::client::{FIN, Got, Peer, control, data, pair, soon};
+use super::client::{FIN, Got, Peer, control, data, initial_window, pair, soon};
+use super::window_tests::quiet;
 use super::{Closed, Limits, RecvHalf, SendHalf, Session, Stream, serve};
 use std::future::pending;
 use std::io::ErrorKind;
@@ -193,11 +194,29 @@ async fn finish_flushes_says_goaway_and_waits_for_the_peer() {
     assert_eq!(peer.next_other().await, Got::Goaway(1, 0));
     assert_eq!(read_all(&mut receiver).await, Err(ErrorKind::ConnectionReset));
     assert!(!gone.is_cancelled());
-    // What still comes is read away.
+    // What still comes is read away, and the socket stays open.
     peer.send(&data(1, 0, &[0; 60_000])).await;
+    tokio::select! { got = peer.next_other() => panic!("{got:?}"), () = quiet() => {} }
     drop(peer);
     assert_eq!(soon("the driver's end", driver).await.unwrap(), Closed::Finished);
     assert!(gone.is_cancelled());
+}
+
+/// Windows that the flush waits for come behind data that nobody will read.
+#[tokio::test]
+async fn finish_waits_for_windows_and_drops_what_comes() {
+    let (session, _driver, mut peer, _receiver, mut sender) = one().await;
+    peer.send(&initial_window(10)).await;
+    quiet().await;
+    write(&mut sender, &[b'x'; 100]).await;
+    sender.shutdown().await.unwrap();
+    let talk = async {
+        peer.send(&data(1, 0, &[0; 2 << 20])).await;
+        peer.send(&control(9, 0, &pair(1, 1000))).await;
+        let got = peer.until_fin(1).await;
+        assert_eq!((got.len(), peer.next_other().await), (100, Got::Goaway(1, 0)));
+    };
+    tokio::join!(talk, soon("the flush", session.finish()));
 }
 
 #[tokio::test]
