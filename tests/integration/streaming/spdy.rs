@@ -89,7 +89,7 @@ fn versions(node: &Node) -> Result<()> {
 fn terminal(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "spdy-tty")?;
     let made = scene.start("main", pod::PATIENT, as_is)?;
-    let script = "stty size; trap 'stty size' WINCH; while ! read line; do :; done; exit 5";
+    let script = "trap 'stty size' WINCH; stty size; while ! read line; do :; done; exit 5";
     let (client, ids) = exec(node, &made.id, "iot", script, "v4.channel.k8s.io")?;
     client.write(ids["resize"], br#"{"Width":132,"Height":43}"#)?;
     let has =
