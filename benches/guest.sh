@@ -2,7 +2,7 @@
 # The part of run.sh that runs inside the test machine: images, registry, then one daemon after the
 # other. Everything that is executed or written is in memory: the shared root file system is slow.
 #
-# usage: guest.sh [pods] [images]      with BERTH_STAGE, BERTH_PEERS, BERTH_VM_OUT and BERTH_BENCH_PODS set
+# usage: guest.sh [pods] [images] [streams]      with BERTH_STAGE, BERTH_PEERS, BERTH_VM_OUT and BERTH_BENCH_PODS set
 set -euo pipefail
 
 out=$BERTH_VM_OUT
@@ -109,6 +109,16 @@ bench_images() {
     measure pulls containerd-images $work/containerd.sock --state $work/root --sizes "$sizes" -- "${containerd[@]}"
     cri table --of images --floor "$out/inflate-before.tsv" --floor "$out/inflate-after.tsv" \
         --berth "$out/berth-images.json" --peer "$out/containerd-images.json" >"$out/table-images.txt"
+}
+
+bench_streams() {
+    local floor=(floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods")
+    { "${floor[@]}"; cri copy; } >"$out/copy-before.tsv"
+    measure streams berth-streams $berth_socket --samples "$pods" --v5 -- "${berth[@]}"
+    { "${floor[@]}"; cri copy; } >"$out/copy-after.tsv"
+    measure streams containerd-streams $work/containerd.sock --samples "$pods" -- "${containerd[@]}"
+    cri table --of streams --floor "$out/copy-before.tsv" --floor "$out/copy-after.tsv" \
+        --berth "$out/berth-streams.json" --peer "$out/containerd-streams.json" >"$out/table-streams.txt"
 }
 
 python3 "$here/pod_images.py" $work/registry $work/rootfs /bin/busybox $work/bin/berth-pause

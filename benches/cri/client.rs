@@ -25,6 +25,13 @@ pub(crate) struct Pod {
     config: proto::PodSandboxConfig,
 }
 
+/// What a command reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Input {
+    Nothing,
+    Piped,
+}
+
 /// What is different from container to container.
 struct Wanted<'a> {
     image: &'a str,
@@ -133,6 +140,16 @@ impl Client {
         self.create(pod, Wanted { image, name, command: &["/heed"], resources: Some(limits) }).await
     }
 
+    /// The same without limits.
+    pub(crate) async fn create_unlimited(
+        &self,
+        pod: &Pod,
+        image: &str,
+        name: &str,
+    ) -> Result<String> {
+        self.create(pod, Wanted { image, name, command: &["/heed"], resources: None }).await
+    }
+
     /// A container without limits that writes `mib` MiB of lines of 100 bytes, and ends.
     pub(crate) async fn create_writer(
         &self,
@@ -211,6 +228,18 @@ impl Client {
         let reply = self.runtime.clone().exec_sync(request).await.context("ExecSync")?.into_inner();
         anyhow::ensure!(reply.exit_code == 0, "true ended with {}", reply.exit_code);
         Ok(())
+    }
+
+    /// A URL for one session of a command, with its output and perhaps its input.
+    pub(crate) async fn exec_url(&self, id: &str, cmd: &[&str], input: Input) -> Result<String> {
+        let request = proto::ExecRequest {
+            container_id: id.to_owned(),
+            cmd: cmd.iter().map(|&word| word.to_owned()).collect(),
+            stdin: matches!(input, Input::Piped),
+            stdout: true,
+            ..Default::default()
+        };
+        Ok(self.runtime.clone().exec(request).await.context("Exec")?.into_inner().url)
     }
 
     pub(crate) async fn stop_container(&self, id: &str) -> Result<()> {

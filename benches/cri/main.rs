@@ -1,16 +1,21 @@
 //! Measures a CRI endpoint and compares what was measured; `benches/run.sh` drives it.
 //!
-//! `measure` takes one daemon through the life of many pods, `pulls` through images, and both write every
-//! sample into a file; `table` sets the files of two daemons and of the floor beside each other. The floor of
-//! pods is a program of its own, that of images is `inflate`.
+//! `measure` takes one daemon through the life of many pods, `pulls` through images, `streams` through commands
+//! whose streams are the client's, and each writes every sample into a file; `table` sets the files of two daemons
+//! and of the floor beside each other. The floor of pods is a program of its own, that of images is `inflate`, that
+//! of streams is `copy`.
 
 mod client;
+mod copy;
 mod course;
 mod inflate;
 mod memory;
 mod process;
 mod pulls;
+mod rate;
 mod samples;
+mod session;
+mod streams;
 mod table;
 
 use anyhow::Result;
@@ -36,8 +41,12 @@ enum Command {
     Measure(course::Options),
     /// Pull images of many kinds through one endpoint.
     Pulls(pulls::Options),
+    /// Run commands through one endpoint's streaming server.
+    Streams(streams::Options),
     /// Decompress images and do nothing else.
     Inflate(inflate::Options),
+    /// Copy bytes between pipes and a connection and do nothing else.
+    Copy,
     /// Print the comparison.
     Table(TableArgs),
 }
@@ -69,7 +78,9 @@ fn main() -> Result<()> {
         }),
         Command::Measure(options) => runtime.block_on(course::run(&options)),
         Command::Pulls(options) => runtime.block_on(pulls::run(&options)),
+        Command::Streams(options) => runtime.block_on(streams::run(&options)),
         Command::Inflate(options) => inflate::run(&options),
+        Command::Copy => runtime.block_on(copy::run()),
         Command::Table(args) => {
             let figures = table::Figures {
                 floor: samples::load_floor(&args.floor)?,

@@ -17,6 +17,25 @@ pub(crate) struct Figures {
 pub(crate) enum Of {
     Pods,
     Images,
+    Streams,
+}
+
+/// Which values are the good ones.
+#[derive(Clone, Copy)]
+enum Better {
+    Less,
+    More,
+}
+
+/// Rows of one unit.
+struct Part {
+    unit: &'static str,
+    better: Better,
+    rows: &'static [Row],
+}
+
+const fn part(unit: &'static str, rows: &'static [Row]) -> Part {
+    Part { unit, better: Better::Less, rows }
 }
 
 /// Which network berth had.
@@ -103,18 +122,48 @@ const PULL_DISK: &[Row] = &[
     row("on disk: 10 layers, zstd", "disk_large_zstd", Budget::AtMost(104.0)),
 ];
 
+const STREAM_TIMES: &[Row] = &[
+    row("ExecSync of true", "exec_sync", Budget::Share(1.0 / 15.0)),
+    row("Exec of true, v4", "exec_v4", Budget::None),
+    row("Exec of true, v5", "exec_v5", Budget::None),
+    row("200 sessions: until all run", "sessions_open", Budget::None),
+    row("200 sessions: until all have ended", "sessions_ended", Budget::None),
+    row("  both", "sessions", Budget::None),
+];
+
+const STREAM_RATES: &[Row] = &[
+    row("out of a command", "stream_out", Budget::None),
+    row("into a command", "stream_in", Budget::None),
+    row("through a command", "stream_both", Budget::None),
+];
+
+const STREAM_SIZES: &[Row] = &[
+    row("daemon, before the sessions", "daemon_before_kib", Budget::None),
+    row("daemon, with 200 open", "daemon_open_kib", Budget::None),
+    row("daemon's peak with them", "daemon_peak_kib", Budget::None),
+    row("daemon, after them", "daemon_after_kib", Budget::None),
+    row("private memory of the pod, after", "pod_after_kib", Budget::None),
+];
+
 /// The whole report.
 pub(crate) fn render(figures: &Figures, of: Of) -> String {
     let mut out = String::new();
     header(&mut out, figures, of).ok();
-    let parts: &[(&str, &[Row])] = match of {
-        Of::Pods => &[("ms", TIMES), ("KiB", SIZES)],
-        Of::Images => &[("ms", PULL_TIMES), ("KiB", PULL_PEAKS), ("% of the files", PULL_DISK)],
+    let parts: &[Part] = match of {
+        Of::Pods => &[part("ms", TIMES), part("KiB", SIZES)],
+        Of::Images => {
+            &[part("ms", PULL_TIMES), part("KiB", PULL_PEAKS), part("% of the files", PULL_DISK)]
+        }
+        Of::Streams => &[
+            part("ms", STREAM_TIMES),
+            Part { unit: "MB/s", better: Better::More, rows: STREAM_RATES },
+            part("KiB", STREAM_SIZES),
+        ],
     };
-    for (unit, rows) in parts {
+    for Part { unit, better, rows } in parts {
         heading(&mut out, unit).ok();
         for row in *rows {
-            line(&mut out, row, figures).ok();
+            line(&mut out, row, *better, figures).ok();
         }
     }
     out
@@ -135,6 +184,14 @@ fn header(out: &mut String, figures: &Figures, of: Of) -> std::fmt::Result {
             writeln!(out, "{berth} against {peer}, images")?;
             writeln!(out, "Medians; the floor is decompression alone, with all processors.")
         }
+        Of::Streams => {
+            let samples = figures.berth.median("exec_sync").map_or(0, |(_, n)| n);
+            writeln!(out, "{berth} against {peer}, streams")?;
+            writeln!(
+                out,
+                "Medians of {samples}, MB/s: of 5; 200 sessions at once: one sample. The last two columns of MB/s are of their inverse."
+            )
+        }
     }
 }
 
@@ -152,7 +209,7 @@ fn heading(out: &mut String, unit: &str) -> std::fmt::Result {
     )
 }
 
-fn line(out: &mut String, row: &Row, figures: &Figures) -> std::fmt::Result {
+fn line(out: &mut String, row: &Row, better: Better, figures: &Figures) -> std::fmt::Result {
     let berth = match row.net {
         Net::BuiltIn => figures.berth.median(row.figure),
         Net::Cni => figures.berth_cni.as_ref().and_then(|cni| cni.median(row.figure)),
@@ -163,7 +220,11 @@ fn line(out: &mut String, row: &Row, figures: &Figures) -> std::fmt::Result {
         Net::BuiltIn => figures.floor.get(floor_of(row.figure)).copied(),
         Net::Cni => None,
     };
-    let both = |a: Option<f64>, b: Option<f64>| a.zip(b).filter(|(_, b)| *b > 0.0);
+    let cost = |value: Option<f64>| match better {
+        Better::Less => value,
+        Better::More => value.map(f64::recip),
+    };
+    let both = |a, b| cost(a).zip(cost(b)).filter(|(_, b)| *b > 0.0);
     writeln!(
         out,
         "{:<34} {:>9} {:>9} {:>10} {:>8} {:>8}  {:<14} {}",
@@ -174,13 +235,17 @@ fn line(out: &mut String, row: &Row, figures: &Figures) -> std::fmt::Result {
         both(berth, floor).map_or_else(dash, |(b, f)| format!("{:.1}", b / f)),
         both(peer, berth).map_or_else(dash, |(p, b)| format!("1/{:.1}", p / b)),
         budget_text(row.budget),
-        met(row.budget, berth, peer),
+        met(row.budget, cost(berth), cost(peer)),
     )
 }
 
 /// The floor's name of a figure.
 fn floor_of(figure: &str) -> &str {
-    if figure == "run_pod" { "run_sandbox" } else { figure }
+    match figure {
+        "run_pod" => "run_sandbox",
+        "exec_v4" | "exec_v5" => "exec_sync",
+        same => same,
+    }
 }
 
 fn budget_text(budget: Budget) -> String {
