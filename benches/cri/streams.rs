@@ -129,6 +129,7 @@ impl Course {
     async fn at_once(&mut self, pod: &Pod, id: &str) -> Result<()> {
         tokio::time::sleep(REST).await;
         self.samples.add("daemon_before_kib", self.daemon.resident()?);
+        self.samples.add("pod_before_kib", memory::private_of_pod(&pod.id)?);
         self.daemon.forget_peak()?;
         let began = Instant::now();
         let client = &self.client;

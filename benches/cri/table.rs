@@ -142,6 +142,7 @@ const STREAM_SIZES: &[Row] = &[
     row("daemon, with 200 open", "daemon_open_kib", Budget::None),
     row("daemon's peak with them", "daemon_peak_kib", Budget::None),
     row("daemon, after them", "daemon_after_kib", Budget::None),
+    row("private memory of the pod, before", "pod_before_kib", Budget::None),
     row("private memory of the pod, after", "pod_after_kib", Budget::None),
 ];
 
@@ -187,10 +188,7 @@ fn header(out: &mut String, figures: &Figures, of: Of) -> std::fmt::Result {
         Of::Streams => {
             let samples = figures.berth.median("exec_sync").map_or(0, |(_, n)| n);
             writeln!(out, "{berth} against {peer}, streams")?;
-            writeln!(
-                out,
-                "Medians of {samples}, MB/s: of 5; 200 sessions at once: one sample. The last two columns of MB/s are of their inverse."
-            )
+            writeln!(out, "Medians of {samples}, MB/s: of 5; 200 sessions at once: one sample.")
         }
     }
 }
