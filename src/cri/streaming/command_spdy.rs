@@ -57,7 +57,7 @@ pub(super) async fn channels(
         tokio::select! {
             () = async { while session.accept().await.is_some() {} } => {}
             // The end is also when nobody waits for it.
-            _ = said => session.finish().await,
+            _ = said => finish(session).await,
         }
     });
     let finish = async move {
@@ -73,6 +73,15 @@ pub(super) async fn channels(
         end: End { error, as_status: version >= 4, finish: finish.boxed() },
         gone,
     })
+}
+
+/// Says what remains to be said; a client that does not take it ends with its connection.
+pub(super) async fn finish(session: Session) {
+    let gone = session.gone();
+    tokio::select! {
+        () = session.finish() => {}
+        () = gone.cancelled() => {}
+    }
 }
 
 /// Both halves of a stream of which one is used. The other is kept: clients take the end of either for the end of

@@ -38,9 +38,11 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// Ends when the peer has closed its side (and [`LAST_WORDS`] later), or after `idle` without a byte in
-    /// either direction.
-    pub(super) async fn lost(self) {
+    /// Two futures: one ends when the peer has closed its side (and [`LAST_WORDS`] later), the other after `idle`
+    /// without a byte in either direction.
+    pub(super) fn split(
+        self,
+    ) -> (impl Future<Output = ()> + Send, impl Future<Output = ()> + Send) {
         let Self { socket, moved, idle } = self;
         let closed = async {
             if closed(socket).await.is_ok() {
@@ -50,10 +52,7 @@ impl Lost {
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! {
-            () = closed => {}
-            () = moved.stops_for(idle) => {}
-        }
+        (closed, async move { moved.stops_for(idle).await })
     }
 }
 
@@ -181,7 +180,7 @@ mod tests {
         let socket = near.as_fd().try_clone_to_owned().unwrap();
         let (_noticed, lost) = notice(near, &socket, Duration::from_secs(3600)).unwrap();
         far.write_all(b"unread").await.unwrap();
-        let lost = lost.lost();
+        let (lost, _idle) = lost.split();
         tokio::pin!(lost);
         // Not by what is unread.
         tokio::time::timeout(LAST_WORDS, &mut lost).await.unwrap_err();
@@ -196,7 +195,7 @@ mod tests {
         let idle = Duration::from_millis(300);
         let (mut noticed, lost) = notice(near, &socket, idle).unwrap();
         let start = Instant::now();
-        let ended = lost.lost();
+        let (_closed, ended) = lost.split();
         tokio::pin!(ended);
         // Every byte begins the time anew.
         for _ in 0..4 {

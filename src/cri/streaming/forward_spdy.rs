@@ -36,7 +36,7 @@ pub(super) async fn run(engine: &Engine, pod: &Pod, mut session: Session) {
         () = async { while connections.next().await.is_some() {} } => {}
         () = gone.cancelled() => {}
     }
-    session.finish().await;
+    super::command_spdy::finish(session).await;
 }
 
 /// Streams that wait for the other one of their connection.

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 /// How long the client may take to read that it was upgraded.
@@ -48,17 +49,15 @@ where
 {
     let Session { wanted, agreed, ports, lost, shared } = session;
     let version = agreed.version();
-    let lost = lost.lost();
+    let (closed, idle) = lost.split();
     match agreed.framing {
         Framing::Tunnel { .. } => {
             let io = Tunnel::new(websocket::upgraded(io).await);
-            let (session, driver) = spdy::serve(io, spdy::Limits::default(), lost);
-            shared.tasks.spawn(driver);
+            let session = drive(io, closed, idle, &shared.tasks);
             over_spdy(engine, &shared, wanted, session, version).await;
         }
         Framing::Spdy => {
-            let (session, driver) = spdy::serve(io, spdy::Limits::default(), lost);
-            shared.tasks.spawn(driver);
+            let session = drive(io, closed, idle, &shared.tasks);
             over_spdy(engine, &shared, wanted, session, version).await;
         }
         Framing::WebSocket { base64, .. } => {
@@ -66,6 +65,12 @@ where
             let inputs = match &wanted {
                 Request::Forward(_) => forward_websocket::inputs(&ports),
                 _ => vec![command_websocket::STDIN, command_websocket::RESIZE],
+            };
+            let lost = async {
+                tokio::select! {
+                    () = closed => {}
+                    () = idle => debug!("a session without a byte for too long"),
+                }
             };
             let (mux, driver) = Mux::new(io, form, &inputs, lost);
             shared.tasks.spawn(driver);
@@ -82,6 +87,28 @@ where
             }
         }
     }
+}
+
+/// A session of SPDY, driven by a task of its own until its end, or until nothing has moved for too long.
+fn drive<Io>(
+    io: Io,
+    closed: impl Future<Output = ()> + Send + 'static,
+    idle: impl Future<Output = ()> + Send + 'static,
+    tasks: &TaskTracker,
+) -> spdy::Session
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (session, driver) = spdy::serve(io, spdy::Limits::default(), closed);
+    let gone = session.gone();
+    tasks.spawn(async move {
+        tokio::select! {
+            closed = driver => debug!(?closed, "the connection has ended"),
+            () = idle => debug!("a session without a byte for too long"),
+        }
+        gone.cancel();
+    });
+    session
 }
 
 async fn over_spdy(

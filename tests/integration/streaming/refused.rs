@@ -171,9 +171,16 @@ fn slow(node: &mut Node) -> Result<()> {
             dripping.write_all(&[letter]).is_ok()
         })
     });
+    let url = ask::exec(node, &made.id, "o", "echo begun; exec sleep 100000")?;
+    let (spdy, _) = crate::harness::spdy::Client::connect(&url, &["v4.channel.k8s.io"])?;
+    let ids = spdy.open_all(&["error", "stdout"])?;
+    spdy.read_until(ids["stdout"], |bytes| bytes == b"begun\n")?;
     idle.until(1, "begun\n")?;
     idle.until_cut()?;
     ensure!(idle.got(ERROR).is_empty(), "the command has ended by itself: {}", idle.text(ERROR));
+    spdy.closed().context("the idle client of SPDY is kept")?;
+    let told = spdy.stream(ids["error"]).bytes;
+    ensure!(told.is_empty(), "the command has ended by itself: {told:?}");
     silent.set_read_timeout(Some(poll::DEADLINE))?;
     silent.read_to_end(&mut Vec::new()).context("the silent client is kept")?;
     ensure!(!drip.join().unwrap_or(true), "the dripping client is kept");
