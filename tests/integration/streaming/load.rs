@@ -3,6 +3,7 @@
 use super::ask;
 use crate::harness::channels::{Client, STDIN, STDOUT, authority, code};
 use crate::harness::scene::{Scene, as_is};
+use crate::harness::spdy;
 use crate::harness::{Node, Options, Test, eventually, kernel, own, pod};
 use anyhow::{Context as _, Result, ensure};
 use futures::{SinkExt as _, StreamExt as _};
@@ -109,7 +110,45 @@ fn gibibyte(node: &mut Node) -> Result<()> {
     ensure!(code == 0, "{code}");
     let grown = memory(node, "VmHWM")?.saturating_sub(before);
     ensure!(grown < SESSION_KIB, "{grown} KiB for one session");
+    forget_peak(node)?;
+    gibibyte_of_spdy(&ask::exec(node, &made.id, "io", "exec cat")?, blocks)?;
+    let grown = memory(node, "VmHWM")?.saturating_sub(before);
+    ensure!(grown < SESSION_KIB, "{grown} KiB for one session of SPDY");
     Ok(())
+}
+
+/// The same by a client that has no windows.
+fn gibibyte_of_spdy(url: &str, blocks: u64) -> Result<()> {
+    let (client, _) = spdy::Client::connect(url, &["v4.channel.k8s.io"])?;
+    let ids = client.open_all(&["error", "stdin", "stdout"])?;
+    let (client, ids) = (&client, &ids);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..blocks {
+                client.write(ids["stdin"], &block(number))?;
+            }
+            client.fin(ids["stdin"])
+        });
+        let (mut number, mut expected, mut at) = (0, block(0), 0);
+        while number < blocks {
+            let bytes = client.read_until(ids["stdout"], |bytes| !bytes.is_empty())?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let count = rest.len().min(BLOCK - at);
+                ensure!(rest[..count] == expected[at..at + count], "block {number} differs");
+                (rest, at) = (&rest[count..], at + count);
+                if at == BLOCK {
+                    (number, at) = (number + 1, 0);
+                    expected = block(number);
+                }
+            }
+        }
+        ensure!(client.read_to_end(ids["stdout"])?.is_empty(), "more than was sent");
+        writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+        let status = String::from_utf8(client.read_to_end(ids["error"])?)?;
+        ensure!(code(&status)? == 0, "{status}");
+        Ok(())
+    })
 }
 
 type Socket = tokio_tungstenite::WebSocketStream<TcpStream>;
@@ -258,9 +297,12 @@ fn cut(node: &mut Node) -> Result<()> {
     Ok(())
 }
 
-/// One session; an odd one is cut at a point that its number chooses.
+/// One session; an odd one is cut at a point that its number chooses. Half of them are of SPDY.
 async fn session(number: u64, url: String) -> Result<()> {
     let cut = (number % 2 == 1).then_some(number / 2 % 5);
+    if number % 4 > 1 {
+        return tokio::task::spawn_blocking(move || spdy_session(number, &url, cut)).await?;
+    }
     if cut == Some(0) || cut == Some(1) {
         // In the middle of the request.
         let mut stream = TcpStream::connect(authority(&url)?).await?;
@@ -295,5 +337,36 @@ async fn session(number: u64, url: String) -> Result<()> {
     }
     socket.send(Message::binary(vec![255, STDIN])).await?;
     while let Some(Ok(_)) = socket.next().await {}
+    Ok(())
+}
+
+/// The same over SPDY.
+fn spdy_session(number: u64, url: &str, cut: Option<u64>) -> Result<()> {
+    let (client, _) = spdy::Client::connect(url, &["v4.channel.k8s.io"])?;
+    if cut == Some(0) {
+        return Ok(());
+    }
+    if cut == Some(1) {
+        client.open_all(&["error"])?;
+        return Ok(());
+    }
+    let ids = client.open_all(&["error", "stdin", "stdout"])?;
+    if cut == Some(2) {
+        return Ok(());
+    }
+    let line = format!("line {number}\n");
+    client.write(ids["stdin"], line.as_bytes())?;
+    if cut == Some(3) {
+        return Ok(());
+    }
+    client.until(ids["stdout"], "the line", |stream| {
+        String::from_utf8_lossy(&stream.bytes).contains(&line)
+    })?;
+    if cut == Some(4) {
+        // In the middle of a frame.
+        return client.raw(&[0x80, 3, 0, 1, 0]);
+    }
+    client.fin(ids["stdin"])?;
+    client.read_to_end(ids["error"])?;
     Ok(())
 }

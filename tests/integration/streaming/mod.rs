@@ -5,10 +5,12 @@ mod attach;
 mod echo;
 mod exec;
 mod forward;
+mod handlers;
 mod load;
 mod peers;
 mod refused;
 mod spdy;
+mod tls;
 
 use crate::harness::Test;
 
@@ -18,6 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(forward::tests());
     all.extend(spdy::tests());
     all.extend(peers::tests());
+    all.extend(tls::tests());
+    all.extend(handlers::tests());
     all.extend(load::tests());
     all.extend(refused::tests());
     all

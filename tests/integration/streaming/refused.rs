@@ -160,6 +160,9 @@ fn slow(node: &mut Node) -> Result<()> {
     let made = scene.start("main", pod::PATIENT, as_is)?;
     let before = kernel::descriptors(node.pid()?)?.len();
     let url = ask::exec(node, &made.id, "io", "echo begun; exec sleep 100000")?;
+    // One that never opens the streams of its session.
+    let url_of_lazy = ask::exec(node, &made.id, "o", "true")?;
+    let (lazy, _) = crate::harness::spdy::Client::connect(&url_of_lazy, &["v4.channel.k8s.io"])?;
     // A session in which nothing is said, one whose client says nothing at all, one who says it letter by letter.
     let mut idle = Client::connect(node, &url, "v4.channel.k8s.io")?;
     let mut silent = TcpStream::connect(authority(&url)?)?;
@@ -178,6 +181,7 @@ fn slow(node: &mut Node) -> Result<()> {
     idle.until(1, "begun\n")?;
     idle.until_cut()?;
     ensure!(idle.got(ERROR).is_empty(), "the command has ended by itself: {}", idle.text(ERROR));
+    lazy.closed().context("a client of SPDY without streams is kept")?;
     spdy.closed().context("the idle client of SPDY is kept")?;
     let told = spdy.stream(ids["error"]).bytes;
     ensure!(told.is_empty(), "the command has ended by itself: {told:?}");
