@@ -267,16 +267,24 @@ fn plain_attach(node: &Node) -> Result<()> {
     // A listener alone: its own input says nothing.
     let mut listener = talk(&made.id, &["--no-stdin"])?;
     listener.0.stdin.take().context("no stdin")?.write_all(b"nobody\n")?;
+    let mut heard = BufReader::new(listener.0.stdout.take().context("no output")?);
+    // Kept: a listener whose output nobody takes ends.
+    let hears = std::thread::spawn(move || heard.read_line(&mut String::new()).map(|_| heard));
+    eventually("the listener hears", || {
+        first.0.stdin.as_mut().context("no stdin")?.write_all(b"more\n")?;
+        Ok(hears.is_finished().then_some(()))
+    })?;
     // The end of what this client says is not the end of the container's input.
     drop(first.0.stdin.take());
     let status = eventually("the client has said all", || Ok(first.0.try_wait()?))?;
-    line.clear();
-    err.read_line(&mut line)?;
-    ensure!(status.code() == Some(0) && line == "detached\n", "{status}: {line:?}");
+    let last = err.lines().map_while(Result::ok).last();
+    ensure!(status.code() == Some(0), "{status}: {last:?}");
+    ensure!(last.as_deref() == Some("detached"), "{last:?}");
     ensure!(kernel::alive(made.init()?), "the container has ended");
     ensure!(!made.text()?.contains("nobody"), "{}", made.text()?);
     node.stop_container(&made.id, Duration::from_secs(0))?;
     let status = eventually("the listener hears the end", || Ok(listener.0.try_wait()?))?;
+    drop(hears.join());
     ensure!(status.code() == Some(137), "{status}");
 
     // Where the container's input is its first client's alone, it ends with that.
