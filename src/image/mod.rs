@@ -3,7 +3,7 @@
 //! [`Images`] is the whole store. A pull (`pull`, `registry`) or an import (`import`, `archive`)
 //! becomes a plan; `assemble` fetches its layers, several at a time, in one pass each (`intake`:
 //! verify, decompress, `unpack`), completes them bottom-up (`settle`), commits them (`layers`), and
-//! makes the image visible by one record (`store`). `snapshot` and `overlay` mount it for a
+//! makes the image visible by one record (`store`, with `index` for names). `snapshot` and `overlay` mount it for a
 //! container.
 //!
 //! What always holds: nothing is visible before its digests are verified and it is synced; lists
@@ -25,6 +25,7 @@ mod export;
 mod gc;
 mod images;
 mod import;
+mod index;
 mod info;
 mod intake;
 mod layers;

@@ -1,4 +1,4 @@
-//! Image records, and the index of them in memory.
+//! Image records.
 //!
 //! `records/<image id>.json`: one file an image, with all its tags and digests. An image is visible
 //! once its record is: everything the record names is synced to disk before. The index answers
@@ -13,15 +13,15 @@
 use super::content::{Content, Ingest, create_private};
 use super::digest::Digest;
 use super::error::ImageError;
+use super::index::Index;
 use super::info::{ImageInfo, ImageSpec};
 use super::layers::{Layer, LayerKey, Layers};
 use super::manifest::MAX_DOCUMENT;
-use super::reference::Reference;
 use super::usage::now_nanos;
 use crate::ids::ImageId;
 use crate::store;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -66,6 +66,16 @@ pub(super) struct Image {
 }
 
 impl Image {
+    /// One whose record can be read; `used_nanos` is when it was last used, since 1970.
+    pub(super) fn new(
+        record: Record,
+        layers: Vec<Arc<Layer>>,
+        corrupt: Option<String>,
+        used_nanos: i64,
+    ) -> Self {
+        Self { record, layers, corrupt, unreadable: false, used: AtomicI64::new(used_nanos) }
+    }
+
     /// When it came, or was last used, nanoseconds since 1970.
     pub(super) fn used_nanos(&self) -> i64 {
         self.used.load(Ordering::Relaxed)
@@ -145,13 +155,6 @@ pub(super) struct NewImage {
     pub(super) pulled: bool,
     /// Whether it brings back what an image that is here lost: nothing else of that changes.
     pub(super) mends: bool,
-}
-
-#[derive(Debug, Default)]
-struct Index {
-    images: BTreeMap<ImageId, Arc<Image>>,
-    /// Every tag and digest reference.
-    names: HashMap<String, ImageId>,
 }
 
 /// Content, layers and records.
@@ -397,7 +400,7 @@ fn load_image(path: &Path, layers: &Layers, content: &Content) -> Result<Image, 
     };
     let used = std::fs::metadata(path).and_then(|m| m.modified()).map(nanos_of).unwrap_or_default();
     let (layers, corrupt) = resolve(&record, layers, content);
-    Ok(Image { record, layers, corrupt, unreadable: false, used: AtomicI64::new(used) })
+    Ok(Image::new(record, layers, corrupt, used))
 }
 
 /// The layers of an image that are there, and why it cannot be used, if so.
@@ -459,163 +462,5 @@ impl Record {
         self.blobs.extend(old.blobs.iter().cloned());
         self.stored_at_nanos = old.stored_at_nanos;
         self.pulled |= old.pulled;
-    }
-}
-
-impl Index {
-    fn build(images: Vec<Image>) -> Self {
-        let mut index = Self::default();
-        let mut newest: HashMap<String, (i64, ImageId)> = HashMap::new();
-        for image in &images {
-            for (tag, at) in &image.record.tags {
-                let claim = (*at, image.record.id.clone());
-                let best = newest.entry(tag.clone()).or_insert_with(|| claim.clone());
-                if claim.0 > best.0 {
-                    *best = claim;
-                }
-            }
-        }
-        for mut image in images {
-            let id = image.record.id.clone();
-            image.record.tags.retain(|tag, _| newest.get(tag).is_some_and(|(_, best)| *best == id));
-            index.insert(image);
-        }
-        index
-    }
-
-    fn insert(&mut self, image: Image) {
-        self.remove(&image.record.id.clone());
-        let id = &image.record.id;
-        for name in image.record.tags.keys().chain(&image.record.digests) {
-            self.names.insert(name.clone(), id.clone());
-        }
-        self.images.insert(id.clone(), Arc::new(image));
-    }
-
-    fn remove(&mut self, id: &ImageId) {
-        self.names.retain(|_, owner| owner != id);
-        self.images.remove(id);
-    }
-
-    /// The images other than `winner` that have one of `tags`, without it.
-    fn strip(&self, tags: &[String], winner: &ImageId) -> Vec<Image> {
-        let owners: BTreeSet<&ImageId> =
-            tags.iter().filter_map(|tag| self.names.get(tag)).filter(|id| *id != winner).collect();
-        let stripped = |image: &Arc<Image>| {
-            let mut record = image.record.clone();
-            record.tags.retain(|tag, _| !tags.contains(tag));
-            let (layers, corrupt) = (image.layers.clone(), image.corrupt.clone());
-            let used = AtomicI64::new(image.used_nanos());
-            Image { record, layers, corrupt, unreadable: false, used }
-        };
-        owners.into_iter().filter_map(|id| self.images.get(id)).map(stripped).collect()
-    }
-
-    /// Id, tag or digest, un-normalised name, then unique id prefix.
-    fn find(&self, any: &str) -> Result<Option<ImageId>, ImageError> {
-        let hex = any.strip_prefix("sha256:").unwrap_or(any);
-        if let Ok(id) = ImageId::parse(hex) {
-            return Ok(self.images.contains_key(&id).then_some(id));
-        }
-        let reference = if hex.len() == any.len() { Some(Reference::parse(any)) } else { None };
-        if let Some(Ok(reference)) = &reference {
-            let name = match reference.digest() {
-                Some(digest) => reference.with_digest(digest),
-                None => reference.to_string(),
-            };
-            if let Some(id) = self.names.get(&name) {
-                return Ok(Some(id.clone()));
-            }
-        }
-        let is_prefix = !hex.is_empty()
-            && hex.len() < ImageId::LEN
-            && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if is_prefix {
-            let mut fits = self.images.keys().filter(|id| id.as_str().starts_with(hex));
-            let first = fits.next();
-            return match fits.count() {
-                0 => Ok(first.cloned()),
-                more => Err(ImageError::Ambiguous { prefix: hex.to_owned(), count: more + 1 }),
-            };
-        }
-        match reference {
-            Some(Err(error)) => Err(error),
-            None => Err(ImageError::InvalidReference {
-                text: any.chars().take(300).collect(),
-                reason: "after sha256: come hexadecimal digits of an image id",
-            }),
-            Some(Ok(_)) => Ok(None),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::ErrorKind;
-
-    fn image(id: &str, tags: &[(&str, i64)], digests: &[&str]) -> Image {
-        let record = Record {
-            id: ImageId::parse(&id.repeat(64 / id.len())).unwrap(),
-            tags: tags.iter().map(|(tag, at)| ((*tag).to_owned(), *at)).collect(),
-            digests: digests.iter().map(|d| (*d).to_owned()).collect(),
-            spec: ImageSpec::default(),
-            layers: Vec::new(),
-            blobs: BTreeSet::new(),
-            document_bytes: 0,
-            stored_at_nanos: 0,
-            pulled: false,
-        };
-        let used = AtomicI64::new(0);
-        Image { record, layers: Vec::new(), corrupt: None, unreadable: false, used }
-    }
-
-    #[test]
-    fn every_form_of_a_name_finds_the_image() {
-        let digest = Digest::of(b"manifest");
-        let by_digest = format!("docker.io/library/busybox@{digest}");
-        let index = Index::build(vec![
-            image("ab", &[("docker.io/library/busybox:latest", 1)], &[&by_digest]),
-            image("ac", &[("docker.io/library/cafe:latest", 1)], &[]),
-        ]);
-        let (ab, ac) = ("ab".repeat(32), "ac".repeat(32));
-        for (any, found) in [
-            ("busybox", Some(&ab)),
-            ("busybox:latest", Some(&ab)),
-            ("docker.io/busybox", Some(&ab)),
-            (&by_digest, Some(&ab)),
-            (&format!("busybox:other@{digest}"), Some(&ab)),
-            (&ab, Some(&ab)),
-            (&format!("sha256:{ab}"), Some(&ab)),
-            ("aba", Some(&ab)),
-            ("sha256:aba", Some(&ab)),
-            // A name wins over the prefix that it also is.
-            ("cafe", Some(&ac)),
-            ("acac", Some(&ac)),
-            ("busybox:1", None),
-            ("nothing", None),
-            ("00", None),
-            (&"cd".repeat(32), None),
-        ] {
-            let id = index.find(any).unwrap();
-            assert_eq!(id.as_ref().map(ImageId::as_str), found.map(String::as_str), "{any}");
-        }
-        assert!(matches!(index.find("a"), Err(ImageError::Ambiguous { count: 2, .. })));
-        for bad in ["", "UPPER", "sha256:xyz", "sha256:"] {
-            assert_eq!(index.find(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
-        }
-    }
-
-    #[test]
-    fn of_two_claims_to_a_tag_the_later_wins() {
-        let index = Index::build(vec![
-            image("aa", &[("x", 1), ("y", 1)], &[]),
-            image("bb", &[("x", 2)], &[]),
-        ]);
-        let tags = |id: &str| -> Vec<String> {
-            let id = ImageId::parse(&id.repeat(32)).unwrap();
-            index.images[&id].record.tags.keys().cloned().collect()
-        };
-        assert_eq!((tags("aa"), tags("bb")), (vec!["y".to_owned()], vec!["x".to_owned()]));
     }
 }
