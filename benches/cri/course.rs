@@ -2,13 +2,13 @@
 //! other, then the same number of pods all at once.
 
 use crate::client::{Client, Pod};
+use crate::endpoint::{Endpoint, Progress};
 use crate::memory;
 use crate::process::Daemon;
 use crate::samples::{Samples, milliseconds};
 use anyhow::{Result, ensure};
 use clap::Args;
 use futures::future::try_join_all;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,21 +25,11 @@ const WRITTEN_MIB: u64 = 16;
 /// What to measure where.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The endpoint's socket.
-    #[arg(long)]
-    socket: PathBuf,
-    /// The daemon's process.
-    #[arg(long)]
-    daemon: u32,
+    #[command(flatten)]
+    endpoint: Endpoint,
     /// Samples of each figure, and pods that run at once.
     #[arg(long)]
     pods: usize,
-    /// The registry that has the images `bench` and `pause`.
-    #[arg(long)]
-    registry: String,
-    /// Where the samples go.
-    #[arg(long)]
-    out: PathBuf,
     /// Measure only what depends on the pod network.
     #[arg(long)]
     network_only: bool,
@@ -47,27 +37,27 @@ pub(crate) struct Options {
 
 /// Takes the endpoint through the course.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    let client = Client::connect(&options.socket).await?;
+    let client = Client::connect(&options.endpoint.socket).await?;
     let mut course = Course {
         samples: Samples::of(client.version().await?),
         client,
-        image: format!("{}/bench:latest", options.registry),
+        image: format!("{}/bench:latest", options.endpoint.registry),
         logs: std::env::temp_dir().join("logs"),
         pods: options.pods,
-        began: Instant::now(),
+        progress: Progress::begin(),
     };
-    course.client.pull_image(&format!("{}/pause:latest", options.registry)).await?;
+    course.client.pull_image(&format!("{}/pause:latest", options.endpoint.registry)).await?;
     if options.network_only {
         course.empty_pods().await?;
     } else {
         course.pulls().await?;
-        course.resident("daemon_idle_kib", options.daemon).await?;
-        course.full_pods(options.daemon).await?;
+        course.resident("daemon_idle_kib", options.endpoint.daemon).await?;
+        course.full_pods(options.endpoint.daemon).await?;
         course.burst().await?;
     }
     course.samples.add_sum("create_start", "create_container", "start_container");
     course.samples.add_sum("stop_remove", "stop_pod", "remove_pod");
-    course.samples.save(&options.out)
+    course.samples.save(&options.endpoint.out)
 }
 
 struct Course {
@@ -76,17 +66,10 @@ struct Course {
     image: String,
     logs: PathBuf,
     pods: usize,
-    began: Instant,
+    progress: Progress,
 }
 
 impl Course {
-    /// One line of progress.
-    fn tell(&self, what: &str) -> Result<()> {
-        let elapsed = self.began.elapsed().as_secs_f64();
-        writeln!(std::io::stdout().lock(), "  {elapsed:7.1} s  {what}")?;
-        Ok(())
-    }
-
     async fn pulls(&mut self) -> Result<()> {
         // The first pull also finds everything cold; it is not counted.
         self.client.pull_image(&self.image).await?;
@@ -94,7 +77,7 @@ impl Course {
             self.client.remove_image(&self.image).await?;
             self.samples.time("pull_image", self.client.pull_image(&self.image)).await?;
         }
-        self.tell("pulled")
+        self.progress.tell("pulled")
     }
 
     async fn resident(&mut self, name: &str, daemon: u32) -> Result<()> {
@@ -113,7 +96,7 @@ impl Course {
         }
         let count = u32::try_from(self.pods)?;
         self.samples.add("pod_slab_kib", (memory::slab()? - before) / f64::from(count));
-        self.tell("pods run")?;
+        self.progress.tell("pods run")?;
         Ok(pods)
     }
 
@@ -122,7 +105,7 @@ impl Course {
             self.samples.time("stop_pod", self.client.stop_pod(pod)).await?;
             self.samples.time("remove_pod", self.client.remove_pod(pod)).await?;
         }
-        self.tell("pods stopped and removed")
+        self.progress.tell("pods stopped and removed")
     }
 
     async fn empty_pods(&mut self) -> Result<()> {
@@ -139,11 +122,11 @@ impl Course {
             self.samples.time("start_container", self.client.start_container(&id)).await?;
             containers.push(id);
         }
-        self.tell("containers run")?;
+        self.progress.tell("containers run")?;
         for id in &containers {
             self.samples.time("exec_sync", self.client.exec_true(id)).await?;
         }
-        self.tell("commands run")?;
+        self.progress.tell("commands run")?;
         self.resident("daemon_busy_kib", daemon).await?;
         self.lists(&pods).await?;
         for pod in &pods {
@@ -153,7 +136,7 @@ impl Course {
         for id in &containers {
             self.samples.time("stop_container", self.client.stop_container(id)).await?;
         }
-        self.tell("containers stopped")?;
+        self.progress.tell("containers stopped")?;
         self.end_pods(&pods).await
     }
 
@@ -181,7 +164,7 @@ impl Course {
         for id in &further {
             self.client.remove_container(id).await?;
         }
-        self.tell("lists read")
+        self.progress.tell("lists read")
     }
 
     /// What one container writes at full speed, until the runtime tells its end.
@@ -202,7 +185,7 @@ impl Course {
             self.client.remove_container(&id).await?;
             std::fs::remove_file(log)?;
         }
-        self.tell("logs written")
+        self.progress.tell("logs written")
     }
 
     /// All pods with a container started at once, then ended at once.
@@ -221,7 +204,7 @@ impl Course {
         let ended = milliseconds(began);
         self.samples.add("burst_start", started);
         self.samples.add("burst_end", ended);
-        self.tell("as many pods at once")
+        self.progress.tell("as many pods at once")
     }
 }
 

@@ -8,6 +8,7 @@
 mod client;
 mod copy;
 mod course;
+mod endpoint;
 mod inflate;
 mod memory;
 mod process;

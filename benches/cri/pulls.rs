@@ -2,6 +2,7 @@
 //! list of many images.
 
 use crate::client::Client;
+use crate::endpoint::Endpoint;
 use crate::process::{self, Daemon};
 use crate::samples::Samples;
 use anyhow::{Context as _, Result, ensure};
@@ -25,39 +26,29 @@ const LISTED: usize = 20;
 /// What to measure where.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The endpoint's socket.
-    #[arg(long)]
-    socket: PathBuf,
-    /// The daemon's process.
-    #[arg(long)]
-    daemon: u32,
+    #[command(flatten)]
+    endpoint: Endpoint,
     /// The folder in which the daemon keeps images and layers.
     #[arg(long)]
     state: PathBuf,
-    /// The registry that has the images.
-    #[arg(long)]
-    registry: String,
     /// What each image's files take on disk: lines `image<TAB>bytes`.
     #[arg(long)]
     sizes: PathBuf,
-    /// Where the samples go.
-    #[arg(long)]
-    out: PathBuf,
 }
 
 /// Takes the endpoint through the course.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    let client = Client::connect(&options.socket).await?;
+    let client = Client::connect(&options.endpoint.socket).await?;
     let mut samples = Samples::of(client.version().await?);
-    let daemon = Daemon(options.daemon);
+    let daemon = Daemon(options.endpoint.daemon);
     // The first pull also finds everything cold; it is not counted.
-    let small = format!("{}/small:latest", options.registry);
+    let small = format!("{}/small:latest", options.endpoint.registry);
     client.pull_image(&small).await?;
     client.remove_image(&small).await?;
     for (image, rounds) in PULLED {
         let unpacked = size(&options.sizes, image)?;
         let figure = image.replace('-', "_");
-        let reference = format!("{}/{image}:latest", options.registry);
+        let reference = format!("{}/{image}:latest", options.endpoint.registry);
         for _ in 0..*rounds {
             let before = process::disk(&options.state)?;
             daemon.forget_peak()?;
@@ -72,7 +63,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         tell(&format!("{image} pulled"))?;
     }
     let many = futures::stream::iter((0..MANY).map(|number| {
-        let (client, reference) = (client.clone(), format!("{}/many:{number}", options.registry));
+        let (client, reference) =
+            (client.clone(), format!("{}/many:{number}", options.endpoint.registry));
         async move { client.pull_image(&reference).await }
     }));
     many.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
@@ -82,7 +74,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         ensure!(listed >= MANY, "{listed} images are listed of {MANY}");
     }
     tell("many listed")?;
-    samples.save(&options.out)
+    samples.save(&options.endpoint.out)
 }
 
 fn tell(what: &str) -> Result<()> {

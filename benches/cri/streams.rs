@@ -2,6 +2,7 @@
 //! input, and many at once.
 
 use crate::client::{Client, Input, Pod};
+use crate::endpoint::{Endpoint, Progress};
 use crate::memory;
 use crate::process::Daemon;
 use crate::rate;
@@ -10,8 +11,7 @@ use crate::session::{Session, Version};
 use anyhow::Result;
 use clap::Args;
 use futures::future::try_join_all;
-use std::io::Write as _;
-use std::path::PathBuf;
+
 use std::time::{Duration, Instant};
 
 /// How long an endpoint may come to rest before its memory is read.
@@ -23,21 +23,11 @@ const AT_ONCE: usize = 200;
 /// What to measure where.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The endpoint's socket.
-    #[arg(long)]
-    socket: PathBuf,
-    /// The daemon's process.
-    #[arg(long)]
-    daemon: u32,
+    #[command(flatten)]
+    endpoint: Endpoint,
     /// Samples of each latency.
     #[arg(long)]
     samples: usize,
-    /// The registry that has the images `bench` and `pause`.
-    #[arg(long)]
-    registry: String,
-    /// Where the samples go.
-    #[arg(long)]
-    out: PathBuf,
     /// Measure version 5 of the protocol, too: not every endpoint speaks it.
     #[arg(long)]
     v5: bool,
@@ -53,9 +43,9 @@ enum Way {
 
 /// Takes the endpoint through the course.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    let client = Client::connect(&options.socket).await?;
-    client.pull_image(&format!("{}/pause:latest", options.registry)).await?;
-    let image = format!("{}/bench:latest", options.registry);
+    let client = Client::connect(&options.endpoint.socket).await?;
+    client.pull_image(&format!("{}/pause:latest", options.endpoint.registry)).await?;
+    let image = format!("{}/bench:latest", options.endpoint.registry);
     client.pull_image(&image).await?;
     let pod = client.run_pod("streams", &std::env::temp_dir().join("logs")).await?;
     let limited = client.create_container(&pod, &image, "limited").await?;
@@ -66,8 +56,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let mut course = Course {
         samples: Samples::of(client.version().await?),
         client,
-        daemon: Daemon(options.daemon),
-        began: Instant::now(),
+        daemon: Daemon(options.endpoint.daemon),
+        progress: Progress::begin(),
     };
     course.latencies(&limited, options).await?;
     for (name, way) in
@@ -78,24 +68,17 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     course.at_once(&pod, &unlimited).await?;
     course.client.stop_pod(&pod).await?;
     course.client.remove_pod(&pod).await?;
-    course.samples.save(&options.out)
+    course.samples.save(&options.endpoint.out)
 }
 
 struct Course {
     client: Client,
     samples: Samples,
     daemon: Daemon,
-    began: Instant,
+    progress: Progress,
 }
 
 impl Course {
-    /// One line of progress.
-    fn tell(&self, what: &str) -> Result<()> {
-        let elapsed = self.began.elapsed().as_secs_f64();
-        writeln!(std::io::stdout().lock(), "  {elapsed:7.1} s  {what}")?;
-        Ok(())
-    }
-
     /// `true`, from the call to its exit code.
     async fn latencies(&mut self, id: &str, options: &Options) -> Result<()> {
         let Self { client, samples, .. } = self;
@@ -114,7 +97,7 @@ impl Course {
                 samples.time(name, exec_true(client, id, version)).await?;
             }
         }
-        self.tell("commands run")
+        self.progress.tell("commands run")
     }
 
     async fn rates(&mut self, name: &str, way: Way, id: &str) -> Result<()> {
@@ -122,7 +105,7 @@ impl Course {
         for rate in rate::measure(async |mib| pass(client, id, way, mib).await).await? {
             self.samples.add(name, rate);
         }
-        self.tell(&format!("{name} passed on"))
+        self.progress.tell(&format!("{name} passed on"))
     }
 
     /// Many sessions: all are open before the first one ends.
@@ -153,7 +136,7 @@ impl Course {
         tokio::time::sleep(REST).await;
         self.samples.add("daemon_after_kib", self.daemon.resident()?);
         self.samples.add("pod_after_kib", memory::private_of_pod(&pod.id)?);
-        self.tell("many commands at once")
+        self.progress.tell("many commands at once")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Exec sessions: streams, codes, terminals, and what becomes of a command when its client or its container goes.
 
 use super::ask;
+use crate::exec::with_word;
 use crate::harness::channels::{Client, STDERR, STDIN, STDOUT};
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::{Node, Test, eventually, kernel, pod, shared};
@@ -131,24 +132,12 @@ fn identity(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// The processes of a container that have a word in their command line.
-fn with_word(node: &Node, pod: &str, id: &str, word: &str) -> Vec<i32> {
-    let group = node.container_cgroup(pod, id);
-    let groups = kernel::cgroups_below(&group).into_iter().chain([group]);
-    let pids = groups.flat_map(|group| kernel::pids_in(&group).unwrap_or_default());
-    pids.filter(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|part| part == word.as_bytes())
-    })
-    .collect()
-}
-
 fn lost_client(node: &Node) -> Result<()> {
     let scene = Scene::new(node, "stream-lost")?;
     let made = scene.start("main", pod::PATIENT, as_is)?;
     let running = |word: &str, count: usize| {
         eventually(&format!("{count} with {word}"), || {
-            let pids = with_word(node, &made.pod, &made.id, word);
+            let pids = with_word(&made, word);
             Ok((pids.len() == count).then_some(()))
         })
     };
@@ -168,7 +157,7 @@ fn lost_client(node: &Node) -> Result<()> {
         drop(client);
         running(word, 0)?;
     }
-    ensure!(with_word(node, &made.pod, &made.id, "72001").len() == 1, "another one was hit");
+    ensure!(with_word(&made, "72001").len() == 1, "another one was hit");
     drop(stays);
     running("72001", 0)?;
     ensure!(kernel::alive(made.init()?), "the container was hit");
@@ -202,7 +191,7 @@ fn background(node: &Node) -> Result<()> {
         ensure!(client.code()? == 0);
         ensure!(client.text(STDOUT).trim_end() == "done", "{}", client.text(STDOUT));
     }
-    let left = with_word(node, &made.pod, &made.id, "72005");
+    let left = with_word(&made, "72005");
     ensure!(left.len() == 2, "{left:?} go on");
     node.stop_container(&made.id, Duration::from_secs(50))?;
     ensure!(left.iter().all(|pid| !kernel::alive(*pid)), "they outlived the container");

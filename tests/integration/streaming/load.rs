@@ -1,7 +1,7 @@
 //! Much at once and much in a row: every byte arrives, memory is bounded, and nothing is left.
 
 use super::ask;
-use crate::harness::channels::{Client, STDIN, STDOUT, authority, code};
+use crate::harness::channels::{Client, ERROR, STDIN, STDOUT, authority, code};
 use crate::harness::scene::{Scene, as_is};
 use crate::harness::spdy;
 use crate::harness::{Node, Options, Test, eventually, kernel, own, pod};
@@ -43,6 +43,34 @@ fn forget_peak(node: &Node) -> Result<()> {
     Ok(std::fs::write(format!("/proc/{}/clear_refs", node.pid()?), "5")?)
 }
 
+/// What is to come back, block by block.
+struct Expected {
+    number: u64,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl Expected {
+    fn new() -> Self {
+        Self { number: 0, block: block(0), at: 0 }
+    }
+
+    /// Compares what came next.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let count = bytes.len().min(BLOCK - self.at);
+            let wanted = &self.block[self.at..self.at + count];
+            ensure!(bytes[..count] == *wanted, "block {} differs", self.number);
+            (bytes, self.at) = (&bytes[count..], self.at + count);
+            if self.at == BLOCK {
+                (self.number, self.at) = (self.number + 1, 0);
+                self.block = block(self.number);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The block at an offset: no two alike, so that none can be lost, doubled or moved.
 fn block(number: u64) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -81,27 +109,15 @@ fn gibibyte(node: &mut Node) -> Result<()> {
         anyhow::Ok(sink)
     });
     let reader = node.cri.spawn(async move {
-        let (mut number, mut expected, mut at) = (0, block(0), 0);
-        let mut status = String::new();
+        let (mut expected, mut status) = (Expected::new(), String::new());
         while let Some(Ok(Message::Binary(message))) = stream.next().await {
-            let content = &message[1..];
-            if message[0] == 3 {
-                status.push_str(std::str::from_utf8(content)?);
-            }
-            if message[0] != STDOUT {
-                continue;
-            }
-            let mut rest = content;
-            while !rest.is_empty() {
-                let count = rest.len().min(BLOCK - at);
-                ensure!(rest[..count] == expected[at..at + count], "block {number} differs");
-                (rest, at) = (&rest[count..], at + count);
-                if at == BLOCK {
-                    (number, at) = (number + 1, 0);
-                    expected = block(number);
-                }
+            match message[0] {
+                STDOUT => expected.take(&message[1..])?,
+                ERROR => status.push_str(std::str::from_utf8(&message[1..])?),
+                _ => {}
             }
         }
+        let Expected { number, at, .. } = expected;
         ensure!((number, at) == (blocks, 0), "{number} blocks and {at} bytes of {blocks}");
         code(&status)
     });
@@ -129,19 +145,9 @@ fn gibibyte_of_spdy(url: &str, blocks: u64) -> Result<()> {
             }
             client.fin(ids["stdin"])
         });
-        let (mut number, mut expected, mut at) = (0, block(0), 0);
-        while number < blocks {
-            let bytes = client.read_until(ids["stdout"], |bytes| !bytes.is_empty())?;
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let count = rest.len().min(BLOCK - at);
-                ensure!(rest[..count] == expected[at..at + count], "block {number} differs");
-                (rest, at) = (&rest[count..], at + count);
-                if at == BLOCK {
-                    (number, at) = (number + 1, 0);
-                    expected = block(number);
-                }
-            }
+        let mut expected = Expected::new();
+        while expected.number < blocks {
+            expected.take(&client.read_until(ids["stdout"], |bytes| !bytes.is_empty())?)?;
         }
         ensure!(client.read_to_end(ids["stdout"])?.is_empty(), "more than was sent");
         writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
