@@ -36,6 +36,18 @@ pub struct Started {
     pub terminal: Option<OwnedFd>,
 }
 
+/// Kills a command's tree, whoever holds its slot. The slot is nobody else's as long as this lives.
+pub struct Killer(Leaf);
+
+impl Killer {
+    /// Kills all that is in the slot.
+    pub fn kill(&self) {
+        if let Err(error) = self.0.kill() {
+            tracing::warn!(cgroup = %self.0.path(), error = chain(&error), "exec not killed");
+        }
+    }
+}
+
 /// A slot cgroup in use.
 pub struct Slot {
     leaf: Leaf,
@@ -50,10 +62,13 @@ impl Slot {
 
     /// Kills the command's whole tree.
     pub fn kill(&mut self) {
-        if let Err(error) = self.leaf.kill() {
-            tracing::warn!(cgroup = %self.leaf.path(), error = chain(&error), "exec not killed");
-        }
+        self.killer().kill();
         self.over = true;
+    }
+
+    /// What kills it while its holder waits for its end.
+    pub fn killer(&self) -> Killer {
+        Killer(self.leaf.clone())
     }
 }
 

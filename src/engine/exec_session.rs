@@ -3,11 +3,10 @@
 use super::containers::container_error;
 use super::error::EngineError;
 use super::open::Engine;
-use crate::container::exec::{self, Slot};
+use crate::container::exec::{self, Killer, Slot};
 use crate::container::state::State;
 use crate::error::{AtStep, ErrorKind, StepFailed};
-use crate::ids::ContainerId;
-use crate::shim::client::{ExecIo, Shim};
+use crate::shim::client::ExecIo;
 use crate::sys::pipe;
 use crate::sys::tty::Size;
 use std::os::fd::OwnedFd;
@@ -30,7 +29,7 @@ pub enum ExecStreams {
 
 /// An open command. Dropping it before [`ExecSession::wait`] has answered kills its whole tree.
 pub struct ExecSession {
-    /// Where its input goes, blocking; `None` without stdin, or with a terminal.
+    /// Where its input goes, non-blocking; `None` without stdin, or with a terminal.
     pub stdin: Option<OwnedFd>,
     /// Where its output comes from. With a terminal: the pty, for both directions.
     pub stdout: OwnedFd,
@@ -38,29 +37,21 @@ pub struct ExecSession {
     pub stderr: Option<OwnedFd>,
     exit: oneshot::Receiver<i32>,
     slot: Slot,
-    shim: Shim,
-    container: ContainerId,
-    exec_id: String,
 }
 
 impl ExecSession {
     /// Waits for its end: 0 to 255, 128 + signal; `None` when the pod's shim is gone.
     pub async fn wait(&mut self) -> Option<i32> {
         let code = (&mut self.exit).await.ok();
-        self.slot.ended();
+        if code.is_some() {
+            self.slot.ended();
+        }
         code
     }
 
-    /// Sets the terminal's size.
-    ///
-    /// # Errors
-    /// Unavailable when the shim does not answer.
-    pub async fn resize(&self, columns: u16, rows: u16) -> Result<(), EngineError> {
-        self.shim
-            .resize(&self.container, Some(&self.exec_id), columns, rows)
-            .await
-            .at("resize the terminal")
-            .map_err(|f| EngineError::step("Exec", self.container.short(), f))
+    /// What kills it from elsewhere.
+    pub fn killer(&self) -> Killer {
+        self.slot.killer()
     }
 }
 
@@ -94,7 +85,6 @@ impl Engine {
         if command.is_empty() {
             return Err(EngineError::Invalid("the command is empty".into()));
         }
-        let shim = container.sandbox.shim().ok_or_else(not_running).map_err(failed)?;
         let (streams, io, size) = match streams {
             ExecStreams::Terminal { size } => (None, ExecIo::Tty, size),
             ExecStreams::Pipes { stdin } => {
@@ -109,16 +99,7 @@ impl Engine {
             (None, Some(terminal)) => (None, terminal, None),
             (None, None) => return Err(failed(not_running())),
         };
-        Ok(ExecSession {
-            stdin,
-            stdout,
-            stderr,
-            exit: started.exit,
-            slot: started.slot,
-            shim,
-            container: container.id.clone(),
-            exec_id: started.exec_id,
-        })
+        Ok(ExecSession { stdin, stdout, stderr, exit: started.exit, slot: started.slot })
     }
 }
 

@@ -26,6 +26,7 @@ mod stats;
 mod status;
 pub mod view;
 
+pub use crate::container::exec::Killer;
 pub use crate::shim::client::AttachEnd;
 pub use attach_session::{AttachSession, AttachWants};
 pub use checkpoint::{ContainerCheckpoint, PodCheckpoint};

@@ -3,6 +3,7 @@
 use super::error::EngineError;
 use super::open::Engine;
 use super::sandboxes::subject;
+use crate::blocking;
 use crate::error::{AtStep as _, ErrorKind, StepFailed};
 use crate::sandbox::netns;
 use crate::sandbox::object::Sandbox;
@@ -11,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -54,7 +56,7 @@ impl Engine {
         }))
     }
 
-    fn running_pod(&self, id: &str) -> Result<(std::sync::Arc<Sandbox>, OwnedFd), EngineError> {
+    fn running_pod(&self, id: &str) -> Result<(Arc<Sandbox>, Arc<OwnedFd>), EngineError> {
         let sandbox = self.known_sandbox(id)?;
         super::sandboxes::settled(&sandbox)?;
         let subject = subject(&sandbox.config());
@@ -64,16 +66,23 @@ impl Engine {
         let namespace = netns::open(&pause)
             .at("open the pod's network namespace")
             .map_err(|f| EngineError::step("PortForward", &subject, f))?;
-        Ok((sandbox, namespace))
+        Ok((sandbox, Arc::new(namespace)))
     }
 }
 
-async fn connect(namespace: &OwnedFd, address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect(namespace: &Arc<OwnedFd>, address: SocketAddr) -> io::Result<TcpStream> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let namespace = Arc::clone(namespace);
     // Where a socket is made is where it is connected, whoever connects it.
-    let made = sys::netns::inside(namespace.as_fd(), || {
-        socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)
-    })??;
+    let made = blocking::run("make a socket in the pod", move || {
+        sys::netns::inside(namespace.as_fd(), || {
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            socket(family, SockType::Stream, flags, None)
+        })
+    });
+    let made = made.await.map_err(io::Error::other)??.map_err(io::Error::from)?;
     let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(made));
-    tokio::time::timeout(WITHIN, socket.connect(address)).await?
+    let stream = tokio::time::timeout(WITHIN, socket.connect(address)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

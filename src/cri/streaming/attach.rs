@@ -39,6 +39,8 @@ impl From<Streams> for AttachWants {
 pub(super) async fn run(engine: &Engine, target: Target, keys: &DetachKeys, channels: Channels) {
     let Channels { stdin, stdout, stderr, resize, end, gone } = channels;
     let outcome = tokio::select! {
+        biased;
+        () = gone.cancelled() => return,
         outcome = async {
             let mut session = match engine.attach_open(&target.container, target.streams.into()).await {
                 Ok(session) => session,
@@ -66,7 +68,7 @@ pub(super) async fn run(engine: &Engine, target: Target, keys: &DetachKeys, chan
                     errors.pass(stderr, &open).await;
                 }
             };
-            let watch = session.tty.then(|| Watch::new(keys));
+            let watch = (session.tty && target.streams.tty).then(|| Watch::new(keys));
             let left = feed(&session, input, stdin, watch);
             let ended = async { tokio::join!(session.wait(), output, errors).0 };
             tokio::select! {
@@ -80,7 +82,6 @@ pub(super) async fn run(engine: &Engine, target: Target, keys: &DetachKeys, chan
                 () = follow(&session, resize) => Outcome::Success,
             }
         } => outcome,
-        () = gone.cancelled() => return,
     };
     end.tell(&outcome).await;
 }

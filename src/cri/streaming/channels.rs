@@ -38,7 +38,7 @@ pub(super) struct End {
     pub(super) error: Output,
     /// From version 4 on a `metav1.Status`, before it plain text, nothing on success.
     pub(super) as_status: bool,
-    /// What remains to be said when all was said: ends within a few seconds.
+    /// What remains to be said when all was said: ends when the client has taken it, or is gone.
     pub(super) finish: BoxFuture<'static, ()>,
 }
 

@@ -7,12 +7,13 @@ use super::channels::{Channels, Input, Streams};
 use super::outcome::Outcome;
 use super::pump::{END_OF_TRANSMISSION, Sink, Source};
 use super::resize::{Size, Sizes};
-use crate::engine::{Engine, EngineError, ExecSession, ExecStreams};
+use crate::engine::{Engine, EngineError, ExecSession, ExecStreams, Killer};
 use crate::error::chain;
 use crate::sys::{terminal, tty};
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -36,40 +37,58 @@ pub(super) async fn run(engine: &Engine, command: Command, channels: Channels) {
     if let Some(sizes) = sizes.as_mut().filter(|_| command.streams.tty) {
         size = tokio::time::timeout(FIRST_SIZE, sizes.next()).await.ok().flatten();
     }
-    let outcome = tokio::select! {
-        outcome = async {
-            let open = open(engine, &command, size).await;
-            let (mut session, process) = match open {
-                Ok(open) => open,
-                Err(why) => return Outcome::Failed(why),
-            };
-            let Process { input, output, errors, terminal } = process;
-            let ended = CancellationToken::new();
-            let code = async {
-                let code = session.wait().await;
-                ended.cancel();
-                code
-            };
-            let errors = async {
-                if let Some(errors) = &errors {
-                    errors.pass(stderr, &ended).await;
-                }
-            };
-            let outputs = async { tokio::join!(code, output.pass(stdout, &ended), errors).0 };
-            let code = tokio::select! {
-                code = outputs => code,
-                () = feed(input, stdin, terminal.is_some()) => None,
-                () = follow(sizes, terminal.as_ref()) => None,
-            };
-            match code {
-                Some(code) => Outcome::of_code(code),
-                None => Outcome::Failed("the pod's shim has gone, and the exit code with it".into()),
+    let killer = OnceLock::new();
+    let outcome = async {
+        let (mut session, process) = match open(engine, &command, size).await {
+            Ok(open) => open,
+            Err(why) => return Outcome::Failed(why),
+        };
+        killer.set(session.killer()).ok();
+        let Process { input, output, errors, terminal } = process;
+        let ended = CancellationToken::new();
+        let code = async {
+            let code = session.wait().await;
+            ended.cancel();
+            code
+        };
+        let errors = async {
+            if let Some(errors) = &errors {
+                errors.pass(stderr, &ended).await;
             }
-        } => outcome,
-        // What is open is dropped, and that kills the command.
-        () = gone.cancelled() => return,
+        };
+        let outputs = async { tokio::join!(code, output.pass(stdout, &ended), errors).0 };
+        let code = tokio::select! {
+            code = outputs => code,
+            () = feed(input, stdin, terminal.is_some()) => None,
+            () = follow(sizes, terminal.as_ref()) => None,
+        };
+        match code {
+            Some(code) => Outcome::of_code(code),
+            None => Outcome::Failed("the pod's shim has gone, and the exit code with it".into()),
+        }
     };
+    tokio::pin!(outcome);
+    // Dropped before what holds the command's streams: a command whose client is gone must not take that for the end
+    // of its input.
+    let mut first = KillFirst(Some(&killer));
+    let outcome = tokio::select! {
+        biased;
+        () = gone.cancelled() => return,
+        outcome = &mut outcome => outcome,
+    };
+    first.0 = None;
     end.tell(&outcome).await;
+}
+
+/// Kills the command, if there is one, when it is dropped.
+struct KillFirst<'a>(Option<&'a OnceLock<Killer>>);
+
+impl Drop for KillFirst<'_> {
+    fn drop(&mut self) {
+        if let Some(killer) = self.0.and_then(OnceLock::get) {
+            killer.kill();
+        }
+    }
 }
 
 struct Process {

@@ -21,13 +21,15 @@ pub(super) struct Connection {
     pub(super) from: Input,
     pub(super) to: Output,
     pub(super) error: Output,
+    /// Whether the client can tell the end of what it says. Where it cannot, the pod's end is the connection's.
+    pub(super) half_closes: bool,
 }
 
 impl Connection {
     /// Connects it, and passes bytes on until both directions have ended. A side that has said all may
     /// listen on; one that is cut off takes the other with it.
     pub(super) async fn run(self, engine: &Engine, sandbox: &str) {
-        let Self { port, mut from, mut to, mut error } = self;
+        let Self { port, mut from, mut to, mut error, half_closes } = self;
         let mut pod = match engine.dial(sandbox, port).await {
             Ok(stream) => stream,
             Err(refused) => {
@@ -57,7 +59,7 @@ impl Connection {
         tokio::pin!(there, back);
         let whole = tokio::select! {
             whole = &mut there => whole && back.await,
-            whole = &mut back => whole && there.await,
+            whole = &mut back => whole && (!half_closes || there.await),
         };
         if !whole {
             // Where the client is gone nobody reads it.

@@ -75,7 +75,8 @@ impl Pairs {
         let (data, error) = if kind == Kind::Data { (stream, other) } else { (other, stream) };
         let (from, to) = data.split();
         let error = super::command_spdy::writes(error);
-        Some(Connection { port, from: Box::new(from), to: Box::new(to), error })
+        let (from, to) = (Box::new(from), Box::new(to));
+        Some(Connection { port, from, to, error, half_closes: true })
     }
 
     /// Drops what has waited too long; ends when it has done so.

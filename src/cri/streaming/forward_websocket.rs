@@ -7,11 +7,14 @@ use super::websocket::Mux;
 use crate::engine::Engine;
 use futures::future::join_all;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 /// How many ports have channels: their numbers are a byte, in base64 a digit, and the last closes others.
 const MOST_PORTS: usize = 127;
 const MOST_PORTS_BASE64: usize = 5;
+/// How long a pod may take for what a client said before it went.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The ports that a client names in the query of its URL, `port=1&port=2` or `port=1,2`.
 ///
@@ -46,7 +49,7 @@ pub(super) fn inputs(ports: &[u16]) -> Vec<u8> {
 
 /// Connects every port, and ends when all connections have ended.
 pub(super) async fn run(engine: &Engine, pod: &Pod, ports: &[u16], mut mux: Mux) {
-    let gone = mux.gone();
+    let (gone, half_closes) = (mux.gone(), mux.closes());
     let mut connections = Vec::new();
     for (data, port) in inputs(ports).into_iter().zip(ports) {
         let Some(from) = mux.input(data) else { continue };
@@ -56,13 +59,17 @@ pub(super) async fn run(engine: &Engine, pod: &Pod, ports: &[u16], mut mux: Mux)
                 // A client that is gone is noticed by what follows.
                 channel.write_all(&port.to_le_bytes()).await.ok();
             }
-            Connection { port: *port, from, to, error }.run(engine, &pod.sandbox).await;
+            let connection = Connection { port: *port, from, to, error, half_closes };
+            connection.run(engine, &pod.sandbox).await;
         });
     }
     drop(mux);
+    let all = join_all(connections);
+    tokio::pin!(all);
     tokio::select! {
-        _ = join_all(connections) => gone.cancelled().await,
-        () = gone.cancelled() => {}
+        _ = &mut all => gone.cancelled().await,
+        // What the client said last is still passed on.
+        () = gone.cancelled() => drop(tokio::time::timeout(LAST_WORDS, all).await),
     }
 }
 

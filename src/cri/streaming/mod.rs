@@ -13,7 +13,7 @@
 //! a client is gone.
 //!
 //! What always holds: memory of a session is bounded (what is not consumed is not read); a client that goes away ends its
-//! command, but never a container; every wait for a client has a deadline.
+//! command, but never a container; a client that says nothing has a deadline until its session begins, and `idle_timeout_seconds` in it.
 
 mod attach;
 mod channels;

@@ -3,7 +3,7 @@
 //! | framing | asked for by | protocols, best first |
 //! | --- | --- | --- |
 //! | SPDY/3.1 | `Upgrade: SPDY/3.1`, `X-Stream-Protocol-Version` | exec, attach: v4 to v1; port-forward: one |
-//! | WebSocket (RFC 6455) | `Upgrade: websocket`, `Sec-WebSocket-Protocol` | exec, attach: v5 to v1, each also as base64 text; port-forward: v5, v4, SPDY in a tunnel |
+//! | WebSocket (RFC 6455) | `Upgrade: websocket`, `Sec-WebSocket-Protocol` | exec, attach: v5 to v1, each also as base64 text; port-forward: SPDY in a tunnel, v4, v5 |
 
 use hyper::header::{CONNECTION, HeaderMap, UPGRADE};
 
@@ -21,25 +21,21 @@ const FORWARD: &str = "portforward.k8s.io";
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 const SPDY_COMMAND: [&str; 4] =
     ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
-const WEBSOCKET_COMMAND: [&str; 10] = [
+const WEBSOCKET_COMMAND: [&str; 9] = [
     "v5.channel.k8s.io",
     "v4.channel.k8s.io",
     "v3.channel.k8s.io",
     "v2.channel.k8s.io",
     "channel.k8s.io",
-    "v5.base64.channel.k8s.io",
     "v4.base64.channel.k8s.io",
     "v3.base64.channel.k8s.io",
     "v2.base64.channel.k8s.io",
     "base64.channel.k8s.io",
 ];
-const WEBSOCKET_FORWARD: [&str; 5] = [
-    TUNNEL,
-    "v5.channel.k8s.io",
-    "v4.channel.k8s.io",
-    "v5.base64.channel.k8s.io",
-    "v4.base64.channel.k8s.io",
-];
+/// The best first, whichever the client's order: v5 tells the end of a connection, of which clients that offer it for
+/// everything know nothing. `berth` itself offers it alone.
+const WEBSOCKET_FORWARD: [&str; 4] =
+    [TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "v5.channel.k8s.io"];
 
 /// What a URL is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +126,15 @@ fn websocket(headers: &HeaderMap, purpose: Purpose) -> Result<Agreed, Refused> {
     if words(headers, WEBSOCKET_PROTOCOL).next().is_none() {
         return Ok(Agreed { framing: Framing::WebSocket { key, base64: false }, protocol: None });
     }
-    let Some(protocol) = choose(headers, WEBSOCKET_PROTOCOL, known) else {
+    let best = || {
+        let asked = |name: &&&str| words(headers, WEBSOCKET_PROTOCOL).any(|word| word == **name);
+        known.iter().find(asked).copied()
+    };
+    let chosen = match purpose {
+        Purpose::Command => choose(headers, WEBSOCKET_PROTOCOL, known),
+        Purpose::Forward => best(),
+    };
+    let Some(protocol) = chosen else {
         return Err(Refused::NoProtocol(known));
     };
     let framing = match protocol {
@@ -208,6 +212,8 @@ mod tests {
         let agreed = asked(&base64, Purpose::Command).unwrap();
         assert_eq!(agreed.version(), 1);
         assert!(matches!(agreed.framing, Framing::WebSocket { base64: true, .. }));
+        let both = with(&WS, &[("sec-websocket-protocol", "v5.channel.k8s.io,v4.channel.k8s.io")]);
+        assert_eq!(asked(&both, Purpose::Forward).unwrap().version(), 4);
         let tunnel = with(&WS, &[("sec-websocket-protocol", TUNNEL)]);
         let agreed = asked(&tunnel, Purpose::Forward).unwrap();
         assert!(matches!(agreed.framing, Framing::Tunnel { .. }));

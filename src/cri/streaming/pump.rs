@@ -96,15 +96,21 @@ impl Sink {
         async_fd::watch(fd).map(Self)
     }
 
-    /// Passes on what the client says to its end; `false` when the process reads no more.
+    /// Passes on what the client says to its end; `false` when the process reads no more. Never ends when the client
+    /// is cut off, which is no end of what it says.
     pub(super) async fn fill(&self, from: &mut Input) -> bool {
         let mut block = vec![0; BLOCK];
-        while let Ok(count @ 1..) = from.read(&mut block).await {
-            if self.write_all(block.get(..count).unwrap_or_default()).await.is_err() {
-                return false;
+        loop {
+            match from.read(&mut block).await {
+                Ok(0) => return true,
+                Ok(count) => {
+                    if self.write_all(block.get(..count).unwrap_or_default()).await.is_err() {
+                        return false;
+                    }
+                }
+                Err(_) => return std::future::pending().await,
             }
         }
-        true
     }
 
     /// Writes all of it.

@@ -12,6 +12,7 @@ use crate::config::Streaming as Config;
 use crate::cri::gate::EngineGate;
 use crate::error::ErrorKind;
 use hyper_util::rt::TokioIo;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,13 +21,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tracing::{debug, info, warn};
 
-/// How many connections may be on their way to a session. Each has [`UPGRADE_WITHIN`] for it.
+/// How many connections may be on their way to a session. Each has [`UPGRADE_WITHIN`] for it; of more, the oldest is
+/// let go, so that silent ones keep nobody off.
 const ARRIVING: usize = 256;
 /// How many sessions there may be.
 const SESSIONS: usize = 1024;
@@ -193,11 +196,10 @@ impl StreamingServer {
     /// Serves until the stop, then ends the sessions.
     pub async fn serve(self) {
         let Self { listener, tls, shared } = self;
-        let arriving = Arc::new(Semaphore::new(ARRIVING));
+        let mut arriving = VecDeque::new();
         let stop = shared.stop.clone();
         let accept = async {
             loop {
-                let Ok(place) = Arc::clone(&arriving).acquire_owned().await else { return };
                 let stream = match listener.accept().await {
                     Ok((stream, _)) => stream,
                     Err(error) => {
@@ -209,13 +211,13 @@ impl StreamingServer {
                 };
                 let (tls, shared) = (tls.clone(), Arc::clone(&shared));
                 let tasks = shared.tasks.clone();
-                tasks.spawn(async move {
+                let arrival = tasks.spawn(async move {
                     let arrival = tokio::time::timeout(UPGRADE_WITHIN, arrive(stream, tls, shared));
                     if arrival.await.is_err() {
                         debug!("a streaming client took too long to ask");
                     }
-                    drop(place);
                 });
+                admit(&mut arriving, arrival.abort_handle());
             }
         };
         tokio::select! {
@@ -228,6 +230,19 @@ impl StreamingServer {
             info!(sessions = shared.tasks.len(), "streaming sessions were cut off");
         }
     }
+}
+
+/// Takes one more in, and lets the oldest go when there are too many.
+fn admit(arriving: &mut VecDeque<AbortHandle>, arrival: AbortHandle) {
+    if arriving.len() >= ARRIVING {
+        arriving.retain(|arrival| !arrival.is_finished());
+    }
+    if arriving.len() >= ARRIVING
+        && let Some(oldest) = arriving.pop_front()
+    {
+        oldest.abort();
+    }
+    arriving.push_back(arrival);
 }
 
 /// From a connection to its upgrade.

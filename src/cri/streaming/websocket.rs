@@ -27,7 +27,8 @@ use tokio_util::sync::{CancellationToken, PollSender};
 const CLOSE: u8 = 255;
 /// The largest message of a client, bytes. Those in use send 32 KiB at most.
 const LARGEST: usize = 1 << 20;
-/// How much of one channel may wait to be consumed before the socket is read no more, bytes.
+/// How much of the channels may wait to be consumed before the socket is read no more, bytes; each has its share, and
+/// one block at least.
 const UNREAD: usize = 512 << 10;
 /// How many messages may wait to be sent.
 const UNSENT: usize = 4;
@@ -59,7 +60,7 @@ where
 pub(super) struct Mux {
     sender: mpsc::Sender<Message>,
     inputs: HashMap<u8, DuplexStream>,
-    base64: bool,
+    form: Form,
     gone: CancellationToken,
 }
 
@@ -77,19 +78,22 @@ impl Mux {
         Lost: Future<Output = ()> + Send,
     {
         let (sender, receiver) = mpsc::channel(UNSENT);
+        let unread = (UNREAD / inputs.len().max(1)).max(BLOCK);
         let pipes = |number: &u8| {
-            let (near, far) = tokio::io::duplex(UNREAD);
+            let (near, far) = tokio::io::duplex(unread);
             ((*number, near), (*number, far))
         };
         let (near, far): (HashMap<_, _>, HashMap<_, _>) = inputs.iter().map(pipes).unzip();
         let gone = CancellationToken::new();
-        let mux = Self { sender, inputs: near, base64: form.base64, gone: gone.clone() };
+        let mux = Self { sender, inputs: near, form, gone: gone.clone() };
         let driver = async move {
-            // Cancelled also when this future is dropped.
+            let mut inputs = far;
+            // Cancelled also when this future is dropped; before the inputs end, which would look as if the client
+            // had said all.
             let _gone = gone.drop_guard();
             let socket = upgraded(io).await;
             tokio::select! {
-                () = drive(socket, form, far, receiver) => {}
+                () = drive(socket, form, &mut inputs, receiver) => {}
                 () = lost => {}
             }
         };
@@ -111,27 +115,32 @@ impl Mux {
         Box::new(self.writer(channel, false))
     }
 
-    /// Writes to a channel whose end the client is told.
+    /// Writes to a channel whose end the client is told where the protocol has a word for it.
     pub(super) fn output_with_end(&self, channel: u8) -> Output {
-        Box::new(self.writer(channel, true))
+        Box::new(self.writer(channel, self.form.closes))
+    }
+
+    /// Whether a channel can be closed alone.
+    pub(super) fn closes(&self) -> bool {
+        self.form.closes
     }
 
     fn writer(&self, channel: u8, tells_end: bool) -> Writer {
         let sender = PollSender::new(self.sender.clone());
-        Writer { sender, channel, base64: self.base64, tells_end }
+        Writer { sender, channel, base64: self.form.base64, tells_end }
     }
 
     /// A message without content.
     pub(super) async fn greet(&self, channel: u8) {
         // A client that is gone is noticed by what follows.
-        self.sender.send(message(channel, &[], self.base64)).await.ok();
+        self.sender.send(message(channel, &[], self.form.base64)).await.ok();
     }
 }
 
 async fn drive<Io>(
     socket: WebSocketStream<Io>,
     form: Form,
-    mut inputs: HashMap<u8, DuplexStream>,
+    inputs: &mut HashMap<u8, DuplexStream>,
     mut unsent: mpsc::Receiver<Message>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send,
@@ -152,7 +161,11 @@ async fn drive<Io>(
             let bytes = match message {
                 Message::Binary(bytes) => bytes,
                 Message::Text(text) => text.into(),
-                Message::Close(_) => return,
+                Message::Close(_) => {
+                    // Answered by whoever reads on.
+                    tokio::time::timeout(GOODBYE, stream.next()).await.ok();
+                    return;
+                }
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
             let Some((channel, content)) = parse(&bytes, form.base64) else { return };
@@ -286,6 +299,12 @@ mod tests {
         mux.output_with_end(1).shutdown().await.unwrap();
         assert_eq!(far.next().await.unwrap().unwrap(), Message::binary(&b"\xff\x01"[..]));
         assert!(!mux.gone().is_cancelled());
+        // The others have no word for it.
+        let (mux, far, _driver) = served(Form { base64: false, closes: false }, &[0]);
+        let mut far = client(far).await;
+        mux.output_with_end(1).shutdown().await.unwrap();
+        mux.greet(2).await;
+        assert_eq!(far.next().await.unwrap().unwrap(), Message::binary(&b"\x02"[..]));
     }
 
     #[tokio::test]

@@ -1,11 +1,10 @@
 //! One forwarded connection: a TCP connection here, joined to a port of a pod.
 //!
-//! Each direction ends for itself, where the daemon knows how to say so (v5): what is said last is
-//! still heard after the other side has ended. Before v5 there is only the end of the whole.
+//! Each direction ends for itself: what is said last is still heard after the other side has ended.
 
 use super::channel::{self, Forwarded, Forwarding};
 use super::error::StreamError;
-use super::socket::{self, Socket, V4, V5};
+use super::socket::{self, Socket, V5};
 use super::tls::Trust;
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use std::future::pending;
@@ -18,13 +17,6 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 const BLOCK: usize = 32 << 10;
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// Whether one direction can be ended alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HalfClose {
-    Known,
-    Unknown,
-}
 
 /// Connects to `port` by what PortForward has answered, and passes everything on until the daemon says that both
 /// sides have ended, or this one broke.
@@ -39,22 +31,18 @@ pub(in crate::ctl) async fn forward(
 ) -> Result<(), StreamError> {
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}port={port}");
-    let (socket, protocol) = socket::connect(&url, trust, &[V5, V4]).await?;
-    let half_close = if protocol == V5 { HalfClose::Known } else { HalfClose::Unknown };
+    // Alone: older ones cannot end one direction.
+    let (socket, _) = socket::connect(&url, trust, &[V5]).await?;
     // What is small and waited for shall not wait for more.
     local.set_nodelay(true).map_err(StreamError::local("set up the connection"))?;
-    join(socket, local, half_close).await
+    join(socket, local).await
 }
 
-async fn join(
-    socket: Socket,
-    mut local: TcpStream,
-    half_close: HalfClose,
-) -> Result<(), StreamError> {
+async fn join(socket: Socket, mut local: TcpStream) -> Result<(), StreamError> {
     let (mut to, mut from) = socket.split();
     let (mut read, mut write) = local.split();
     let cut_off = async {
-        match say(&mut read, &mut to, half_close).await {
+        match say(&mut read, &mut to).await {
             // The daemon ends it when the pod has heard all of it, and has said all itself.
             Said::All => pending().await,
             Said::CutOff => {}
@@ -77,20 +65,14 @@ enum Said {
 }
 
 /// Passes on what is said here, and its end.
-async fn say(
-    read: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl Sink<Message> + Unpin),
-    half_close: HalfClose,
-) -> Said {
+async fn say(read: &mut (impl AsyncRead + Unpin), to: &mut (impl Sink<Message> + Unpin)) -> Said {
     let mut block = vec![0; BLOCK];
     loop {
         let message = match read.read(&mut block).await {
             Ok(count @ 1..) => channel::data(channel::DATA, block.get(..count).unwrap_or_default()),
             Ok(_) => {
-                if half_close == HalfClose::Known {
-                    // Whoever reads the connection finds out why it cannot be said.
-                    to.send(channel::end(channel::DATA)).await.ok();
-                }
+                // Whoever reads the connection finds out why it cannot be said.
+                to.send(channel::end(channel::DATA)).await.ok();
                 return Said::All;
             }
             Err(_) => return Said::CutOff,
@@ -158,16 +140,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_is_said_where_it_is_known() {
-        for (half_close, expected) in [
-            (HalfClose::Known, vec![channel::data(0, b"ask"), channel::end(0)]),
-            (HalfClose::Unknown, vec![channel::data(0, b"ask")]),
-        ] {
-            let (mut to, sent) = futures::channel::mpsc::unbounded();
-            assert_eq!(say(&mut &b"ask"[..], &mut to, half_close).await, Said::All);
-            drop(to);
-            assert_eq!(sent.collect::<Vec<_>>().await, expected, "{half_close:?}");
-        }
+    async fn the_end_of_what_is_said_is_said() {
+        let (mut to, sent) = futures::channel::mpsc::unbounded();
+        assert_eq!(say(&mut &b"ask"[..], &mut to).await, Said::All);
+        drop(to);
+        let sent: Vec<_> = sent.collect().await;
+        assert_eq!(sent, [channel::data(0, b"ask"), channel::end(0)]);
     }
 
     #[tokio::test]
@@ -180,7 +158,7 @@ mod tests {
         // What is closed with something unread is reset.
         drop(far);
         let (mut to, sent) = futures::channel::mpsc::unbounded();
-        assert_eq!(say(&mut near, &mut to, HalfClose::Known).await, Said::CutOff);
+        assert_eq!(say(&mut near, &mut to).await, Said::CutOff);
         drop(to);
         assert!(sent.collect::<Vec<_>>().await.is_empty());
     }

@@ -13,8 +13,6 @@ use tokio_util::either::Either;
 
 /// Channels that can be ended one by one, and a status as the last word.
 pub(in crate::ctl) const V5: &str = "v5.channel.k8s.io";
-/// The same, where nothing can be ended but the whole.
-pub(in crate::ctl) const V4: &str = "v4.channel.k8s.io";
 
 /// How long the daemon, which has just given the URL, may take to answer there.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -117,6 +117,15 @@ impl<'a> Client<'a> {
         self.send(CLOSE, &[channel])
     }
 
+    /// Closes the WebSocket.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(crate) fn bid_farewell(&mut self) -> Result<()> {
+        let Self { node, socket, .. } = self;
+        node.cri.run(async { Ok(socket.close(None).await?) })
+    }
+
     /// What has come on a channel.
     pub(crate) fn got(&self, channel: u8) -> &[u8] {
         &self.got[usize::from(channel)]

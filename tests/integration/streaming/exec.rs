@@ -16,6 +16,7 @@ pub(super) fn tests() -> Vec<Test> {
         shared("a_terminal_is_one_stream_with_a_size", &[], terminal),
         shared("a_command_is_who_the_container_is", &[], identity),
         shared("a_command_ends_with_its_client_and_all_it_started", &[], lost_client),
+        shared("the_loss_of_a_client_is_not_the_end_of_its_input", &[], no_end),
         shared("a_command_ends_with_its_container", &[], container_ends),
         shared("a_child_in_the_background_goes_on", &[], background),
     ]
@@ -161,6 +162,36 @@ fn lost_client(node: &Node) -> Result<()> {
     drop(stays);
     running("72001", 0)?;
     ensure!(kernel::alive(made.init()?), "the container was hit");
+    Ok(())
+}
+
+fn no_end(node: &Node) -> Result<()> {
+    let scene = Scene::new(node, "stream-no-end")?;
+    let made = scene.start("main", pod::PATIENT, as_is)?;
+    let script = |number: u32| format!("cat >/dev/null; exec touch /tmp/{number}");
+    let ended = |number: u32| {
+        eventually("the command has ended", || {
+            Ok(with_word(&made, &script(number)).is_empty().then_some(()))
+        })
+    };
+    for number in 0..20 {
+        let url = ask::exec(node, &made.id, "io", &script(number))?;
+        let mut client = Client::connect(node, &url, V5)?;
+        client.send(STDIN, b"half of")?;
+        // Gone without a word, or with a farewell: neither is the end of stdin.
+        if number % 2 == 0 {
+            client.bid_farewell()?;
+        }
+        drop(client);
+        ended(number)?;
+    }
+    // The control: who has said all has.
+    let url = ask::exec(node, &made.id, "io", &script(99))?;
+    let mut client = Client::connect(node, &url, V5)?;
+    client.close(STDIN)?;
+    ensure!(client.code()? == 0);
+    let made_files = node.exec_ok(&made.id, &["ls", "/tmp"])?;
+    ensure!(made_files == "99", "taken for the end: {made_files}");
     Ok(())
 }
 

@@ -56,6 +56,8 @@ fn families(node: &Node) -> Result<()> {
     let mut client = Client::connect(node, &url, "v4.channel.k8s.io")?;
     client.send(0, b"GET / HTTP/1.0\r\n\r\n")?;
     client.until(0, "HTTP/1.")?;
+    // The pod's end is the connection's, where the client has no word for its own.
+    client.end()?;
     // The host's own network.
     let scene = echo::host_pod(node, "forward-host")?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;

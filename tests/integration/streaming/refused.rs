@@ -16,6 +16,7 @@ pub(super) fn tests() -> Vec<Test> {
         shared("a_call_that_cannot_be_is_refused_by_its_field", &[], calls),
         shared("a_token_is_good_for_one_session", &[], tokens),
         shared("requests_that_are_no_upgrade_are_told_why", &[], requests),
+        shared("silent_connections_keep_nobody_off", &[], silent),
         own("slow_and_silent_clients_are_let_go", &[], options, slow),
     ]
 }
@@ -146,6 +147,19 @@ fn requests(node: &Node) -> Result<()> {
         let refused = refused.err().with_context(|| format!("{query:?} is a session"))?;
         ensure!(refused.code == 400 && refused.text.contains("port"), "{query:?}: {refused:?}");
     }
+    Ok(())
+}
+
+fn silent(node: &Node) -> Result<()> {
+    let scene = Scene::new(node, "stream-silent")?;
+    let made = scene.start("main", pod::PATIENT, as_is)?;
+    let url = ask::exec(node, &made.id, "o", "echo heard")?;
+    let address = authority(&url)?;
+    // More than may be on their way at once, and none of them says anything.
+    let silent: Vec<_> = (0..300).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    let mut client = Client::connect(node, &url, "v5.channel.k8s.io")?;
+    ensure!(client.code()? == 0 && client.text(1) == "heard\n");
+    drop(silent);
     Ok(())
 }
 

@@ -44,8 +44,9 @@ pub(super) struct Shared {
 
 impl Shared {
     fn over(&self, closed: Closed) {
-        lock(&self.connection).over(closed);
+        // First: the streams' end must not be taken for the peer's.
         self.gone.cancel();
+        lock(&self.connection).over(closed);
     }
 }
 
