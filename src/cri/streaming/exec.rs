@@ -13,7 +13,6 @@ use crate::sys::{terminal, tty};
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::OnceLock;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -37,13 +36,13 @@ pub(super) async fn run(engine: &Engine, command: Command, channels: Channels) {
     if let Some(sizes) = sizes.as_mut().filter(|_| command.streams.tty) {
         size = tokio::time::timeout(FIRST_SIZE, sizes.next()).await.ok().flatten();
     }
-    let killer = OnceLock::new();
+    // To its end, also when the client goes meanwhile: the command would begin with the end of its input.
+    let (mut session, process) = match open(engine, &command, size).await {
+        Ok(open) => open,
+        Err(why) => return end.tell(&Outcome::Failed(why)).await,
+    };
+    let killer = session.killer();
     let outcome = async {
-        let (mut session, process) = match open(engine, &command, size).await {
-            Ok(open) => open,
-            Err(why) => return Outcome::Failed(why),
-        };
-        killer.set(session.killer()).ok();
         let Process { input, output, errors, terminal } = process;
         let ended = CancellationToken::new();
         let code = async {
@@ -70,7 +69,7 @@ pub(super) async fn run(engine: &Engine, command: Command, channels: Channels) {
     tokio::pin!(outcome);
     // Dropped before what holds the command's streams: a command whose client is gone must not take that for the end
     // of its input.
-    let mut first = KillFirst(Some(&killer));
+    let mut first = KillFirst(Some(killer));
     let outcome = tokio::select! {
         biased;
         () = gone.cancelled() => return,
@@ -80,12 +79,12 @@ pub(super) async fn run(engine: &Engine, command: Command, channels: Channels) {
     end.tell(&outcome).await;
 }
 
-/// Kills the command, if there is one, when it is dropped.
-struct KillFirst<'a>(Option<&'a OnceLock<Killer>>);
+/// Kills the command when it is dropped.
+struct KillFirst(Option<Killer>);
 
-impl Drop for KillFirst<'_> {
+impl Drop for KillFirst {
     fn drop(&mut self) {
-        if let Some(killer) = self.0.and_then(OnceLock::get) {
+        if let Some(killer) = &self.0 {
             killer.kill();
         }
     }
