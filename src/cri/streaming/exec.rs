@@ -39,7 +39,10 @@ pub(super) async fn run(engine: &Engine, command: Command, channels: Channels) {
     // To its end, also when the client goes meanwhile: the command would begin with the end of its input.
     let (mut session, process) = match open(engine, &command, size).await {
         Ok(open) => open,
-        Err(why) => return end.tell(&Outcome::Failed(why)).await,
+        Err(why) => {
+            drop((stdin, stdout, stderr, sizes));
+            return end.tell(&Outcome::Failed(why)).await;
+        }
     };
     let killer = session.killer();
     let outcome = async {
