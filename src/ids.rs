@@ -105,9 +105,17 @@ hex_id!(
 /// # Errors
 /// The error of getrandom(2), which cannot fail on a booted kernel.
 pub fn random_hex() -> Result<String, std::io::Error> {
+    random_hex_of::<32>()
+}
+
+/// Two random hexadecimal digits for each of `BYTES`, which are at most 256.
+///
+/// # Errors
+/// As [`random_hex`].
+pub fn random_hex_of<const BYTES: usize>() -> Result<String, std::io::Error> {
     use std::fmt::Write as _;
-    let bytes = crate::sys::random::bytes::<32>()?;
-    let mut text = String::with_capacity(64);
+    let bytes = crate::sys::random::bytes::<BYTES>()?;
+    let mut text = String::with_capacity(2 * BYTES);
     for byte in bytes {
         // Writing to a String cannot fail.
         write!(text, "{byte:02x}").ok();

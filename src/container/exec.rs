@@ -80,8 +80,9 @@ impl Drop for Slot {
     }
 }
 
-/// Starts a command in a running container; with a terminal it finds it of this `size`. A caller that goes away while the command starts gets
-/// nothing, and neither does the command: it is killed as soon as it is there.
+/// Starts a command in a running container; with a terminal it finds it of this `size`. A caller that
+/// goes away while the command starts gets nothing, and neither does the command: it is killed as soon as
+/// it is there.
 ///
 /// # Errors
 /// FailedPrecondition when the container does not run, or the command cannot be executed.

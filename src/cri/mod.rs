@@ -2,8 +2,8 @@
 //!
 //! A request passes [`server`] (socket, [`authority`] filter, [`instrument`]), a service
 //! (`runtime_service` with `runtime`, `image_service`, [`own`]), the [`gate`] to the engine, and is turned into berth's own
-//! types by `from_proto`; the reply is made by `to_proto`, an error by `status`. Exec, Attach and PortForward answer URLs of the
-//! HTTP server in [`streaming`].
+//! types by `from_proto`; the reply is made by `to_proto`, an error by `status`.
+//! Exec, Attach and PortForward answer URLs of the HTTP server in [`streaming`].
 
 mod authority;
 mod events;

@@ -12,7 +12,8 @@ use super::streaming::Streaming;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-/// RuntimeService, ImageService, and berth's own service. `streaming` hands out URLs. Streams end when `stop` is cancelled.
+/// RuntimeService, ImageService, and berth's own service. `streaming` hands out URLs. Streams end when
+/// `stop` is cancelled.
 ///
 /// Requests are bounded. Answers are not: a list of ten thousand containers must get through to a
 /// client that takes it.

@@ -6,7 +6,7 @@ use super::console::Console;
 use super::error::CtlError;
 use super::resolve::Inventory;
 use super::stream::session::{self, End, Wiring};
-use super::stream::socket::{self, V5};
+use super::stream::socket;
 use super::stream::status::Outcome;
 use super::stream::{StreamError, Trust};
 use crate::cri::proto as cri;
@@ -51,7 +51,7 @@ pub(super) async fn attach(
 
 /// The exit code, unless it is the container that knows it.
 async fn run(url: &str, trust: &Trust, wiring: Wiring) -> Result<Option<u8>, StreamError> {
-    let (socket, _) = socket::connect(url, trust, &[V5]).await?;
+    let socket = socket::connect(url, trust).await?;
     match session::run(socket, wiring).await? {
         End::Signal(code) => Ok(Some(code)),
         End::Told(Outcome::Failed(message)) => Err(StreamError::Failed(message)),

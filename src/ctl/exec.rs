@@ -5,7 +5,7 @@ use super::connect::Daemon;
 use super::error::CtlError;
 use super::resolve::Inventory;
 use super::stream::session::{self, End, Wiring};
-use super::stream::socket::{self, V5};
+use super::stream::socket;
 use super::stream::status::Outcome;
 use super::stream::{StreamError, Trust};
 use crate::cri::proto as cri;
@@ -30,7 +30,7 @@ pub(super) async fn exec(args: &ExecArgs, daemon: &Daemon, trust: &Trust) -> Res
 }
 
 async fn run(url: &str, trust: &Trust, wiring: Wiring) -> Result<u8, StreamError> {
-    let (socket, _) = socket::connect(url, trust, &[V5]).await?;
+    let socket = socket::connect(url, trust).await?;
     match session::run(socket, wiring).await? {
         End::Told(Outcome::Code(code)) | End::Signal(code) => Ok(code),
         End::Told(Outcome::Failed(message)) => Err(StreamError::Failed(message)),

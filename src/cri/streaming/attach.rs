@@ -68,7 +68,7 @@ pub(super) async fn run(engine: &Engine, target: Target, keys: &DetachKeys, chan
                     errors.pass(stderr, &open).await;
                 }
             };
-            let watch = (session.tty && target.streams.tty).then(|| Watch::new(keys));
+            let watch = target.streams.tty.then(|| Watch::new(keys));
             let left = feed(&session, input, stdin, watch);
             let ended = async { tokio::join!(session.wait(), output, errors).0 };
             tokio::select! {
@@ -168,10 +168,10 @@ async fn typed(sink: &Sink, stdin: &mut Input, mut watch: Watch) -> Typed {
 
 /// Follows the client's window; never ends.
 async fn follow(session: &AttachSession, resize: Option<Input>) {
-    if let Some(mut sizes) = resize.filter(|_| session.tty).map(Sizes::new) {
+    if let Some(mut sizes) = resize.map(Sizes::new) {
         while let Some(size) = sizes.next().await {
             // A container that ends at this moment has no size; its end is told by itself.
-            session.resize(size.width, size.height).await.ok();
+            session.resize(size.columns, size.rows).await.ok();
         }
     }
     pending().await

@@ -26,7 +26,7 @@ pub(super) struct Channels {
     pub(super) stdin: Option<Input>,
     pub(super) stdout: Option<Output>,
     pub(super) stderr: Option<Output>,
-    /// JSON objects with `Width` and `Height`, one after another.
+    /// JSON objects with `Width` and `Height`, one after another; with a terminal alone.
     pub(super) resize: Option<Input>,
     pub(super) end: End,
     /// The client is gone, or has broken the protocol.

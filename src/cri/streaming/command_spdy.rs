@@ -16,7 +16,8 @@ use tracing::debug;
 /// How long the client may take to open its streams.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
-/// The streams that `wanted` names, once the client has opened them all; `None` when it does not. `version` of the protocol.
+/// The streams that `wanted` names, once the client has opened them all; `None` when it does not. `version` of
+/// the protocol.
 pub(super) async fn channels(
     mut session: Session,
     wanted: Streams,

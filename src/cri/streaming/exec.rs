@@ -6,10 +6,11 @@
 use super::channels::{Channels, Input, Streams};
 use super::outcome::Outcome;
 use super::pump::{END_OF_TRANSMISSION, Sink, Source};
-use super::resize::{Size, Sizes};
+use super::resize::Sizes;
 use crate::engine::{Engine, EngineError, ExecSession, ExecStreams, Killer};
 use crate::error::chain;
-use crate::sys::{terminal, tty};
+use crate::sys::terminal;
+use crate::sys::tty::Size;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -33,7 +34,7 @@ pub(super) async fn run(engine: &Engine, command: Command, channels: Channels) {
     let Channels { stdin, stdout, stderr, resize, end, gone } = channels;
     let mut sizes = resize.map(Sizes::new);
     let mut size = None;
-    if let Some(sizes) = sizes.as_mut().filter(|_| command.streams.tty) {
+    if let Some(sizes) = &mut sizes {
         size = tokio::time::timeout(FIRST_SIZE, sizes.next()).await.ok().flatten();
     }
     // To its end, also when the client goes meanwhile: the command would begin with the end of its input.
@@ -107,7 +108,6 @@ async fn open(
 ) -> Result<(ExecSession, Process), String> {
     let Command { container, words, streams } = command;
     let wants = if streams.tty {
-        let size = size.map(|size| tty::Size { columns: size.width, rows: size.height });
         ExecStreams::Terminal { size }
     } else {
         ExecStreams::Pipes { stdin: streams.stdin }
@@ -156,13 +156,9 @@ async fn feed(input: Option<Sink>, stdin: Option<Input>, is_terminal: bool) {
 async fn follow(sizes: Option<Sizes>, terminal: Option<&OwnedFd>) {
     if let (Some(mut sizes), Some(terminal)) = (sizes, terminal) {
         while let Some(size) = sizes.next().await {
-            resize_to(terminal, size);
+            // A command that has ended has no size.
+            terminal::resize(terminal.as_fd(), size.columns, size.rows).ok();
         }
     }
     pending().await
-}
-
-fn resize_to(terminal: &OwnedFd, size: Size) {
-    // A command that has ended has no size.
-    terminal::resize(terminal.as_fd(), size.width, size.height).ok();
 }

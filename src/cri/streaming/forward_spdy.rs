@@ -1,6 +1,7 @@
 //! Forwarded connections over SPDY: the client opens two streams for each, `error` and `data`, with the port
 //! and what joins the two in their headers.
 
+use super::command_spdy::{finish, writes};
 use super::forward::{Connection, Pod};
 use super::spdy::{Session, Stream};
 use crate::engine::Engine;
@@ -36,7 +37,7 @@ pub(super) async fn run(engine: &Engine, pod: &Pod, mut session: Session) {
         () = async { while connections.next().await.is_some() {} } => {}
         () = gone.cancelled() => {}
     }
-    super::command_spdy::finish(session).await;
+    finish(session).await;
 }
 
 /// Streams that wait for the other one of their connection.
@@ -74,7 +75,7 @@ impl Pairs {
         }
         let (data, error) = if kind == Kind::Data { (stream, other) } else { (other, stream) };
         let (from, to) = data.split();
-        let error = super::command_spdy::writes(error);
+        let error = writes(error);
         let (from, to) = (Box::new(from), Box::new(to));
         Some(Connection { port, from, to, error, half_closes: true })
     }

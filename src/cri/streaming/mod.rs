@@ -12,8 +12,9 @@
 //! ([`pump`], [`resize`], [`detach`]) and end with an [`outcome`]; a connection's go to [`forward`]. [`connection`] tells that
 //! a client is gone.
 //!
-//! What always holds: memory of a session is bounded (what is not consumed is not read); a client that goes away ends its
-//! command, but never a container; a client that says nothing has a deadline until its session begins, and `idle_timeout_seconds` in it.
+//! What always holds: memory of a session is bounded (what is not consumed is not read); a client that goes
+//! away ends its command, but never a container; a client that says nothing has a deadline until its session
+//! begins, and `idle_timeout_seconds` in it.
 
 mod attach;
 mod channels;

@@ -3,7 +3,7 @@
 //! | framing | asked for by | protocols, best first |
 //! | --- | --- | --- |
 //! | SPDY/3.1 | `Upgrade: SPDY/3.1`, `X-Stream-Protocol-Version` | exec, attach: v4 to v1; port-forward: one |
-//! | WebSocket (RFC 6455) | `Upgrade: websocket`, `Sec-WebSocket-Protocol` | exec, attach: v5 to v1, each also as base64 text; port-forward: SPDY in a tunnel, v4, v5 |
+//! | WebSocket (RFC 6455) | `Upgrade: websocket`, `Sec-WebSocket-Protocol` | exec, attach: v5 to v1, from v4 on down as base64, too; port-forward: SPDY in a tunnel, v4, v5 |
 
 use hyper::header::{CONNECTION, HeaderMap, UPGRADE};
 

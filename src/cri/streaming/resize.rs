@@ -1,18 +1,19 @@
 //! The resize stream: JSON objects with `Width` and `Height`, in characters, one after another.
 
 use super::channels::Input;
+use crate::sys::tty::Size;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
 /// The longest object, bytes; a size needs forty.
 const LONGEST: usize = 4 << 10;
 
-/// A terminal's size in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// A size as clients write it.
+#[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Size {
-    pub(super) width: u16,
-    pub(super) height: u16,
+struct Told {
+    width: u16,
+    height: u16,
 }
 
 /// Sizes as they come.
@@ -52,9 +53,11 @@ enum Parsed {
 }
 
 fn first(held: &[u8]) -> Parsed {
-    let mut sizes = serde_json::Deserializer::from_slice(held).into_iter::<Size>();
+    let mut sizes = serde_json::Deserializer::from_slice(held).into_iter::<Told>();
     match sizes.next() {
-        Some(Ok(size)) => Parsed::Size(size, sizes.byte_offset()),
+        Some(Ok(Told { width, height })) => {
+            Parsed::Size(Size { columns: width, rows: height }, sizes.byte_offset())
+        }
         Some(Err(error)) if !error.is_eof() => Parsed::Broken,
         _ => Parsed::Partial,
     }
@@ -68,7 +71,7 @@ mod tests {
         let mut sizes = Sizes::new(Box::new(bytes));
         let mut all = Vec::new();
         while let Some(size) = sizes.next().await {
-            all.push((size.width, size.height));
+            all.push((size.columns, size.rows));
         }
         all
     }

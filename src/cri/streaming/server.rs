@@ -1,6 +1,7 @@
 //! The streaming server: it listens, hands out URLs, and turns each of them into a session, once.
 
 use super::attach::Target;
+use super::channels::Streams;
 use super::detach::DetachKeys;
 use super::exec::Command;
 use super::forward::Pod;
@@ -11,9 +12,9 @@ use super::{connection, http};
 use crate::config::Streaming as Config;
 use crate::cri::gate::EngineGate;
 use crate::error::ErrorKind;
+use crate::ids::random_hex_of;
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
@@ -28,6 +29,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tracing::{debug, info, warn};
 
+/// How much of a token nobody can guess, bytes.
+const TOKEN_BYTES: usize = 16;
 /// How many connections may be on their way to a session. Each has [`UPGRADE_WITHIN`] for it; of more, the oldest is
 /// let go, so that silent ones keep nobody off.
 const ARRIVING: usize = 256;
@@ -69,24 +72,40 @@ impl StreamingError {
 
 /// What a URL stands for.
 pub(super) enum Request {
+    /// The streams of a command or of a container.
+    Streams(Process),
+    Forward(Pod),
+}
+
+/// Whose streams.
+pub(super) enum Process {
     Exec(Command),
     Attach(Target),
-    Forward(Pod),
+}
+
+impl Process {
+    /// Which of them.
+    pub(super) fn streams(&self) -> Streams {
+        match self {
+            Self::Exec(command) => command.streams,
+            Self::Attach(target) => target.streams,
+        }
+    }
 }
 
 impl Request {
     /// Its part of the path.
     pub(super) fn path(&self) -> &'static str {
         match self {
-            Self::Exec(_) => "exec",
-            Self::Attach(_) => "attach",
+            Self::Streams(Process::Exec(_)) => "exec",
+            Self::Streams(Process::Attach(_)) => "attach",
             Self::Forward(_) => "portforward",
         }
     }
 
     pub(super) fn purpose(&self) -> Purpose {
         match self {
-            Self::Exec(_) | Self::Attach(_) => Purpose::Command,
+            Self::Streams(_) => Purpose::Command,
             Self::Forward(_) => Purpose::Forward,
         }
     }
@@ -110,11 +129,11 @@ pub(super) struct Shared {
 
 impl Streaming {
     pub(in crate::cri) fn exec(&self, command: Command) -> Result<String, Status> {
-        self.url(Request::Exec(command))
+        self.url(Request::Streams(Process::Exec(command)))
     }
 
     pub(in crate::cri) fn attach(&self, target: Target) -> Result<String, Status> {
-        self.url(Request::Attach(target))
+        self.url(Request::Streams(Process::Attach(target)))
     }
 
     pub(in crate::cri) fn port_forward(&self, pod: Pod) -> Result<String, Status> {
@@ -122,22 +141,13 @@ impl Streaming {
     }
 
     fn url(&self, request: Request) -> Result<String, Status> {
-        let token = random_token().map_err(|e| Status::internal(format!("make a token: {e}")))?;
+        let token = random_hex_of::<TOKEN_BYTES>();
+        let token = token.map_err(|e| Status::internal(format!("make a token: {e}")))?;
         let url = format!("{}/{}/{token}", self.0.base, request.path());
         let kept = self.0.tokens.keep(token, request, Instant::now());
         kept.map_err(|error: TooMany| Status::resource_exhausted(error.to_string()))?;
         Ok(url)
     }
-}
-
-/// 128 random bits, hexadecimal.
-fn random_token() -> io::Result<String> {
-    let mut text = String::with_capacity(32);
-    for byte in crate::sys::random::bytes::<16>()? {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").ok();
-    }
-    Ok(text)
 }
 
 /// The server, listening.

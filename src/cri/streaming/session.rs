@@ -1,8 +1,9 @@
 //! From an upgraded connection to the session that it was upgraded for.
 
+use super::channels::Channels;
 use super::connection::Lost;
 use super::negotiate::{Agreed, Framing};
-use super::server::{Request, Shared};
+use super::server::{Process, Request, Shared};
 use super::tunnel::Tunnel;
 use super::websocket::{self, Form, Mux};
 use super::{attach, command_spdy, command_websocket, exec, forward_spdy, forward_websocket, spdy};
@@ -62,26 +63,22 @@ where
         }
         Framing::WebSocket { base64, .. } => {
             let form = Form { base64, closes: version >= 5 };
-            let inputs = match &wanted {
-                Request::Forward(_) => forward_websocket::inputs(&ports),
-                _ => vec![command_websocket::STDIN, command_websocket::RESIZE],
-            };
             let lost = async {
                 tokio::select! {
                     () = closed => {}
                     () = idle => debug!("a session without a byte for too long"),
                 }
             };
+            let inputs = match &wanted {
+                Request::Streams(_) => vec![command_websocket::STDIN, command_websocket::RESIZE],
+                Request::Forward(_) => forward_websocket::inputs(&ports),
+            };
             let (mux, driver) = Mux::new(io, form, &inputs, lost);
             shared.tasks.spawn(driver);
             match wanted {
-                Request::Exec(command) => {
-                    let channels = command_websocket::channels(mux, command.streams, version).await;
-                    exec::run(engine, command, channels).await;
-                }
-                Request::Attach(target) => {
-                    let channels = command_websocket::channels(mux, target.streams, version).await;
-                    attach::run(engine, target, &shared.keys, channels).await;
+                Request::Streams(process) => {
+                    let channels = command_websocket::channels(mux, process.streams(), version);
+                    join(engine, &shared, process, channels.await).await;
                 }
                 Request::Forward(pod) => forward_websocket::run(engine, &pod, &ports, mux).await,
             }
@@ -119,18 +116,20 @@ async fn over_spdy(
     version: u8,
 ) {
     match wanted {
-        Request::Exec(command) => {
-            let opened = command_spdy::channels(session, command.streams, version, &shared.tasks);
+        Request::Streams(process) => {
+            let opened = command_spdy::channels(session, process.streams(), version, &shared.tasks);
             if let Some(channels) = opened.await {
-                exec::run(engine, command, channels).await;
-            }
-        }
-        Request::Attach(target) => {
-            let opened = command_spdy::channels(session, target.streams, version, &shared.tasks);
-            if let Some(channels) = opened.await {
-                attach::run(engine, target, &shared.keys, channels).await;
+                join(engine, shared, process, channels).await;
             }
         }
         Request::Forward(pod) => forward_spdy::run(engine, &pod, session).await,
+    }
+}
+
+/// Joins a client's streams to those of the process.
+async fn join(engine: &Engine, shared: &Shared, process: Process, channels: Channels) {
+    match process {
+        Process::Exec(command) => exec::run(engine, command, channels).await,
+        Process::Attach(target) => attach::run(engine, target, &shared.keys, channels).await,
     }
 }

@@ -4,7 +4,7 @@
 
 use super::channel::{self, Forwarded, Forwarding};
 use super::error::StreamError;
-use super::socket::{self, Socket, V5};
+use super::socket::{self, Socket};
 use super::tls::Trust;
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use std::future::pending;
@@ -31,8 +31,7 @@ pub(in crate::ctl) async fn forward(
 ) -> Result<(), StreamError> {
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}port={port}");
-    // Alone: older ones cannot end one direction.
-    let (socket, _) = socket::connect(&url, trust, &[V5]).await?;
+    let socket = socket::connect(&url, trust).await?;
     // What is small and waited for shall not wait for more.
     local.set_nodelay(true).map_err(StreamError::local("set up the connection"))?;
     join(socket, local).await

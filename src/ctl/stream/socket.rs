@@ -11,8 +11,8 @@ use tokio_tungstenite::tungstenite::{self, handshake::client::Response};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use tokio_util::either::Either;
 
-/// Channels that can be ended one by one, and a status as the last word.
-pub(in crate::ctl) const V5: &str = "v5.channel.k8s.io";
+/// The protocol: channels that can be ended one by one, and a status as the last word.
+const V5: &str = "v5.channel.k8s.io";
 
 /// How long the daemon, which has just given the URL, may take to answer there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,20 +22,14 @@ const MOST_TEXT: usize = 300;
 /// A connection.
 pub(in crate::ctl) type Socket = WebSocketStream<Either<TcpStream, TlsStream<TcpStream>>>;
 
-/// Connects; also answers which of the protocols, best first, the daemon has chosen.
+/// Connects.
 ///
 /// # Errors
 /// An odd URL, a connection that cannot be had, an answer that is no stream.
-pub(in crate::ctl) async fn connect(
-    url: &str,
-    trust: &Trust,
-    protocols: &'static [&'static str],
-) -> Result<(Socket, &'static str), StreamError> {
+pub(in crate::ctl) async fn connect(url: &str, trust: &Trust) -> Result<Socket, StreamError> {
     let Target { address, host, port, tls, uri } = parse_url(url)?;
     let mut request = uri.into_client_request().map_err(|_| StreamError::Url("it is none"))?;
-    let offer = HeaderValue::from_str(&protocols.join(", "));
-    let offer = offer.map_err(|_| StreamError::Url("its protocols"))?;
-    request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, offer);
+    request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V5));
     let opened = tokio::time::timeout(PATIENCE, async {
         let failed = |source| StreamError::Connect { address: address.clone(), source };
         let stream = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
@@ -51,10 +45,8 @@ pub(in crate::ctl) async fn connect(
         address: address.clone(),
         source: std::io::ErrorKind::TimedOut.into(),
     })??;
-    let chosen = chosen(&response);
-    let chosen = protocols.iter().find(|protocol| chosen == Some(**protocol));
     // The handshake has made sure of it.
-    Ok((socket, chosen.ok_or(StreamError::Silent)?))
+    if chosen(&response) == Some(V5) { Ok(socket) } else { Err(StreamError::Silent) }
 }
 
 /// Where a URL leads.

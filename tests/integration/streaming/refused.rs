@@ -3,6 +3,7 @@
 use super::ask;
 use crate::harness::channels::{Client, ERROR, authority};
 use crate::harness::scene::{Scene, as_is};
+use crate::harness::spdy;
 use crate::harness::{Node, Options, Test, kernel, own, pod, poll, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
@@ -176,7 +177,7 @@ fn slow(node: &mut Node) -> Result<()> {
     let url = ask::exec(node, &made.id, "io", "echo begun; exec sleep 100000")?;
     // One that never opens the streams of its session.
     let url_of_lazy = ask::exec(node, &made.id, "o", "true")?;
-    let (lazy, _) = crate::harness::spdy::Client::connect(&url_of_lazy, &["v4.channel.k8s.io"])?;
+    let (lazy, _) = spdy::Client::connect(&url_of_lazy, &["v4.channel.k8s.io"])?;
     // A session in which nothing is said, one whose client says nothing at all, one who says it letter by letter.
     let mut idle = Client::connect(node, &url, "v4.channel.k8s.io")?;
     let mut silent = TcpStream::connect(authority(&url)?)?;
@@ -189,15 +190,15 @@ fn slow(node: &mut Node) -> Result<()> {
         })
     });
     let url = ask::exec(node, &made.id, "o", "echo begun; exec sleep 100000")?;
-    let (spdy, _) = crate::harness::spdy::Client::connect(&url, &["v4.channel.k8s.io"])?;
-    let ids = spdy.open_all(&["error", "stdout"])?;
-    spdy.read_until(ids["stdout"], |bytes| bytes == b"begun\n")?;
+    let (idle_spdy, _) = spdy::Client::connect(&url, &["v4.channel.k8s.io"])?;
+    let ids = idle_spdy.open_all(&["error", "stdout"])?;
+    idle_spdy.read_until(ids["stdout"], |bytes| bytes == b"begun\n")?;
     idle.until(1, "begun\n")?;
     idle.until_cut()?;
     ensure!(idle.got(ERROR).is_empty(), "the command has ended by itself: {}", idle.text(ERROR));
     lazy.closed().context("a client of SPDY without streams is kept")?;
-    spdy.closed().context("the idle client of SPDY is kept")?;
-    let told = spdy.stream(ids["error"]).bytes;
+    idle_spdy.closed().context("the idle client of SPDY is kept")?;
+    let told = idle_spdy.stream(ids["error"]).bytes;
     ensure!(told.is_empty(), "the command has ended by itself: {told:?}");
     silent.set_read_timeout(Some(poll::DEADLINE))?;
     silent.read_to_end(&mut Vec::new()).context("the silent client is kept")?;
