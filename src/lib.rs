@@ -8,7 +8,7 @@
 //! * container init, between clone and exec: numbered steps, reports `(step, errno)` by pipe.
 //! * `berth-pause`, one a pod (`src/pause`): holds the shared namespaces.
 //!
-//! Dependencies point down: `cri, ctl → engine → sandbox, container → shim client, image, cni,
+//! Dependencies point down: `kubelet (through the trait cri::client::Cri), cri, ctl → engine → sandbox, container → shim client, image, cni,
 //! cgroups, store → sys`, and `shim server → oci → sys`.
 
 #![deny(unsafe_code)]
@@ -55,6 +55,8 @@ pub mod failpoint;
 pub mod handlers;
 #[cfg(feature = "daemon")]
 pub mod image;
+#[cfg(feature = "daemon")]
+pub mod kubelet;
 #[cfg(feature = "daemon")]
 pub mod lock;
 #[cfg(feature = "daemon")]

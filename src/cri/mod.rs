@@ -6,6 +6,7 @@
 //! Exec, Attach and PortForward answer URLs of the HTTP server in [`streaming`].
 
 mod authority;
+pub mod client;
 mod events;
 mod from_proto;
 mod gate;

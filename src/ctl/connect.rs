@@ -1,14 +1,12 @@
 //! Connections to the daemon.
 
 use super::error::CtlError;
+use crate::cri::client;
 use crate::cri::own::proto::berth_client::BerthClient;
 use crate::cri::proto::image_service_client::ImageServiceClient;
 use crate::cri::proto::runtime_service_client::RuntimeServiceClient;
-use hyper_util::rt::TokioIo;
 use std::path::Path;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tonic::transport::Channel;
 
 /// One connection, seen as each of the three services. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,24 +26,7 @@ impl Daemon {
     /// [`CtlError::Connect`].
     pub async fn connect(socket: &Path) -> Result<Self, CtlError> {
         let refused = |source| CtlError::Connect { socket: socket.to_owned(), source };
-        // The transport hides why it cannot connect, so the first connection is made here.
-        let first = UnixStream::connect(socket).await.map_err(refused)?;
-        let mut first = Some(first);
-        let path = socket.to_owned();
-        let connector = service_fn(move |_| {
-            let (ready, path) = (first.take(), path.clone());
-            async move {
-                let stream = match ready {
-                    Some(stream) => stream,
-                    None => UnixStream::connect(path).await?,
-                };
-                Ok::<_, std::io::Error>(TokioIo::new(stream))
-            }
-        });
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| refused(std::io::Error::other(error)))?;
+        let channel = client::connect(socket).await.map_err(refused)?;
         Ok(Self {
             // Lists of many containers are long.
             runtime: RuntimeServiceClient::new(channel.clone())
