@@ -137,6 +137,25 @@ impl Cgroups {
         Ok(pod)
     }
 
+    /// A cgroup for pods to be in, with all above it and with `resources` in force: a kubelet's, of a pod or of a
+    /// class of pods. It is gone with the last pod in it. With the systemd driver it is a slice, which systemd
+    /// makes when a pod comes, and whose own limits are not set.
+    ///
+    /// # Errors
+    /// It cannot be made, or a value is refused.
+    pub fn make_parent(&self, path: &CgroupPath, resources: &Resources) -> Result<(), CgroupError> {
+        if let Driver::Systemd { .. } = self.driver {
+            return Ok(());
+        }
+        self.tree.make_passing_domain(path)?;
+        Group::new(&self.tree, path.clone()).apply(resources)
+    }
+
+    /// Whether pods' cgroups are systemd's.
+    pub fn is_systemd(&self) -> bool {
+        matches!(self.driver, Driver::Systemd { .. })
+    }
+
     /// A handle on the pod cgroup at `path`, as a record keeps it.
     pub fn pod(&self, path: &CgroupPath) -> PodCgroup {
         let systemd = match &self.driver {

@@ -1,6 +1,6 @@
 //! The effective configuration as text: TOML again, with the origin of each value behind it.
 
-use super::{BlockIo, Config, ConfigError, Loaded, Runtime};
+use super::{BlockIo, Config, ConfigError, Kubelet, Loaded, Runtime};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -36,6 +36,7 @@ pub fn keys() -> Result<Vec<String>, ConfigError> {
     // A table whose name is free, once.
     config.blockio.insert("NAME".to_owned(), BlockIo::default());
     config.runtimes.insert("NAME".to_owned(), Runtime { path: PathBuf::new() });
+    config.kubelet = Some(Kubelet::default());
     let tables = tables(&config)?;
     Ok(tables
         .into_iter()

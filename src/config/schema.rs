@@ -1,5 +1,6 @@
 //! Every key of `config.toml`, its default and its unit. Unknown keys are refused.
 
+use super::kubelet::Kubelet;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// Images.
     pub image: ImageConfig,
+    /// The kubelet half; none: berth serves CRI alone.
+    pub kubelet: Option<Kubelet>,
     /// The daemon's own log.
     pub log: Logging,
 }

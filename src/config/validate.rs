@@ -81,6 +81,7 @@ pub(super) fn validate(loaded: &Loaded) -> Result<(), ConfigError> {
         )?;
     }
     streaming(loaded)?;
+    kubelet(loaded)?;
     selinux(loaded)?;
     let layers = c.image.parallel_layers;
     check.that((1..=64).contains(&layers), "image.parallel_layers", layers, "not 1 to 64")?;
@@ -139,6 +140,39 @@ fn streaming(loaded: &Loaded) -> Result<(), ConfigError> {
     }
 }
 
+fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
+    let Some(c) = &loaded.config.kubelet else { return Ok(()) };
+    let check = Check { loaded };
+    for (key, seconds, most) in [
+        ("kubelet.file_check_seconds", c.file_check_seconds, 3600),
+        ("kubelet.http_check_seconds", c.http_check_seconds, 3600),
+        ("kubelet.sync_seconds", c.sync_seconds, 3600),
+        ("kubelet.crash_loop_max_seconds", c.crash_loop_max_seconds, 300),
+    ] {
+        let reason = if most == 300 { "not 1 to 300" } else { "not 1 to 3600" };
+        check.that((1..=most).contains(&seconds), key, seconds, reason)?;
+    }
+    if let Some(name) = &c.node_name {
+        let label =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+        let named = (1..=253).contains(&name.len()) && name.bytes().all(label);
+        check.that(
+            named,
+            "kubelet.node_name",
+            name,
+            "not lower-case letters, digits, '-' and '.'",
+        )?;
+    }
+    if let Some(url) = &c.manifest_url {
+        let known = url.starts_with("http://") || url.starts_with("https://");
+        check.that(known, "kubelet.manifest_url", url, "not an http:// or https:// address")?;
+    }
+    let servers = c.cluster_dns.len();
+    check.that(servers <= 3, "kubelet.cluster_dns", servers, "more than three servers")?;
+    let root = crate::cgroups::CgroupPath::parse(&c.cgroup_root).is_ok();
+    check.that(root, "kubelet.cgroup_root", &c.cgroup_root, "not a cgroup's path")
+}
+
 /// How many categories the policies of distributions know.
 const MAX_CATEGORIES: u32 = 1024;
 
@@ -178,6 +212,14 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     paths.extend(c.image.docker_config.iter().map(|p| ("image.docker_config", p)));
     paths.extend(c.image.policy.iter().map(|p| ("image.policy", p)));
     paths.extend(c.cdi.dirs.iter().map(|p| ("cdi.dirs", p)));
+    if let Some(k) = &c.kubelet {
+        paths.extend(k.manifest_dir.iter().map(|p| ("kubelet.manifest_dir", p)));
+        paths.extend(k.runtime_endpoint.iter().map(|p| ("kubelet.runtime_endpoint", p)));
+        paths.extend(k.resolv_conf.iter().map(|p| ("kubelet.resolv_conf", p)));
+        paths.push(("kubelet.pod_logs_dir", &k.pod_logs_dir));
+        paths.push(("kubelet.container_logs_dir", &k.container_logs_dir));
+        paths.push(("kubelet.seccomp_dir", &k.seccomp_dir));
+    }
     for (key, path) in paths {
         check.that(plain(path), key, path.display(), "not an absolute path without '..'")?;
     }

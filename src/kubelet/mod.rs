@@ -1,7 +1,21 @@
 //! The kubelet half: pods from files, HTTP and the control socket, kept running through the verbs of CRI.
 //!
-//! [`objects`] are the ConfigMaps, Secrets and Services that pods may name; [`node`] is what pods are told of the node.
+//! `source → pods → worker → plan (pure) → Cri verbs → events → status → report`. [`objects`] are the ConfigMaps,
+//! Secrets and Services that pods may name; [`node`] is what pods are told of the node.
 
+pub mod admission;
+pub mod backoff;
+pub mod board;
+pub mod cgroups;
 pub mod node;
 pub mod objects;
+pub mod observed;
+pub mod plan;
+pub mod pleg;
+pub mod pods;
+pub mod qos;
 pub mod quantity;
+pub mod request;
+pub mod source;
+pub mod spec;
+pub mod status;

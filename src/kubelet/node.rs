@@ -1,7 +1,10 @@
 //! What is known of the node, and what of it pods may use.
 
+use crate::config;
+use nix::ifaddrs::getifaddrs;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 /// Amounts of what a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,116 @@ pub struct NodeFacts {
     pub ips: Vec<IpAddr>,
     /// What it has.
     pub capacity: Amounts,
+    /// Bytes of swap.
+    pub swap_bytes: u64,
     /// What pods may use of it: capacity less what is reserved and less the hard eviction thresholds.
     pub allocatable: Amounts,
+}
+
+/// Bytes in a kibibyte, the unit of /proc/meminfo.
+const KIB: u64 = 1024;
+/// What pods never get: the hard eviction threshold of memory, bytes.
+const MEMORY_KEPT: u64 = 100 << 20;
+
+impl NodeFacts {
+    /// Reads what the node is and has. Blocking. `state` is on the file system that pods use.
+    pub fn read(config: &config::Kubelet, state: &Path) -> Self {
+        let name = config.node_name.clone().unwrap_or_else(|| {
+            let name = nix::unistd::gethostname().unwrap_or_default();
+            name.to_string_lossy().to_lowercase()
+        });
+        let ips = if config.node_ips.is_empty() { own_ips() } else { config.node_ips.clone() };
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let capacity = Amounts {
+            cpu_milli: u64::try_from(cpus).unwrap_or(1) * 1000,
+            memory_bytes: field(&memory, "MemTotal"),
+            ephemeral_storage_bytes: size_of_file_system(state),
+            pods: config.max_pods,
+            hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
+        };
+        let mut allocatable = capacity.clone();
+        allocatable.memory_bytes = capacity.memory_bytes.saturating_sub(MEMORY_KEPT);
+        Self { name, ips, capacity, swap_bytes: field(&memory, "SwapTotal"), allocatable }
+    }
+}
+
+/// A line of /proc/meminfo, in bytes.
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(KIB)
+}
+
+fn size_of_file_system(path: &Path) -> u64 {
+    let stat = nix::sys::statvfs::statvfs(path);
+    stat.map_or(0, |stat| stat.blocks().saturating_mul(stat.fragment_size()))
+}
+
+/// Huge pages by their size, both in bytes: `hugepages-2048kB/nr_hugepages`.
+fn hugepages(folder: &Path) -> BTreeMap<u64, u64> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let size = name.to_str().and_then(|n| n.strip_prefix("hugepages-")?.strip_suffix("kB"));
+        let Some(size) = size.and_then(|kib| kib.parse::<u64>().ok()) else { continue };
+        let count = std::fs::read_to_string(entry.path().join("nr_hugepages")).unwrap_or_default();
+        let count = count.trim().parse::<u64>().unwrap_or(0);
+        all.insert(size * KIB, count.saturating_mul(size * KIB));
+    }
+    all
+}
+
+/// The first global address of each family, IPv4 first; the loopback's if there is none.
+fn own_ips() -> Vec<IpAddr> {
+    let all: Vec<IpAddr> = getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+        })
+        .filter(is_global)
+        .collect();
+    let v4 = all.iter().find(|ip| ip.is_ipv4());
+    let v6 = all.iter().find(|ip| ip.is_ipv6());
+    let found: Vec<IpAddr> = v4.into_iter().chain(v6).copied().collect();
+    if found.is_empty() { vec![Ipv4Addr::LOCALHOST.into()] } else { found }
+}
+
+fn is_global(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "MemTotal:       16384 kB\nMemFree: 1 kB\nSwapTotal:          0 kB\n";
+        assert_eq!((field(text, "MemTotal"), field(text, "SwapTotal")), (16 << 20, 0));
+        assert_eq!(field(text, "Missing"), 0);
+    }
+
+    #[test]
+    fn a_node_has_a_name_addresses_and_something_for_pods() {
+        let node = NodeFacts::read(&config::Kubelet::default(), Path::new("/"));
+        assert!(!node.name.is_empty() && !node.ips.is_empty());
+        assert!(node.capacity.cpu_milli >= 1000 && node.capacity.memory_bytes > 0);
+        assert!(node.allocatable.memory_bytes < node.capacity.memory_bytes);
+        assert_eq!(node.allocatable.pods, 110);
+    }
+
+    #[test]
+    fn huge_pages_are_counted_in_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("hugepages-2048kB")).unwrap();
+        std::fs::write(dir.path().join("hugepages-2048kB/nr_hugepages"), "3\n").unwrap();
+        assert_eq!(hugepages(dir.path()), BTreeMap::from([(2 << 20, 6 << 20)]));
+    }
 }

@@ -1,0 +1,73 @@
+//! `[kubelet]`: with it, berth takes pods itself.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// `[kubelet]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kubelet {
+    /// A folder of manifests; none: no such source.
+    pub manifest_dir: Option<PathBuf>,
+    /// An address that manifests are fetched from; none: no such source.
+    pub manifest_url: Option<String>,
+    /// Headers of those requests.
+    pub manifest_url_headers: BTreeMap<String, String>,
+    /// How often the folder is read without a reason, seconds.
+    pub file_check_seconds: u64,
+    /// How often manifests are fetched, seconds.
+    pub http_check_seconds: u64,
+    /// The node's name; none: the host's, in lower case.
+    pub node_name: Option<String>,
+    /// The node's addresses; empty: those of its interfaces.
+    pub node_ips: Vec<IpAddr>,
+    /// The socket of another CRI runtime that runs the pods; none: berth itself.
+    pub runtime_endpoint: Option<PathBuf>,
+    /// The folder of the pods' logs.
+    pub pod_logs_dir: PathBuf,
+    /// The folder of links to them, by container.
+    pub container_logs_dir: PathBuf,
+    /// The folder of seccomp profiles that pods name.
+    pub seccomp_dir: PathBuf,
+    /// The cgroup below which pods are; empty: the runtime's choice.
+    pub cgroup_root: String,
+    /// The servers of the cluster's DNS; empty: pods get the node's.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The domain of the cluster.
+    pub cluster_domain: String,
+    /// The resolv.conf that pods get; none: the node's.
+    pub resolv_conf: Option<PathBuf>,
+    /// The most pods at a time.
+    pub max_pods: u64,
+    /// The longest back-off of containers that crash, seconds.
+    pub crash_loop_max_seconds: u64,
+    /// How often a pod is looked at without a reason, seconds.
+    pub sync_seconds: u64,
+}
+
+impl Default for Kubelet {
+    fn default() -> Self {
+        Self {
+            manifest_dir: None,
+            manifest_url: None,
+            manifest_url_headers: BTreeMap::new(),
+            file_check_seconds: 20,
+            http_check_seconds: 20,
+            node_name: None,
+            node_ips: Vec::new(),
+            runtime_endpoint: None,
+            pod_logs_dir: "/var/log/pods".into(),
+            container_logs_dir: "/var/log/containers".into(),
+            seccomp_dir: "/var/lib/kubelet/seccomp".into(),
+            cgroup_root: "kubepods".into(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".into(),
+            resolv_conf: None,
+            max_pods: 110,
+            crash_loop_max_seconds: 300,
+            sync_seconds: 60,
+        }
+    }
+}

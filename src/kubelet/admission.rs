@@ -1,0 +1,174 @@
+//! Whether the node takes a pod; pure. Who is refused has failed, with a reason that tools know.
+
+use super::node::NodeFacts;
+use super::quantity::{cpu_milli, memory_bytes};
+use super::spec::{Role, host_network, members, spec};
+use super::status::Verdict;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+/// The sysctls that any pod may set: those of its own namespaces that can harm nobody else.
+const SAFE_SYSCTLS: [&str; 10] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+];
+
+/// What became of a pod at the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It may run.
+    Yes,
+    /// It has failed.
+    No(Verdict),
+}
+
+/// What a pod asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    cpu_milli: u64,
+    memory_bytes: u64,
+}
+
+impl Asked {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+        }
+    }
+
+    fn most(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.max(other.cpu_milli),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+        }
+    }
+
+    fn of_container(container: &Container) -> Self {
+        let resources = container.resources.as_ref();
+        let requests = resources.and_then(|r| r.requests.as_ref());
+        let limits = resources.and_then(|r| r.limits.as_ref());
+        Self {
+            cpu_milli: cpu_milli(requests).or(cpu_milli(limits)).unwrap_or(0),
+            memory_bytes: memory_bytes(requests).or(memory_bytes(limits)).unwrap_or(0),
+        }
+    }
+
+    /// The most that runs at once, and the pod's overhead.
+    fn of(pod: &Pod) -> Self {
+        let (mut beside, mut most, mut apps) = (Self::default(), Self::default(), Self::default());
+        for member in members(pod) {
+            let own = Self::of_container(member.container);
+            match member.role {
+                Role::Sidecar => {
+                    beside = beside.plus(own);
+                    most = most.most(beside);
+                }
+                Role::Init => most = most.most(beside.plus(own)),
+                Role::App => apps = apps.plus(own),
+            }
+        }
+        let overhead = spec(pod).overhead.as_ref();
+        let overhead = Self {
+            cpu_milli: cpu_milli(overhead).unwrap_or(0),
+            memory_bytes: memory_bytes(overhead).unwrap_or(0),
+        };
+        most.most(beside.plus(apps)).plus(overhead)
+    }
+}
+
+fn no(reason: &str, message: String) -> Admitted {
+    Admitted::No(Verdict { reason: reason.to_owned(), message })
+}
+
+/// Whether a pod may run beside the others.
+pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeFacts) -> Admitted {
+    if let Some(os) = spec(pod).os.as_ref().filter(|os| os.name != "linux") {
+        let message =
+            format!("the pod is for the operating system {:?}, the node's is linux", os.name);
+        return no("PodOSNotSupported", message);
+    }
+    let security = spec(pod).security_context.as_ref();
+    let sysctls = security.and_then(|context| context.sysctls.as_ref());
+    for sysctl in sysctls.into_iter().flatten() {
+        if !SAFE_SYSCTLS.contains(&sysctl.name.replace('/', ".").as_str()) {
+            return no(
+                "SysctlForbidden",
+                format!("sysctl {:?} is not among the safe ones", sysctl.name),
+            );
+        }
+    }
+    fits(pod, others, node).or_else(|| port_taken(pod, others)).map_or(Admitted::Yes, Admitted::No)
+}
+
+/// What of the node would not do for all of them.
+fn fits(pod: &Pod, others: &[&Pod], node: &NodeFacts) -> Option<Verdict> {
+    let used = others.iter().fold(Asked::default(), |sum, pod| sum.plus(Asked::of(pod)));
+    let asked = Asked::of(pod);
+    let count = u64::try_from(others.len()).unwrap_or(u64::MAX);
+    let has = &node.allocatable;
+    let rows = [
+        ("pods", 1, count, has.pods),
+        ("cpu", asked.cpu_milli, used.cpu_milli, has.cpu_milli),
+        ("memory", asked.memory_bytes, used.memory_bytes, has.memory_bytes),
+    ];
+    let full = rows
+        .into_iter()
+        .find(|(_, asked, used, has)| *asked > 0 && asked.saturating_add(*used) > *has);
+    full.map(|(what, asked, used, has)| Verdict {
+        reason: format!("OutOf{what}"),
+        message: format!(
+            "Node didn't have enough resource: {what}, requested: {asked}, used: {used}, capacity: {has}"
+        ),
+    })
+}
+
+/// A port of the host, with its protocol and address.
+type HostPort = (i32, String, String);
+
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let ports = members(pod).into_iter().filter(|m| m.role != Role::Init);
+    ports
+        .flat_map(|member| member.container.ports.iter().flatten())
+        .filter_map(|port| {
+            let host = port.host_port.filter(|port| *port > 0);
+            let number = if host_network(pod) { host.or(Some(port.container_port)) } else { host };
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+            Some((number?, protocol, port.host_ip.clone().unwrap_or_default()))
+        })
+        .collect()
+}
+
+/// A host port that another pod has.
+fn port_taken(pod: &Pod, others: &[&Pod]) -> Option<Verdict> {
+    let anywhere = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
+    let wanted = host_ports(pod);
+    for other in others {
+        for (port, protocol, ip) in host_ports(other) {
+            let same = wanted.iter().any(|(wanted, of, at)| {
+                *wanted == port && *of == protocol && (*at == ip || anywhere(at) || anywhere(&ip))
+            });
+            if same {
+                return Some(Verdict {
+                    reason: "NodePorts".to_owned(),
+                    message: format!(
+                        "host port {port}/{protocol} is pod {}'s",
+                        super::spec::full_name(other)
+                    ),
+                });
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

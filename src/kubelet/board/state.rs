@@ -1,0 +1,254 @@
+//! The board itself: who publishes writes to memory, and a task of its own writes behind.
+
+use super::event::{Event, EventKind, Events};
+use super::files::{self, BoardError, Record};
+use crate::clock::now_nanos;
+use crate::kubelet::spec::{full_name, uid};
+use crate::lock::lock;
+use crate::{blocking, kubelet::spec};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// How many changes a slow listener may lag before it is told that it missed some.
+const BACKLOG: usize = 1024;
+
+/// A pod as everybody may see it.
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// The pod with its status.
+    pub pod: Arc<Pod>,
+    /// Where it comes from: a file, a URL, or nothing for the control socket.
+    pub origin: String,
+    /// What happened to it.
+    pub events: Events,
+}
+
+/// What changed.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A pod is new or its status is another.
+    Pod(Arc<Pod>),
+    /// A pod is gone.
+    Gone(Arc<Pod>),
+    /// Something happened.
+    Event(Event),
+}
+
+/// Statuses and events. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Board(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    state: Mutex<State>,
+    changed: Notify,
+    changes: broadcast::Sender<Change>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pods: BTreeMap<String, PodView>,
+    /// Of all pods, also of those that are gone.
+    events: Events,
+    /// The pods whose files are not as they should be.
+    dirty: BTreeSet<String>,
+}
+
+impl Board {
+    /// The board with what was known at the end of the last run. Blocking.
+    ///
+    /// # Errors
+    /// The folder cannot be made or read.
+    pub fn open(folder: PathBuf) -> Result<Self, BoardError> {
+        let mut state = State::default();
+        for (uid, Record { pod, origin, events }) in files::read(&folder)? {
+            state.pods.insert(uid, PodView { pod: Arc::new(pod), origin, events });
+        }
+        let changes = broadcast::channel(BACKLOG).0;
+        let state = Mutex::new(state);
+        Ok(Self(Arc::new(Inner { folder, state, changed: Notify::new(), changes })))
+    }
+
+    /// The status that was last published of a pod; an empty one if there is none.
+    pub fn status(&self, uid: &str) -> PodStatus {
+        let state = lock(&self.0.state);
+        state.pods.get(uid).and_then(|view| view.pod.status.clone()).unwrap_or_default()
+    }
+
+    /// Shows a pod with its status.
+    pub fn publish(&self, pod: &Pod, origin: &str, status: PodStatus) {
+        let id = uid(pod).to_owned();
+        let mut shown = pod.clone();
+        shown.status = Some(status);
+        let mut state = lock(&self.0.state);
+        let known = state.pods.get(&id);
+        if known.is_some_and(|known| *known.pod == shown) {
+            return;
+        }
+        let shown = Arc::new(shown);
+        let events = known.map(|known| known.events.clone()).unwrap_or_default();
+        let view = PodView { pod: Arc::clone(&shown), origin: origin.to_owned(), events };
+        state.pods.insert(id.clone(), view);
+        state.dirty.insert(id);
+        drop(state);
+        self.told(Change::Pod(shown));
+    }
+
+    /// Notes what happened to a pod or one of its containers.
+    pub fn event(&self, pod: &Pod, container: Option<&str>, what: (EventKind, &str, String)) {
+        let (kind, reason, message) = what;
+        let now = now_nanos();
+        let event = Event {
+            kind,
+            reason: reason.to_owned(),
+            message,
+            pod: full_name(pod),
+            container: container.map(str::to_owned),
+            count: 1,
+            first_nanos: now,
+            last_nanos: now,
+        };
+        if kind == EventKind::Warning {
+            warn!(
+                pod = spec::name(pod), namespace = spec::namespace(pod), pod_uid = uid(pod),
+                container, reason, message = %event.message, "pod event"
+            );
+        }
+        let mut state = lock(&self.0.state);
+        state.events.add(&event);
+        if let Some(view) = state.pods.get_mut(uid(pod)) {
+            view.events.add(&event);
+            state.dirty.insert(uid(pod).to_owned());
+        }
+        drop(state);
+        self.told(Change::Event(event));
+    }
+
+    /// Forgets a pod.
+    pub fn remove(&self, uid: &str) {
+        let mut state = lock(&self.0.state);
+        let gone = state.pods.remove(uid);
+        state.dirty.insert(uid.to_owned());
+        drop(state);
+        if let Some(view) = gone {
+            self.told(Change::Gone(view.pod));
+        }
+    }
+
+    /// All pods, by uid.
+    pub fn pods(&self) -> BTreeMap<String, PodView> {
+        lock(&self.0.state).pods.clone()
+    }
+
+    /// The newest events of all pods.
+    pub fn events(&self) -> Events {
+        lock(&self.0.state).events.clone()
+    }
+
+    /// What changes from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.0.changes.subscribe()
+    }
+
+    fn told(&self, change: Change) {
+        // Nobody listening is fine.
+        self.0.changes.send(change).ok();
+        self.0.changed.notify_one();
+    }
+
+    /// Keeps the files as the board is, until `stop`, and a last time then.
+    pub async fn write_behind(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = self.0.changed.notified() => {}
+                () = stop.cancelled() => return self.write().await,
+            }
+            self.write().await;
+        }
+    }
+
+    async fn write(&self) {
+        let board = self.clone();
+        let written = blocking::run("write the statuses of pods", move || board.write_dirty());
+        if let Err(error) = written.await {
+            warn!(%error, "statuses of pods were not written");
+        }
+    }
+
+    fn write_dirty(&self) {
+        let dirty = std::mem::take(&mut lock(&self.0.state).dirty);
+        for uid in dirty {
+            let view = lock(&self.0.state).pods.get(&uid).cloned();
+            let done = match view {
+                Some(PodView { pod, origin, events }) => {
+                    let record = Record { pod: Arc::unwrap_or_clone(pod), origin, events };
+                    files::write(&self.0.folder, &uid, &record)
+                }
+                None => files::remove(&self.0.folder, &uid),
+            };
+            if let Err(error) = done {
+                warn!(pod_uid = uid, error = %crate::error::chain(&error), "a pod's status was not written");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str) -> Pod {
+        let text = serde_json::json!({"metadata": {"name": name, "uid": name, "namespace": "n"}});
+        serde_json::from_value(text).unwrap()
+    }
+
+    fn phase(phase: &str) -> PodStatus {
+        PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() }
+    }
+
+    #[test]
+    fn what_was_published_is_there_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let board = Board::open(dir.path().join("status")).unwrap();
+        board.publish(&pod("a"), "f.yaml", phase("Running"));
+        board.publish(&pod("b"), "", phase("Pending"));
+        board.event(&pod("a"), Some("c"), (EventKind::Normal, "Started", "it runs".into()));
+        board.remove("b");
+        board.write_dirty();
+        let again = Board::open(dir.path().join("status")).unwrap();
+        assert_eq!(again.status("a").phase.as_deref(), Some("Running"));
+        assert_eq!(again.pods().keys().collect::<Vec<_>>(), ["a"]);
+        let view = &again.pods()["a"];
+        assert_eq!((view.origin.as_str(), view.events.iter().count()), ("f.yaml", 1));
+    }
+
+    #[tokio::test]
+    async fn a_status_that_did_not_change_is_no_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let board = Board::open(dir.path().into()).unwrap();
+        let mut news = board.subscribe();
+        board.publish(&pod("a"), "", phase("Pending"));
+        board.publish(&pod("a"), "", phase("Pending"));
+        board.publish(&pod("a"), "", phase("Running"));
+        let phases = [news.recv().await.unwrap(), news.recv().await.unwrap()].map(|c| match c {
+            Change::Pod(pod) => pod.status.clone().unwrap().phase.unwrap(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(phases, ["Pending", "Running"]);
+        assert!(news.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.json"), "{").unwrap();
+        let board = Board::open(dir.path().into()).unwrap();
+        assert!(board.pods().is_empty());
+    }
+}

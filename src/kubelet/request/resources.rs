@@ -1,0 +1,263 @@
+//! Requests and limits as shares, quotas and OOM scores (the kubelet's helpers_linux.go and qos/policy.go,
+//! by their numbers).
+
+use crate::cri::proto as cri;
+use crate::kubelet::node::NodeFacts;
+use crate::kubelet::qos::{Qos, qos};
+use crate::kubelet::quantity::{ResourceList, cpu_milli, memory_bytes, whole};
+use crate::kubelet::spec::{Member, Role, members, spec};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use std::collections::BTreeMap;
+
+/// The period of CPU quotas, microseconds.
+const PERIOD_USEC: u64 = 100_000;
+/// The smallest quota the kernel takes, microseconds.
+const MIN_QUOTA_USEC: u64 = 1000;
+/// The smallest and the largest shares the kernel takes.
+const MIN_SHARES: u64 = 2;
+const MAX_SHARES: u64 = 262_144;
+/// Priorities from here on are those of what the node itself needs (system-node-critical).
+const NODE_CRITICAL: i32 = 2_000_001_000;
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The CPU shares of so many thousandths of a CPU.
+pub fn qos_shares(milli: u64) -> u64 {
+    (milli.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
+}
+
+fn quota(milli: u64) -> i64 {
+    signed((milli.saturating_mul(PERIOD_USEC) / 1000).max(MIN_QUOTA_USEC))
+}
+
+/// A container's requests and limits.
+#[derive(Clone, Copy)]
+struct Wants<'a> {
+    requests: Option<&'a ResourceList>,
+    limits: Option<&'a ResourceList>,
+}
+
+impl<'a> Wants<'a> {
+    fn of(container: &'a Container) -> Self {
+        let resources = container.resources.as_ref();
+        Self {
+            requests: resources.and_then(|r| r.requests.as_ref()),
+            limits: resources.and_then(|r| r.limits.as_ref()),
+        }
+    }
+
+    fn cpu_limit(self) -> Option<u64> {
+        cpu_milli(self.limits).filter(|limit| *limit > 0)
+    }
+
+    fn memory_limit(self) -> Option<u64> {
+        memory_bytes(self.limits).filter(|limit| *limit > 0)
+    }
+
+    /// A limit without a request is a request, too.
+    fn cpu_request(self) -> u64 {
+        cpu_milli(self.requests).or(self.cpu_limit()).unwrap_or(0)
+    }
+
+    fn memory_request(self) -> u64 {
+        memory_bytes(self.requests).or(self.memory_limit()).unwrap_or(0)
+    }
+}
+
+/// A container's resources.
+pub fn container_resources(
+    pod: &Pod,
+    member: Member<'_>,
+    node: &NodeFacts,
+) -> cri::LinuxContainerResources {
+    let wants = Wants::of(member.container);
+    let mut unified = BTreeMap::new();
+    // An out-of-memory kill takes the whole container.
+    unified.insert("memory.oom.group".to_owned(), "1".to_owned());
+    if node.swap_bytes > 0 {
+        unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+    }
+    cri::LinuxContainerResources {
+        cpu_period: signed(PERIOD_USEC),
+        cpu_quota: wants.cpu_limit().map_or(0, quota),
+        cpu_shares: signed(qos_shares(wants.cpu_request())),
+        memory_limit_in_bytes: wants.memory_limit().map_or(0, signed),
+        oom_score_adj: oom_score_adj(pod, member, node.capacity.memory_bytes),
+        hugepage_limits: hugepages(wants.limits, node),
+        unified,
+        ..cri::LinuxContainerResources::default()
+    }
+}
+
+/// The node's page sizes: what is asked for of each, else none of it.
+fn hugepages(limits: Option<&ResourceList>, node: &NodeFacts) -> Vec<cri::HugepageLimit> {
+    let asked = |size: u64| {
+        let list = limits.into_iter().flatten();
+        list.filter_map(|(name, amount)| Some((name.strip_prefix("hugepages-")?, amount)))
+            .find(|(of, _)| crate::quantity::parse_whole(of).ok() == Some(size))
+            .and_then(|(_, amount)| whole(amount))
+    };
+    let pages = node.capacity.hugepages.iter().filter(|(_, amount)| **amount > 0);
+    pages
+        .map(|(size, _)| cri::HugepageLimit {
+            page_size: page_size(*size),
+            limit: asked(*size).unwrap_or(0),
+        })
+        .collect()
+}
+
+/// A page size as the kernel writes it.
+fn page_size(bytes: u64) -> String {
+    match (bytes >> 30, bytes >> 20) {
+        (0, 0) => format!("{}KB", bytes >> 10),
+        (0, mega) => format!("{mega}MB"),
+        (giga, _) => format!("{giga}GB"),
+    }
+}
+
+/// Who is killed first when memory runs out.
+fn oom_score_adj(pod: &Pod, member: Member<'_>, node_memory: u64) -> i64 {
+    let critical = spec(pod).priority.is_some_and(|priority| priority >= NODE_CRITICAL);
+    let score = |request: u64| {
+        let share = u128::from(request) * 1000 / u128::from(node_memory.max(1));
+        1000 - i64::try_from(share).unwrap_or(1000)
+    };
+    match qos(pod) {
+        _ if critical => -997,
+        Qos::Guaranteed => -997,
+        Qos::BestEffort => 1000,
+        Qos::Burstable => {
+            let own = score(Wants::of(member.container).memory_request());
+            // A sidecar is not killed before the containers that it serves.
+            let apps = members(pod).into_iter().filter(|m| m.role == Role::App);
+            let least = apps.map(|m| score(Wants::of(m.container).memory_request())).min();
+            let own =
+                if member.role == Role::Sidecar { least.map_or(own, |l| l.min(own)) } else { own };
+            // A guaranteed pod of the node comes after all, whatever a burstable one asks for.
+            own.clamp(3, 999)
+        }
+    }
+}
+
+/// The resources of the pod as a whole: the most that is asked for at any time; limits only if every container
+/// has one. Sidecars run beside all that comes after them.
+pub fn pod_resources(pod: &Pod) -> cri::LinuxContainerResources {
+    let own = spec(pod).resources.as_ref().map(|resources| Wants {
+        requests: resources.requests.as_ref(),
+        limits: resources.limits.as_ref(),
+    });
+    let overhead = spec(pod).overhead.as_ref();
+    let request = peak(pod, |w| Some(w.cpu_request())).unwrap_or(0);
+    let request = own.map_or(request, |own| own.cpu_request().max(request));
+    let cpu = own.and_then(Wants::cpu_limit).or_else(|| peak(pod, |w| w.cpu_limit()));
+    let memory = own.and_then(Wants::memory_limit).or_else(|| peak(pod, |w| w.memory_limit()));
+    let more_cpu = cpu_milli(overhead).unwrap_or(0);
+    let more_memory = memory_bytes(overhead).unwrap_or(0);
+    cri::LinuxContainerResources {
+        cpu_period: signed(PERIOD_USEC),
+        cpu_quota: cpu.map_or(0, |limit| quota(limit.saturating_add(more_cpu))),
+        cpu_shares: signed(qos_shares(request.saturating_add(more_cpu))),
+        memory_limit_in_bytes: memory.map_or(0, |limit| signed(limit.saturating_add(more_memory))),
+        ..cri::LinuxContainerResources::default()
+    }
+}
+
+/// The largest sum of an amount over the containers that run at the same time; none if one of them has none.
+fn peak(pod: &Pod, of: impl Fn(Wants<'_>) -> Option<u64>) -> Option<u64> {
+    let (mut beside, mut most, mut apps) = (0_u64, 0_u64, 0_u64);
+    for member in members(pod) {
+        let amount = of(Wants::of(member.container))?;
+        match member.role {
+            Role::Sidecar => {
+                beside = beside.saturating_add(amount);
+                most = most.max(beside);
+            }
+            Role::Init => most = most.max(beside.saturating_add(amount)),
+            Role::App => apps = apps.saturating_add(amount),
+        }
+    }
+    Some(most.max(beside.saturating_add(apps)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(spec: Value) -> Pod {
+        serde_json::from_value(json!({ "spec": spec })).unwrap()
+    }
+
+    fn node() -> NodeFacts {
+        let mut node = NodeFacts::default();
+        node.capacity.memory_bytes = 1 << 30;
+        node
+    }
+
+    fn first(pod: &Pod) -> cri::LinuxContainerResources {
+        container_resources(pod, members(pod)[0], &node())
+    }
+
+    fn c(resources: Value) -> Value {
+        json!({"name": "c", "resources": resources})
+    }
+
+    #[test]
+    fn requests_become_shares_and_limits_quotas() {
+        for (resources, shares, quota, memory) in [
+            (json!({}), 2, 0, 0),
+            (json!({"requests": {"cpu": "100m"}}), 102, 0, 0),
+            (json!({"limits": {"cpu": "2", "memory": "64Mi"}}), 2048, 200_000, 64 << 20),
+            (json!({"limits": {"cpu": "1m"}}), 2, 1000, 0),
+            (json!({"requests": {"cpu": "1k"}}), 262_144, 0, 0),
+        ] {
+            let r = first(&pod(json!({"containers": [c(resources.clone())]})));
+            let found = (r.cpu_shares, r.cpu_quota, r.memory_limit_in_bytes);
+            assert_eq!(found, (shares, quota, memory), "{resources}");
+            assert_eq!(r.unified["memory.oom.group"], "1");
+        }
+    }
+
+    #[test]
+    fn oom_scores_follow_the_class_and_the_share_of_memory() {
+        let guaranteed = json!({"limits": {"cpu": "1", "memory": "1Mi"}});
+        for (name, spec, score) in [
+            ("best effort", json!({"containers": [c(json!({}))]}), 1000),
+            ("guaranteed", json!({"containers": [c(guaranteed)]}), -997),
+            ("half", json!({"containers": [c(json!({"requests": {"memory": "512Mi"}}))]}), 500),
+            ("nothing", json!({"containers": [c(json!({"requests": {"cpu": "1"}}))]}), 999),
+            ("all", json!({"containers": [c(json!({"requests": {"memory": "8Gi"}}))]}), 3),
+            ("critical", json!({"priority": 2_000_001_000, "containers": [c(json!({}))]}), -997),
+            (
+                "a sidecar as what it serves",
+                json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}],
+                    "containers": [c(json!({"requests": {"memory": "512Mi"}}))]}),
+                500,
+            ),
+        ] {
+            assert_eq!(first(&pod(spec)).oom_score_adj, score, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pod_has_the_most_of_what_runs_at_once() {
+        let cpu = |name: &str, cpu: &str, policy: Value| {
+            json!({"name": name, "restartPolicy": policy,
+                "resources": {"limits": {"cpu": cpu, "memory": "1Mi"}}})
+        };
+        let spec = json!({
+            "initContainers": [
+                cpu("s", "1", json!("Always")),
+                cpu("i", "5", Value::Null),
+            ],
+            "containers": [cpu("a", "2", Value::Null), cpu("b", "2", Value::Null)],
+        });
+        let r = pod_resources(&pod(spec));
+        assert_eq!((r.cpu_quota, r.memory_limit_in_bytes), (600_000, 3 << 20));
+        let spec = json!({"containers": [cpu("a", "2", Value::Null), c(json!({}))]});
+        let r = pod_resources(&pod(spec));
+        assert_eq!((r.cpu_quota, r.cpu_shares), (0, 2048), "no limit unless all have one");
+    }
+}
