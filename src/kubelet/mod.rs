@@ -4,6 +4,7 @@
 //! Secrets and Services that pods may name; [`node`] is what pods are told of the node.
 
 pub mod admission;
+pub mod api;
 pub mod backoff;
 pub mod board;
 pub mod cgroups;

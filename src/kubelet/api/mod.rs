@@ -1,0 +1,28 @@
+//! Objects of the API as users write them: decoded, defaulted and checked as an API server would, and given the
+//! identity of a pod that no API server knows.
+//!
+//! * [`decode`]: bytes, YAML or JSON, to typed objects; unknown and repeated fields are warnings.
+//! * [`default_pod`]: what is left out gets the value that the API says.
+//! * [`validate_pod`]: every violation, each with the path of its field.
+//! * [`static_identity`]: name, UID and marks of a static pod; the same text gives the same UID always.
+//!
+//! All of it is pure. The order is decode, identity, defaults, validation: the UID covers what the user wrote, not
+//! what a later version would fill in.
+
+mod decode;
+mod defaults;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+mod identity;
+mod pull_policy;
+#[cfg(test)]
+mod samples;
+mod tree;
+mod validate;
+
+pub use decode::{DecodeError, Decoded, Object, decode};
+pub use defaults::default_pod;
+pub use identity::{CONFIG_HASH, CONFIG_SOURCE, static_identity};
+pub use validate::{FieldError, validate_object, validate_pod};
+
+crate::error::kinded!(DecodeError);
