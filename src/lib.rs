@@ -75,3 +75,5 @@ mod small_file;
 pub mod store;
 #[cfg(feature = "daemon")]
 pub mod telemetry;
+#[cfg(feature = "daemon")]
+pub mod watch;

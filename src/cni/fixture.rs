@@ -8,6 +8,7 @@ use crate::cgroups::Cgroups;
 use crate::config::{self, Enforce, NetworkMode};
 use crate::ids::{SandboxId, random_hex};
 use crate::store::Layout;
+use crate::watch::Watcher;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -67,14 +68,16 @@ impl Node {
 
     /// The network as a daemon that just started has it.
     pub(super) fn open(&self) -> Inner {
-        Inner::open(&self.config, self.layout.clone(), self.cgroups.clone()).unwrap()
+        Inner::open(&self.config, self.layout.clone(), self.cgroups.clone(), &Watcher::default())
+            .unwrap()
     }
 
     /// As [`Node::open`], with a changed configuration.
     pub(super) fn open_with(&self, change: impl FnOnce(&mut config::Network)) -> Inner {
         let mut config = self.config.clone();
         change(&mut config);
-        Inner::open(&config, self.layout.clone(), self.cgroups.clone()).unwrap()
+        Inner::open(&config, self.layout.clone(), self.cgroups.clone(), &Watcher::default())
+            .unwrap()
     }
 
     /// A pod's request, with a network namespace of its own.

@@ -11,7 +11,6 @@ mod conf;
 mod error;
 #[cfg(test)]
 mod fixture;
-mod folder;
 pub(crate) mod helper;
 mod invoke;
 mod journal;

@@ -20,6 +20,7 @@ use crate::config::{self, NetworkMode};
 use crate::error::chain as explain;
 use crate::ids::{InvalidId, SandboxId};
 use crate::store::{self, Layout, StoreError};
+use crate::watch::Watcher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,10 +58,13 @@ impl Network {
         config: &config::Network,
         layout: &Layout,
         cgroups: &Cgroups,
+        watcher: &Watcher,
     ) -> Result<Self, NetworkError> {
         let (config, layout, cgroups) = (config.clone(), layout.clone(), cgroups.clone());
-        let inner =
-            blocking::run("open the network", move || Inner::open(&config, layout, cgroups));
+        let watcher = watcher.clone();
+        let inner = blocking::run("open the network", move || {
+            Inner::open(&config, layout, cgroups, &watcher)
+        });
         Ok(Self { inner: Arc::new(inner.await??) })
     }
 
@@ -152,6 +156,7 @@ impl Inner {
         config: &config::Network,
         layout: Layout,
         cgroups: Cgroups,
+        watcher: &Watcher,
     ) -> Result<Self, NetworkError> {
         let node = node_id(&layout)
             .map_err(|e| NetworkError::kernel("name", "the node", std::io::Error::other(e)))?;
@@ -164,7 +169,7 @@ impl Inner {
             NetworkMode::Cni => {
                 let dir = config.cni_conf_dir.clone();
                 let subject = dir.display().to_string();
-                let watch = ConfWatch::open(dir, invoker.clone(), cgroups.helpers(&node));
+                let watch = ConfWatch::open(dir, watcher, invoker.clone(), cgroups.helpers(&node));
                 Some(watch.map_err(|e| NetworkError::kernel("watch", subject, e))?)
             }
         };

@@ -1,21 +1,21 @@
 //! The CNI network of this node as it is now: the folder is watched by inotify, never polled.
 //!
-//! One thread owns the watch. For networks of version 1.1.0 it asks STATUS, too, after each load and
+//! One thread loads it. For networks of version 1.1.0 it asks STATUS, too, after each load and
 //! when `ready` finds its answer old.
 
 use super::chain;
 use super::conf::{self, ConfList};
-use super::folder::Folder;
 use super::invoke::Invoker;
 use super::request::NotReady;
 use crate::cgroups::Leaf;
 use crate::error::chain as explain;
-use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::watch::{Change, Watch, Watcher};
+use nix::fcntl::{FcntlArg, OFlag};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,9 @@ struct Current {
 /// The watched folder. Dropping it ends the watch.
 pub(super) struct ConfWatch {
     current: Arc<Mutex<Current>>,
-    /// A byte asks for STATUS; the end of the pipe is the end of the watch.
-    ask: OwnedFd,
+    /// A byte asks for STATUS, or says that the folder changed; the end of the pipe is the end of the thread.
+    ask: Arc<OwnedFd>,
+    _watch: Watch,
 }
 
 impl ConfWatch {
@@ -41,21 +42,37 @@ impl ConfWatch {
     ///
     /// # Errors
     /// Those of inotify: no instance left, no watch left; and of making a pipe or a thread.
-    pub(super) fn open(dir: PathBuf, invoker: Invoker, group: Leaf) -> io::Result<Self> {
-        let folder = Folder::open(dir)?;
+    pub(super) fn open(
+        dir: PathBuf,
+        watcher: &Watcher,
+        invoker: Invoker,
+        group: Leaf,
+    ) -> io::Result<Self> {
+        let (asked, ask) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         // So many questions that the pipe is full are one question.
-        let (asked, ask) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        nix::fcntl::fcntl(&ask, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (ask, changed) = (Arc::new(ask), Arc::new(AtomicBool::new(false)));
+        let (tell, told) = (Arc::downgrade(&ask), Arc::clone(&changed));
+        let watch = watcher.folder(dir.clone(), move |change| {
+            // A file that is being written is looked at when it is closed.
+            if !matches!(change, Change::Writing(_))
+                && let Some(tell) = tell.upgrade()
+            {
+                told.store(true, Ordering::SeqCst);
+                nix::unistd::write(&*tell, &[0]).ok();
+            }
+        })?;
         let current = Arc::new(Mutex::new(Current {
             conf: Err(NotReady::new("not loaded yet")),
             status: Ok(()),
             asked: Instant::now(),
         }));
-        let worker = Worker { folder, invoker, group, current: Arc::clone(&current) };
+        let worker = Worker { dir, changed, invoker, group, current: Arc::clone(&current) };
         worker.load();
         std::thread::Builder::new()
             .name("cni-conf".to_owned())
             .spawn(move || worker.serve(asked.into()))?;
-        Ok(Self { current, ask })
+        Ok(Self { current, ask, _watch: watch })
     }
 
     /// The network to attach to.
@@ -68,7 +85,7 @@ impl ConfWatch {
         let current = lock(&self.current);
         let conf = current.conf.as_ref().map_err(Clone::clone)?;
         if conf.version.has_gc_and_status() && current.asked.elapsed() > STATUS_AGE {
-            nix::unistd::write(&self.ask, &[0]).ok();
+            nix::unistd::write(&*self.ask, &[0]).ok();
         }
         current.status.clone()
     }
@@ -76,37 +93,33 @@ impl ConfWatch {
 
 /// The thread's own.
 struct Worker {
-    folder: Folder,
+    dir: PathBuf,
+    changed: Arc<AtomicBool>,
     invoker: Invoker,
     group: Leaf,
     current: Arc<Mutex<Current>>,
 }
 
 impl Worker {
-    fn serve(mut self, mut asked: File) {
+    fn serve(self, mut asked: File) {
         loop {
-            let events = PollFlags::POLLIN;
-            let mut fds =
-                [PollFd::new(self.folder.as_fd(), events), PollFd::new(asked.as_fd(), events)];
-            // Fails when it is interrupted; what there is to do is asked for below.
-            poll(&mut fds, PollTimeout::NONE).ok();
-            let changed = self.folder.changed().unwrap_or_else(|error| {
-                tracing::error!(error = explain(&error), "CNI configuration folder is not watched");
-                true
-            });
-            if changed {
-                self.load();
-            }
-            match asked.read(&mut [0; 512]) {
+            let read = asked.read(&mut [0; 512]);
+            match read {
                 Ok(0) => return,
-                Ok(_) if !changed => self.ask_status(),
-                _ => {}
+                // What is read afterwards is no older than the change.
+                Ok(_) if self.changed.swap(false, Ordering::SeqCst) => self.load(),
+                Ok(_) => self.ask_status(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let error = explain(&error);
+                    return tracing::error!(error, "CNI configuration folder is not watched");
+                }
             }
         }
     }
 
     fn load(&self) {
-        let loaded = conf::load_dir(self.folder.path()).map(Arc::new);
+        let loaded = conf::load_dir(&self.dir).map(Arc::new);
         let mut current = lock(&self.current);
         if current.conf != loaded {
             match &loaded {

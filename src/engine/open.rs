@@ -15,6 +15,7 @@ use crate::sandbox::userns;
 use crate::selinux::Selinux;
 use crate::shim::client::ShimBinaries;
 use crate::store::{Durable, Layout, StoreError};
+use crate::watch::Watcher;
 use nix::fcntl::{Flock, FlockArg};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -65,8 +66,9 @@ impl Engine {
             .await
             .at("prepare the cgroup driver")?
             .at("prepare the cgroup driver")?;
-        let network =
-            Network::open(&config.network, &layout, &cgroups).await.at("open the network")?;
+        let watcher = Watcher::default();
+        let network = Network::open(&config.network, &layout, &cgroups, &watcher).await;
+        let network = network.at("open the network")?;
         let images = Images::open(&config.image, &layout).at("open the image store")?;
         images.run_helpers_in(cgroups.clone());
         let libexec = libexec(&config);
@@ -95,6 +97,7 @@ impl Engine {
             layout,
             cgroups,
             network,
+            watcher,
             handlers,
             selinux,
             images,

@@ -1,7 +1,5 @@
 //! The kubelet half: pods from files, HTTP and the control socket, kept running through the verbs of CRI.
 //!
-//! `source → pods → worker → plan (pure) → Cri verbs → events → status → report`. [`objects`] are the ConfigMaps,
-//! Secrets and Services that pods may name; [`node`] is what pods are told of the node.
 
 pub mod admission;
 pub mod api;

@@ -196,7 +196,7 @@ impl Reader {
         let (api_version, kind) = type_of(&tree.value);
         let unread = |api_version, kind| DecodeError::Kind { at: at.clone(), api_version, kind };
         let item_kind = kind.strip_suffix("List").unwrap_or_default();
-        if api_version != "v1" || item_kind != "" && !KINDS.contains(&item_kind) {
+        if api_version != "v1" || !item_kind.is_empty() && !KINDS.contains(&item_kind) {
             return Err(unread(api_version, kind));
         }
         match (kind.as_str(), item_kind) {
