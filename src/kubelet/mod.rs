@@ -6,6 +6,7 @@ pub mod api;
 pub mod backoff;
 pub mod board;
 pub mod cgroups;
+pub mod env;
 pub mod node;
 pub mod objects;
 pub mod observed;

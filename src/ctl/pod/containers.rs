@@ -1,9 +1,9 @@
 //! `spec.containers[]`.
 
-use super::expand::expand;
 use super::model::{Container, Port, Protocol, PullPolicy, Requests, VolumeMount};
 use super::parse::dns_name;
 use super::yaml::{Fields, Node, PodError};
+use crate::kubelet::env::expand;
 use crate::quantity::{QuantityError, parse_milli, parse_whole};
 use std::path::PathBuf;
 

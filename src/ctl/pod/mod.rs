@@ -3,7 +3,6 @@
 //! What is in the file and not supported is refused by its path, never ignored.
 
 mod containers;
-mod expand;
 mod model;
 mod parse;
 mod resources;
