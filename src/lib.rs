@@ -64,6 +64,8 @@ pub mod node;
 #[cfg(feature = "daemon")]
 pub mod oci_runtime;
 #[cfg(feature = "daemon")]
+pub mod probes;
+#[cfg(feature = "daemon")]
 mod quantity;
 #[cfg(feature = "daemon")]
 pub mod sandbox;
