@@ -190,7 +190,7 @@ fn default_pod_requests(spec: &mut PodSpec) {
 
 /// What a pod's containers request of a resource: that of all that run together, or more while one of its init
 /// containers runs. None where no container requests any.
-fn aggregate(spec: &PodSpec, name: &str) -> Option<Quantity> {
+pub(super) fn aggregate(spec: &PodSpec, name: &str) -> Option<Quantity> {
     let mut any = false;
     let mut of = |container: &Container| {
         let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
