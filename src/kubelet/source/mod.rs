@@ -12,15 +12,20 @@
 
 mod file;
 mod files;
-
+mod http;
+mod local;
+mod local_files;
 mod pending;
 mod read;
 mod update;
 
 pub use file::FileSource;
-
+pub use http::HttpSource;
+pub use local::{Kind, LocalError, LocalPods, Stored};
 pub use read::{Reader, Text};
 pub use update::{FileStatus, Source, SourcePod, Update};
 
 /// No text is longer, bytes.
 pub const MOST_BYTES: u64 = 10 << 20;
+
+crate::error::kinded!(LocalError);

@@ -1,0 +1,143 @@
+use super::*;
+
+fn pod(name: &str, image: &str) -> Decoded {
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n"
+    );
+    decode(text.as_bytes()).unwrap()
+}
+
+fn map(name: &str) -> Decoded {
+    decode(
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{k: v}}\n")
+            .as_bytes(),
+    )
+    .unwrap()
+}
+
+async fn open(dir: &Path) -> (LocalPods, mpsc::Receiver<Update>) {
+    let (send, updates) = mpsc::channel(100);
+    (LocalPods::open(&dir.join("local"), "n", send).await.unwrap(), updates)
+}
+
+fn names(update: &Update) -> Vec<&str> {
+    update.pods.iter().map(|pod| pod.pod.metadata.name.as_deref().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_is_applied_is_told_until_it_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, mut updates) = open(dir.path()).await;
+    assert_eq!(names(&updates.recv().await.unwrap()), [""; 0], "the first comes always");
+    let stored = local.apply(pod("web", "i")).await.unwrap();
+    assert_eq!(
+        (stored[0].origin.as_str(), stored[0].status.pods.clone()),
+        ("pod default/web", vec!["default/web-n".to_owned()])
+    );
+    local.apply(map("m")).await.unwrap();
+    updates.recv().await.unwrap();
+    let update = updates.recv().await.unwrap();
+    assert_eq!((names(&update), update.source), (vec!["web-n"], Source::Local));
+    assert!(update.objects.config_map("default", "m").is_some());
+    local.delete(Kind::Pod, "default", "web").await.unwrap();
+    local.delete(Kind::ConfigMap, "default", "m").await.unwrap();
+    updates.recv().await.unwrap();
+    let update = updates.recv().await.unwrap();
+    assert_eq!((names(&update), update.files.len()), (Vec::<&str>::new(), 0));
+}
+
+#[tokio::test]
+async fn what_was_applied_outlives_the_daemon_with_its_uid() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, mut updates) = open(dir.path()).await;
+    local.apply(pod("web", "i")).await.unwrap();
+    updates.recv().await.unwrap();
+    let before = updates.recv().await.unwrap();
+    let (again, mut updates) = open(dir.path()).await;
+    assert_eq!(updates.recv().await.unwrap(), before);
+    // By the name of the pod, too.
+    again.delete(Kind::Pod, "default", "web-n").await.unwrap();
+    let (_, mut updates) = open(dir.path()).await;
+    assert_eq!(names(&updates.recv().await.unwrap()), [""; 0]);
+}
+
+#[tokio::test]
+async fn of_what_is_applied_together_all_counts_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, mut updates) = open(dir.path()).await;
+    updates.recv().await.unwrap();
+    let mut both = pod("good", "i");
+    both.objects.extend(pod("Bad", "i").objects);
+    let error = local.apply(both).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let told = chain(&error);
+    assert!(
+        told.starts_with("pod default/Bad is not as it must be: pod default/Bad: metadata.name"),
+        "{told}"
+    );
+    assert!(updates.try_recv().is_err());
+    let (_, mut updates) = open(dir.path()).await;
+    assert_eq!(names(&updates.recv().await.unwrap()), [""; 0], "nothing is kept");
+}
+
+#[tokio::test]
+async fn nothing_that_is_applied_takes_the_uid_of_another() {
+    let with_uid = |name: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, uid: u}}\nspec: {{containers: [{{name: c, image: i}}]}}\n"
+        );
+        decode(text.as_bytes()).unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (local, _updates) = open(dir.path()).await;
+    local.apply(with_uid("b")).await.unwrap();
+    for name in ["a", "c"] {
+        let told = chain(&local.apply(with_uid(name)).await.unwrap_err());
+        assert!(told.contains("its UID u is that of a pod in"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_again_is_no_news() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, mut updates) = open(dir.path()).await;
+    local.apply(pod("web", "i")).await.unwrap();
+    local.apply(pod("web", "i")).await.unwrap();
+    local.apply(pod("web", "j")).await.unwrap();
+    let uids: Vec<Option<String>> = std::iter::from_fn(|| updates.try_recv().ok())
+        .map(|update| update.pods.first().and_then(|pod| pod.pod.metadata.uid.clone()))
+        .collect();
+    assert_eq!(uids.len(), 3, "{uids:?}");
+    assert_ne!(uids[1], uids[2]);
+}
+
+#[tokio::test]
+async fn what_was_not_applied_cannot_be_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, _updates) = open(dir.path()).await;
+    local.apply(map("web")).await.unwrap();
+    for (kind, namespace, name) in [
+        (Kind::Pod, "default", "web"),
+        (Kind::ConfigMap, "other", "web"),
+        (Kind::ConfigMap, "default", "web-n"),
+    ] {
+        let error = local.delete(kind, namespace, name).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{kind} {namespace}/{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_file_is_told_and_hurts_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, _updates) = open(dir.path()).await;
+    local.apply(pod("web", "i")).await.unwrap();
+    let broken = dir.path().join("local/x.json");
+    std::fs::write(&broken, "{").unwrap();
+    std::fs::write(dir.path().join("local/y.new"), "{").unwrap();
+    let (_, mut updates) = open(dir.path()).await;
+    let update = updates.recv().await.unwrap();
+    assert_eq!(names(&update), ["web-n"]);
+    let problems = &update.files[&broken.display().to_string()].problems;
+    assert!(problems[0].starts_with("not JSON"), "{problems:?}");
+    assert_eq!(update.files.len(), 2);
+}
