@@ -19,3 +19,4 @@ pub mod request;
 pub mod source;
 pub mod spec;
 pub mod status;
+pub mod volumes;
