@@ -33,4 +33,5 @@ mod wire_tests;
 pub use gate::EngineGate;
 pub use routes::routes;
 pub use server::{MAX_REQUEST_BYTES, ServerError, Socket};
+pub(crate) use status::to_status as status_of;
 pub(crate) use to_proto::CORRUPT;

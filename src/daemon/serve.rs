@@ -5,11 +5,16 @@
 
 use super::notify;
 use crate::config::Config;
+use crate::cri::client::{Cri, EngineCri, RemoteCri};
 use crate::cri::streaming::{StreamingError, StreamingServer};
 use crate::cri::{self, EngineGate, ServerError, Socket};
 use crate::engine::{Engine, EngineError};
 use crate::error::ErrorKind;
+use crate::kubelet::control::{self, KubeletGate};
+use crate::kubelet::{self, KubeletError};
+use crate::watch::Watcher;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +33,17 @@ pub enum DaemonError {
     /// The engine.
     #[error("open the engine")]
     Engine(#[source] EngineError),
+    /// The kubelet half.
+    #[error("keep pods")]
+    Kubelet(#[source] KubeletError),
+    /// The runtime that the kubelet half drives.
+    #[error("connect to the runtime at {path}")]
+    Endpoint {
+        /// Its socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// Signals cannot be waited for.
     #[error("wait for signals")]
     Signals(#[source] io::Error),
@@ -40,6 +56,8 @@ impl DaemonError {
             Self::Server(e) => e.kind(),
             Self::Streaming(e) => e.kind(),
             Self::Engine(e) => e.kind(),
+            Self::Kubelet(e) => e.kind(),
+            Self::Endpoint { .. } => ErrorKind::Unavailable,
             Self::Signals(_) => ErrorKind::Internal,
         }
     }
@@ -56,8 +74,12 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
     let socket = Socket::bind(&config.server.socket, config.server.group.as_deref()).await?;
     info!(socket = %config.server.socket.display(), "listening");
     let gate = EngineGate::pending();
+    let watcher = Watcher::default();
     let streaming = StreamingServer::bind(&config.streaming, gate.clone(), stop.clone()).await?;
-    let routes = cri::routes(&gate, &streaming.urls(), &stop);
+    let urls = streaming.urls();
+    let pods = KubeletGate::pending(config.kubelet.as_ref());
+    let routes =
+        cri::routes(&gate, &urls, &stop).add_service(control::service(pods.clone(), stop.clone()));
     let drain = Duration::from_secs(config.server.drain_seconds);
     let server = async {
         let result = socket.serve(routes, stop.clone().cancelled_owned(), drain).await;
@@ -75,7 +97,9 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
     };
     let engine = async {
         let opened = tokio::select! {
-            opened = Engine::open(config.clone(), stop.clone()) => opened.map_err(DaemonError::Engine),
+            opened = Engine::open(config.clone(), &watcher, stop.clone()) => {
+                opened.map_err(DaemonError::Engine)
+            }
             // Recovery that is cut off is taken up by the next start, as after a crash.
             () = stop.cancelled() => return Ok(None),
         };
@@ -93,19 +117,48 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
             }
         }
     };
+    let kubelet = async {
+        let cri = runtime(&config, || EngineCri::new(&gate, &urls, &stop)).await?;
+        let kept =
+            kubelet::serve(Arc::clone(&config), cri, watcher.clone(), pods, stop.clone()).await;
+        // What cannot keep its pods does not pretend to.
+        stop.cancel();
+        kept.map_err(DaemonError::Kubelet)
+    };
+    let kubelet = async {
+        match &config.kubelet {
+            Some(_) => kubelet.await,
+            None => Ok(()),
+        }
+    };
     let work = async {
-        let (served, opened, ()) = tokio::join!(server, engine, streaming.serve());
-        (served, opened)
+        let (served, opened, (), kept) = tokio::join!(server, engine, streaming.serve(), kubelet);
+        (served, opened, kept)
     };
     tokio::pin!(work);
-    let (served, opened) = tokio::select! {
-        both = &mut work => both,
+    let (served, opened, kept) = tokio::select! {
+        all = &mut work => all,
         () = async { tokio::join!(signals, notify::watchdog()); } => work.await,
     };
     if let Some(engine) = opened? {
         engine.shutdown().await;
     }
     served?;
+    kept?;
     info!("stopped");
     Ok(())
+}
+
+/// What runs the pods of the kubelet half: another runtime if one is configured, else the engine in this process.
+async fn runtime(
+    config: &Config,
+    own: impl FnOnce() -> EngineCri,
+) -> Result<Arc<dyn Cri>, DaemonError> {
+    match config.kubelet.as_ref().and_then(|kubelet| kubelet.runtime_endpoint.as_ref()) {
+        None => Ok(Arc::new(own())),
+        Some(path) => match RemoteCri::connect(path).await {
+            Ok(remote) => Ok(Arc::new(remote)),
+            Err(source) => Err(DaemonError::Endpoint { path: path.clone(), source }),
+        },
+    }
 }

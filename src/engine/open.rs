@@ -43,20 +43,25 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the node's state and starts recovery in the background: until that ends, every verb
-    /// answers [`EngineError::Recovering`]. `stopping` is cancelled when the daemon is about to end.
+    /// answers [`EngineError::Recovering`]. `watcher` is that of the process. `stopping` is cancelled when the daemon is about to end.
     ///
     /// # Errors
     /// A folder, the cgroup hierarchy, the network's configuration or the shim's binaries cannot be
     /// used, or another daemon holds the same state.
     pub async fn open(
         config: Arc<Config>,
+        watcher: &Watcher,
         stopping: CancellationToken,
     ) -> Result<Self, EngineError> {
-        let built = Self::build(config, stopping).await;
+        let built = Self::build(config, watcher, stopping).await;
         built.map_err(|failed| EngineError::step("open", "the node", failed))
     }
 
-    async fn build(config: Arc<Config>, stopping: CancellationToken) -> Result<Self, StepFailed> {
+    async fn build(
+        config: Arc<Config>,
+        watcher: &Watcher,
+        stopping: CancellationToken,
+    ) -> Result<Self, StepFailed> {
         let layout = Layout::new(&config.paths.run, &config.paths.state);
         layout.create().at("create the state folders")?;
         let lock = take_lock(&layout.lock()).at("take the lock of the state folder")?;
@@ -66,8 +71,7 @@ impl Engine {
             .await
             .at("prepare the cgroup driver")?
             .at("prepare the cgroup driver")?;
-        let watcher = Watcher::default();
-        let network = Network::open(&config.network, &layout, &cgroups, &watcher).await;
+        let network = Network::open(&config.network, &layout, &cgroups, watcher).await;
         let network = network.at("open the network")?;
         let images = Images::open(&config.image, &layout).at("open the image store")?;
         images.run_helpers_in(cgroups.clone());
@@ -97,7 +101,7 @@ impl Engine {
             layout,
             cgroups,
             network,
-            watcher,
+            watcher: watcher.clone(),
             handlers,
             selinux,
             images,

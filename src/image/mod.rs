@@ -61,7 +61,7 @@ pub use info::{Auth, FsUsage, ImageInfo, ImageSpec, Phase, Progress, ProgressEve
 pub use layers::View;
 pub use prune::{Pretend, Pruned, PrunedImage};
 pub use reference::Reference;
-pub use registry::RegistryError;
+pub use registry::{RegistryError, credentials_for};
 pub use snapshot::try_id_mapped;
 pub use unpack::UnpackError;
 

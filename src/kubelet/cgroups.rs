@@ -21,7 +21,7 @@ pub struct QosError {
     operation: &'static str,
     subject: String,
     #[source]
-    source: CgroupError,
+    source: Box<CgroupError>,
 }
 
 impl QosError {
@@ -104,7 +104,11 @@ impl QosCgroups {
         }
         let made =
             CgroupPath::parse(path).and_then(|path| self.cgroups.make_parent(&path, resources));
-        made.map_err(|source| QosError { operation: "make", subject: subject(), source })
+        made.map_err(|source| QosError {
+            operation: "make",
+            subject: subject(),
+            source: Box::new(source),
+        })
     }
 }
 

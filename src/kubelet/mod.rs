@@ -1,12 +1,22 @@
 //! The kubelet half: pods from files, HTTP and the control socket, kept running through the verbs of CRI.
 //!
+//! `source → pods → worker → plan (pure) → Cri verbs → pleg → status → board`:
+//!
+//! * [`api`]: manifests to objects with defaults, checked; [`source`]: where they come from; [`objects`]: the ConfigMaps,
+//!   Secrets and Services that pods may name.
+//! * [`serve()`] and [`run`]: from the configuration to one [`worker`] a pod; [`pods`] and [`admission`] decide which.
+//! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`]: what a worker decides from, pure; [`request`]: how it asks.
+//! * [`mod@env`], [`files`], [`volumes`], [`cgroups`]: what a container finds; [`node`]: where it is.
+//! * [`pleg`]: what the runtime tells; [`status`] and [`board`]: what everybody may see; [`control`]: how they ask.
 
 pub mod admission;
 pub mod api;
 pub mod backoff;
 pub mod board;
 pub mod cgroups;
+pub mod control;
 pub mod env;
+pub mod files;
 pub mod node;
 pub mod objects;
 pub mod observed;
@@ -16,7 +26,12 @@ pub mod pods;
 pub mod qos;
 pub mod quantity;
 pub mod request;
+pub mod run;
+mod serve;
 pub mod source;
 pub mod spec;
 pub mod status;
 pub mod volumes;
+pub mod worker;
+
+pub use serve::{KubeletError, serve};

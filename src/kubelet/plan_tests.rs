@@ -204,7 +204,8 @@ fn a_sandbox_that_ended_takes_all_with_it_and_init_runs_again() {
 
 #[test]
 fn sandboxes_that_will_not_do_are_replaced() {
-    let rows: [(&str, fn(&mut World)); 3] = [
+    type Spoil = fn(&mut World);
+    let rows: [(&str, Spoil); 3] = [
         ("its network is another", |world| world.observed.sandboxes[0].host_network = true),
         ("its sandbox has no address", |world| world.observed.sandboxes[0].ips.clear()),
         ("it has several sandboxes", |world| {

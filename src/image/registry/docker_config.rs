@@ -5,7 +5,7 @@
 //! docker's own and of no concern.
 
 use super::super::info::Auth;
-use super::super::reference::is_below;
+use super::super::reference::{Reference, is_below};
 use super::credentials::normalize;
 use super::error::RegistryError;
 use serde::Deserialize;
@@ -55,6 +55,15 @@ pub(super) enum Found {
     Helper { helper: String, server: String },
 }
 
+/// The credentials that a docker configuration has for an image, of which helpers are left out: a text that a pod brings
+/// names no programs of the node. None if the text is no such configuration, too.
+pub fn credentials_for(config: &[u8], image: &Reference) -> Option<Auth> {
+    match DockerConfig::parse(config)?.find(image.registry(), image.repository()) {
+        Found::Here(auth) => Some(auth),
+        Found::Nothing | Found::Helper { .. } => None,
+    }
+}
+
 impl DockerConfig {
     /// Reads the file; one that does not exist holds nothing. Blocks.
     ///
@@ -71,6 +80,11 @@ impl DockerConfig {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(failed(source)),
         }
+    }
+
+    /// The same from a text; none if it is no such file.
+    fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
     }
 
     /// What there is for a repository of a host.

@@ -26,6 +26,7 @@ mod retry;
 mod token;
 
 pub(in crate::image) use access::Access;
+pub use docker_config::credentials_for;
 pub use error::RegistryError;
 pub(in crate::image) use repository::{Repository, Senders};
 

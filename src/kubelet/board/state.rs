@@ -3,6 +3,7 @@
 use super::event::{Event, EventKind, Events};
 use super::files::{self, BoardError, Record};
 use crate::clock::now_nanos;
+use crate::kubelet::source::{FileStatus, Source};
 use crate::kubelet::spec::{full_name, uid};
 use crate::lock::lock;
 use crate::{blocking, kubelet::spec};
@@ -56,6 +57,8 @@ struct State {
     pods: BTreeMap<String, PodView>,
     /// Of all pods, also of those that are gone.
     events: Events,
+    /// What became of each manifest, by its source and origin.
+    manifests: BTreeMap<(Source, String), FileStatus>,
     /// The pods whose files are not as they should be.
     dirty: BTreeSet<String>,
 }
@@ -149,6 +152,19 @@ impl Board {
     /// The newest events of all pods.
     pub fn events(&self) -> Events {
         lock(&self.0.state).events.clone()
+    }
+
+    /// What became of the manifests of a source.
+    pub fn set_manifests(&self, source: Source, files: BTreeMap<String, FileStatus>) {
+        let mut state = lock(&self.0.state);
+        state.manifests.retain(|(of, _), _| *of != source);
+        let files = files.into_iter().map(|(origin, status)| ((source, origin), status));
+        state.manifests.extend(files);
+    }
+
+    /// What became of every manifest.
+    pub fn manifests(&self) -> BTreeMap<(Source, String), FileStatus> {
+        lock(&self.0.state).manifests.clone()
     }
 
     /// What changes from now on.

@@ -146,9 +146,9 @@ async fn a_host_that_fails_changes_nothing_but_what_is_told() {
             "another host, other.test",
         ),
         (
-            "another scheme",
+            "a file",
             Answer::Whole(302, "location: file:///etc/passwd\r\n", vec![]),
-            "another host",
+            "the answer is 302",
         ),
         (
             "itself, for ever",

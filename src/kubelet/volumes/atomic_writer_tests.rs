@@ -147,8 +147,8 @@ fn read_in(folder: &OwnedFd, name: &str) -> String {
     io::read_to_string(fs::File::from(file.unwrap())).unwrap()
 }
 
-/// A reader whose pass meets at most one update: the writer waits for the end of a pass that it met the
-/// begin of. It opens the data once and reads both files from there, as a careful program does, and each
+/// A reader whose pass meets at most one update: after each, the writer waits for the end of the pass that
+/// is under way. It opens the data once and reads both files from there, as a careful program does, and each
 /// by its visible name, as any does.
 #[test]
 fn a_reader_never_sees_a_mixture_or_a_missing_file() {
@@ -182,8 +182,8 @@ fn a_reader_never_sees_a_mixture_or_a_missing_file() {
         })
     };
     for n in 1..=UPDATES {
-        let begun = passes.load(Ordering::SeqCst);
         write(&root, &files(n), None).unwrap();
+        let begun = passes.load(Ordering::SeqCst);
         while passes.load(Ordering::SeqCst) == begun && !reader.is_finished() {
             std::thread::yield_now();
         }

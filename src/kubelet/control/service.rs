@@ -1,0 +1,151 @@
+//! The service: read the board, or hand what is applied to the local source.
+
+use super::gate::KubeletGate;
+use super::proto::{self, pods_server::Pods, pods_server::PodsServer};
+use crate::cri::status_of;
+use crate::kubelet::api::decode;
+use crate::kubelet::board::{Change, Event, EventKind, PodView};
+use crate::kubelet::source::{FileStatus, Kind};
+use futures::stream::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The largest manifest, bytes, and something for the frame around it.
+const MAX_REQUEST: usize = (10 << 20) + (64 << 10);
+
+struct PodsService {
+    gate: KubeletGate,
+    stop: CancellationToken,
+}
+
+/// The service behind `gate`. Streams end when `stop` is cancelled.
+pub fn service(gate: KubeletGate, stop: CancellationToken) -> PodsServer<impl Pods> {
+    PodsServer::new(PodsService { gate, stop })
+        .max_decoding_message_size(MAX_REQUEST)
+        .max_encoding_message_size(usize::MAX)
+}
+
+fn json(pod: &Pod) -> String {
+    // An object of the API is text and numbers.
+    serde_json::to_string(pod).unwrap_or_default()
+}
+
+fn event(event: &Event) -> proto::Event {
+    proto::Event {
+        r#type: match event.kind {
+            EventKind::Normal => "Normal".to_owned(),
+            EventKind::Warning => "Warning".to_owned(),
+        },
+        reason: event.reason.clone(),
+        message: event.message.clone(),
+        pod: event.pod.clone(),
+        container: event.container.clone().unwrap_or_default(),
+        count: event.count,
+        first: event.first_nanos,
+        last: event.last_nanos,
+    }
+}
+
+fn pod(view: &PodView) -> proto::Pod {
+    proto::Pod {
+        json: json(&view.pod),
+        origin: view.origin.clone(),
+        events: view.events.iter().map(event).collect(),
+    }
+}
+
+fn manifest(source: String, origin: String, status: FileStatus) -> proto::Manifest {
+    let FileStatus { problems, warnings, pods } = status;
+    proto::Manifest { source, origin, problems, warnings, pods }
+}
+
+/// A kind in the words that people have for it.
+fn parse_kind(text: &str) -> Option<Kind> {
+    match text.to_lowercase().as_str() {
+        "pod" | "pods" | "po" => Some(Kind::Pod),
+        "configmap" | "configmaps" | "cm" => Some(Kind::ConfigMap),
+        "secret" | "secrets" => Some(Kind::Secret),
+        "service" | "services" | "svc" => Some(Kind::Service),
+        _ => None,
+    }
+}
+
+fn change(change: &Change) -> proto::Change {
+    use proto::change::What;
+    proto::Change {
+        what: Some(match change {
+            Change::Pod(pod) => What::Pod(json(pod)),
+            Change::Gone(pod) => What::Gone(json(pod)),
+            Change::Event(of) => What::Event(event(of)),
+        }),
+    }
+}
+
+#[tonic::async_trait]
+impl Pods for PodsService {
+    async fn list_pods(&self, _: Request<proto::ListPodsRequest>) -> Answer<proto::ListPodsAnswer> {
+        let pods = self.gate.control()?.board.pods();
+        Ok(Response::new(proto::ListPodsAnswer { pods: pods.values().map(pod).collect() }))
+    }
+
+    type WatchPodsStream = BoxStream<proto::Change>;
+
+    async fn watch_pods(
+        &self,
+        _: Request<proto::WatchPodsRequest>,
+    ) -> Answer<Self::WatchPodsStream> {
+        let changes = BroadcastStream::new(self.gate.control()?.board.subscribe());
+        let changes = changes.map(|of| match of {
+            Ok(of) => Ok(change(&of)),
+            Err(missed) => Err(Status::data_loss(format!("{missed}: list, and ask again"))),
+        });
+        let stopped = self.stop.clone().cancelled_owned();
+        Ok(Response::new(changes.take_until(stopped).boxed()))
+    }
+
+    async fn list_events(
+        &self,
+        _: Request<proto::ListEventsRequest>,
+    ) -> Answer<proto::ListEventsAnswer> {
+        let events = self.gate.control()?.board.events();
+        Ok(Response::new(proto::ListEventsAnswer { events: events.iter().map(event).collect() }))
+    }
+
+    async fn list_manifests(
+        &self,
+        _: Request<proto::ListManifestsRequest>,
+    ) -> Answer<proto::ListManifestsAnswer> {
+        let all = self.gate.control()?.board.manifests();
+        let manifests = all
+            .into_iter()
+            .map(|((source, origin), status)| manifest(source.to_string(), origin, status));
+        Ok(Response::new(proto::ListManifestsAnswer { manifests: manifests.collect() }))
+    }
+
+    async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answer<proto::ApplyAnswer> {
+        let local = &self.gate.control()?.local;
+        let decoded = decode(&request.into_inner().manifest)
+            .map_err(|error| status_of(error.kind(), &error))?;
+        let warnings = decoded.warnings.clone();
+        let stored = local.apply(decoded).await.map_err(|e| status_of(e.kind(), &e))?;
+        let applied = stored.into_iter().map(|s| manifest("local".to_owned(), s.origin, s.status));
+        Ok(Response::new(proto::ApplyAnswer { applied: applied.collect(), warnings }))
+    }
+
+    async fn delete(&self, request: Request<proto::DeleteRequest>) -> Answer<proto::DeleteAnswer> {
+        let local = &self.gate.control()?.local;
+        let proto::DeleteRequest { kind, namespace, name } = request.into_inner();
+        let kind = parse_kind(&kind).ok_or_else(|| {
+            let message = format!("kind {kind:?} is not Pod, ConfigMap, Secret or Service");
+            Status::invalid_argument(message)
+        })?;
+        let namespace = if namespace.is_empty() { "default" } else { &namespace };
+        local.delete(kind, namespace, &name).await.map_err(|e| status_of(e.kind(), &e))?;
+        Ok(Response::new(proto::DeleteAnswer {}))
+    }
+}

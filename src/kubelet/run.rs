@@ -1,0 +1,202 @@
+//! The kubelet half at work: what sources say becomes workers, what the runtime tells wakes them.
+
+use super::admission::{Admitted, admit};
+use super::objects::Objects;
+use super::observed::POD_UID_LABEL;
+use super::pleg::{self, Stir};
+use super::pods::{Action, Pods};
+use super::source::{Source, SourcePod, Update};
+use super::spec::{full_name, uid};
+use super::worker::{Command, Ending, Handle, Host, orphan_pod, spawn};
+use crate::cri::proto;
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often what nobody wants is looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// The annotation by which a pod of this kubelet, or of any other, is known: one without is somebody else's.
+const SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
+
+/// The pods of the node.
+pub struct Kubelet {
+    host: Arc<Host>,
+    pods: Pods,
+    workers: BTreeMap<String, (Handle, Arc<Pod>)>,
+    objects: watch::Sender<Arc<Objects>>,
+    by_source: BTreeMap<Source, Objects>,
+    ended: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    stop: CancellationToken,
+}
+
+impl Kubelet {
+    /// The pods of `sources`; `objects` is the other end of the host's.
+    pub fn new(
+        host: Arc<Host>,
+        sources: impl IntoIterator<Item = Source>,
+        objects: watch::Sender<Arc<Objects>>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            host,
+            pods: Pods::new(sources),
+            workers: BTreeMap::new(),
+            objects,
+            by_source: BTreeMap::new(),
+            ended: mpsc::unbounded_channel(),
+            stop,
+        }
+    }
+
+    /// Runs until `stop`. Pods are left as they are then.
+    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
+        let (stirs, mut stirred) = mpsc::unbounded_channel();
+        let watcher = pleg::watch(Arc::clone(&self.host.cri), stirs);
+        tokio::pin!(watcher);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stop = self.stop.clone();
+        let mut cleaned = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = &mut watcher => {}
+                Some(update) = updates.recv() => self.update(update),
+                Some(stir) = stirred.recv() => self.stir(&stir),
+                Some(uid) = self.ended.1.recv() => self.ended(&uid),
+                _ = housekeeping.tick(), if !cleaned && self.pods.all_spoke() => {
+                    cleaned = self.adopt_orphans().await;
+                }
+            }
+        }
+    }
+
+    fn update(&mut self, update: Update) {
+        for (origin, status) in &update.files {
+            for problem in &status.problems {
+                warn!(origin, problem, "a manifest is not taken");
+            }
+            for warning in &status.warnings {
+                warn!(origin, warning, "a manifest says what nobody reads");
+            }
+        }
+        self.host.board.set_manifests(update.source, update.files);
+        self.by_source.insert(update.source, update.objects);
+        let mut all = Objects::default();
+        self.by_source.values().for_each(|objects| all.extend(objects));
+        self.objects.send_if_modified(|known| {
+            let other = **known != all;
+            if other {
+                *known = Arc::new(all);
+            }
+            other
+        });
+        info!(source = %update.source, pods = update.pods.len(), "a source has spoken");
+        let actions = self.pods.set(update.source, update.pods);
+        self.act(actions);
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Start(pod) => self.start(pod),
+                Action::Update(pod) => {
+                    if let Some((handle, known)) = self.workers.get_mut(uid(&pod)) {
+                        known.clone_from(&pod);
+                        handle.tell(Command::Update(pod));
+                    }
+                }
+                Action::Terminate(uid) => {
+                    self.end(&uid, Ending { deleted: true, ..Ending::default() })
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, SourcePod { pod, origin }: SourcePod) {
+        let others: Vec<&Pod> = self.workers.values().map(|(_, pod)| &**pod).collect();
+        let known = self.host.board.status(uid(&pod)).phase.is_some();
+        let admitted = if known { Admitted::Yes } else { admit(&pod, &others, &self.host.node) };
+        let handle =
+            spawn(&self.host, Arc::clone(&pod), origin, self.ended.0.clone(), self.stop.clone());
+        if let Admitted::No(verdict) = admitted {
+            let what =
+                (super::board::EventKind::Warning, &*verdict.reason, verdict.message.clone());
+            self.host.board.event(&pod, None, what);
+            handle.tell(Command::End(Ending { verdict: Some(verdict), ..Ending::default() }));
+        }
+        self.workers.insert(uid(&pod).to_owned(), (handle, pod));
+    }
+
+    fn end(&self, uid: &str, ending: Ending) {
+        if let Some((handle, _)) = self.workers.get(uid) {
+            handle.tell(Command::End(ending));
+        }
+    }
+
+    fn stir(&self, stir: &Stir) {
+        match stir {
+            Stir::Pod(uid) => {
+                if let Some((handle, _)) = self.workers.get(uid) {
+                    handle.tell(Command::Look);
+                }
+            }
+            Stir::All => self.workers.values().for_each(|(handle, _)| handle.tell(Command::Look)),
+        }
+    }
+
+    fn ended(&mut self, uid: &str) {
+        self.workers.remove(uid);
+        let actions = self.pods.ended(uid);
+        self.act(actions);
+    }
+
+    /// Ends what the last run left behind and no source wants any more; whether it could be looked for.
+    async fn adopt_orphans(&mut self) -> bool {
+        let cri = Arc::clone(&self.host.cri);
+        let sandboxes = cri.list_pod_sandbox(proto::ListPodSandboxRequest::default()).await;
+        let containers = cri.list_containers(proto::ListContainersRequest::default()).await;
+        let (Ok(sandboxes), Ok(containers)) = (sandboxes, containers) else { return false };
+        let mut seen = BTreeSet::new();
+        for sandbox in sandboxes.items {
+            let ours = sandbox.annotations.contains_key(SOURCE_ANNOTATION);
+            let of = sandbox.labels.get(POD_UID_LABEL).cloned().unwrap_or_default();
+            if !ours || self.pods.knows(&of) || !seen.insert(of) {
+                continue;
+            }
+            if let Some(pod) = orphan_pod(&sandbox, &containers.containers) {
+                self.adopt(pod);
+            }
+        }
+        // A pod of which nothing but its files or its status is left.
+        let mut left: Vec<Pod> =
+            self.host.board.pods().into_values().map(|v| (*v.pod).clone()).collect();
+        let folders = self.host.volumes.known().unwrap_or_default();
+        let nameless = |uid: String| {
+            let mut pod = Pod::default();
+            pod.metadata.uid = Some(uid);
+            pod
+        };
+        left.extend(folders.into_iter().map(nameless));
+        for pod in left {
+            if !self.pods.knows(uid(&pod)) && !seen.contains(uid(&pod)) {
+                self.adopt(pod);
+            }
+        }
+        true
+    }
+
+    fn adopt(&mut self, pod: Pod) {
+        info!(pod_uid = uid(&pod), pod = full_name(&pod), "no source wants the pod: it is ended");
+        self.pods.adopt_orphan(uid(&pod), &full_name(&pod));
+        let pod = Arc::new(pod);
+        let ended = self.ended.0.clone();
+        let handle = spawn(&self.host, Arc::clone(&pod), String::new(), ended, self.stop.clone());
+        handle.tell(Command::End(Ending { deleted: true, ..Ending::default() }));
+        self.workers.insert(uid(&pod).to_owned(), (handle, pod));
+    }
+}

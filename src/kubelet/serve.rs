@@ -1,0 +1,200 @@
+//! The kubelet half from its configuration to its end.
+
+use super::board::{Board, BoardError};
+use super::cgroups::QosCgroups;
+use super::control::{Control, KubeletGate};
+use super::files::ClusterDns;
+use super::node::NodeFacts;
+use super::objects::Objects;
+use super::run::Kubelet;
+use super::source::{FileSource, HttpSource, LocalError, LocalPods, Source, Update};
+use super::volumes::{VolumeError, Volumes};
+use super::worker::{Host, Settings};
+use crate::blocking;
+use crate::cgroups::{CgroupError, Cgroups};
+use crate::config::{self, Config};
+use crate::cri::client::{Cri, CriError};
+use crate::cri::proto;
+use crate::error::ErrorKind;
+use crate::probes::check::{Checker, NoTls};
+use crate::watch::Watcher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+/// A kubelet half that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// The statuses of the last run.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// What volumes need of the node.
+    #[error(transparent)]
+    Volumes(#[from] VolumeError),
+    /// The node's cgroups.
+    #[error(transparent)]
+    Cgroups(#[from] CgroupError),
+    /// The runtime.
+    #[error(transparent)]
+    Runtime(#[from] CriError),
+    /// What was applied.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// TLS of probes.
+    #[error(transparent)]
+    Tls(#[from] NoTls),
+    /// Work of the start was cut off.
+    #[error(transparent)]
+    Blocking(#[from] blocking::BlockingError),
+}
+
+impl KubeletError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Board(error) => error.kind(),
+            Self::Volumes(error) => error.kind(),
+            Self::Cgroups(error) => error.kind(),
+            Self::Runtime(error) => error.kind(),
+            Self::Local(error) => error.kind(),
+            Self::Tls(_) => ErrorKind::Internal,
+            Self::Blocking(error) => error.kind(),
+        }
+    }
+}
+
+/// After how long a runtime that does not answer yet is asked again, and for how long.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// How many updates of sources may wait.
+const UPDATES: usize = 16;
+
+/// Keeps pods until `stop`, and leaves them running then.
+///
+/// # Errors
+/// The node or the runtime is not fit for it.
+pub async fn serve(
+    config: Arc<Config>,
+    cri: Arc<dyn Cri>,
+    watcher: Watcher,
+    gate: KubeletGate,
+    stop: CancellationToken,
+) -> Result<(), KubeletError> {
+    let Some(own) = config.kubelet.clone() else { return Ok(()) };
+    let runtime = answers(&*cri).await?;
+    let (objects, objects_now) = watch::channel(Arc::new(Objects::default()));
+    let tasks = TaskTracker::new();
+    let of = (Arc::clone(&config), own.clone(), cri, runtime, objects_now, tasks.clone());
+    let host = blocking::run("prepare the kubelet half", move || prepare(of)).await??;
+    info!(node = host.node.name, runtime = host.runtime, "the kubelet half keeps pods");
+    tasks.spawn(host.board.clone().write_behind(stop.clone()));
+    let (told, updates) = mpsc::channel(UPDATES);
+    let local = config.paths.state.join("kubelet/local");
+    let local = LocalPods::open(&local, &host.node.name, told.clone()).await?;
+    gate.open(Control { board: host.board.clone(), local });
+    let sources = begin_sources(&own, &host, &watcher, &told, &stop);
+    Kubelet::new(Arc::clone(&host), sources, objects, stop).run(updates).await;
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Waits until the runtime answers; its name.
+async fn answers(cri: &dyn Cri) -> Result<String, CriError> {
+    let began = tokio::time::Instant::now();
+    loop {
+        // Version alone is answered before the engine knows its state.
+        let lists = cri.list_pod_sandbox(proto::ListPodSandboxRequest::default()).await;
+        match lists {
+            Ok(_) => {
+                let request = proto::VersionRequest { version: "v1".to_owned() };
+                return Ok(cri.version(request).await?.runtime_name);
+            }
+            Err(error) if began.elapsed() >= ANSWERS_WITHIN => return Err(error),
+            Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+        }
+    }
+}
+
+type Parts = (
+    Arc<Config>,
+    config::Kubelet,
+    Arc<dyn Cri>,
+    String,
+    watch::Receiver<Arc<Objects>>,
+    TaskTracker,
+);
+
+fn prepare(parts: Parts) -> Result<Arc<Host>, KubeletError> {
+    let (config, own, cri, runtime, objects, tasks) = parts;
+    let state = config.paths.state.join("kubelet");
+    let pods = state.join("pods");
+    let board = Board::open(state.join("status"))?;
+    let volumes = Volumes::new(pods.clone(), config.paths.run.join("kubelet/payload"));
+    volumes.prepare_node()?;
+    let cgroups = match own.cgroup_root.as_str() {
+        "" => None,
+        root => Some(QosCgroups::new(Cgroups::open(&config.cgroups)?, root)),
+    };
+    let node = NodeFacts::read(&own, &config.paths.state);
+    let checker = Arc::new(Checker::new(Arc::clone(&cri))?);
+    Ok(Arc::new(Host {
+        cri,
+        runtime,
+        settings: settings(&own, pods),
+        node,
+        objects,
+        cgroups,
+        volumes: Arc::new(volumes),
+        checker,
+        began: Instant::now(),
+        board,
+        tasks,
+    }))
+}
+
+fn settings(own: &config::Kubelet, pods: std::path::PathBuf) -> Settings {
+    let resolv_conf = own.resolv_conf.clone().unwrap_or_else(|| "/etc/resolv.conf".into());
+    Settings {
+        pods,
+        pod_logs: own.pod_logs_dir.clone(),
+        container_logs: own.container_logs_dir.clone(),
+        seccomp_profiles: own.seccomp_dir.clone(),
+        crash_cap: Duration::from_secs(own.crash_loop_max_seconds),
+        sync: Duration::from_secs(own.sync_seconds),
+        dns: ClusterDns {
+            servers: own.cluster_dns.iter().map(ToString::to_string).collect(),
+            domain: own.cluster_domain.clone(),
+        },
+        resolv_conf,
+    }
+}
+
+/// Starts every source that is configured; which those are.
+fn begin_sources(
+    own: &config::Kubelet,
+    host: &Host,
+    watcher: &Watcher,
+    told: &mpsc::Sender<Update>,
+    stop: &CancellationToken,
+) -> Vec<Source> {
+    let mut sources = vec![Source::Local];
+    if let Some(dir) = &own.manifest_dir {
+        let source = FileSource::new(dir, &host.node.name)
+            .relisting(Duration::from_secs(own.file_check_seconds));
+        host.tasks.spawn(source.run(watcher.clone(), told.clone(), stop.clone()));
+        sources.push(Source::File);
+    }
+    if let Some(url) = &own.manifest_url {
+        let headers = own.manifest_url_headers.clone().into_iter().collect();
+        let source = HttpSource::new(url, &host.node.name)
+            .with_headers(headers)
+            .every(Duration::from_secs(own.http_check_seconds));
+        host.tasks.spawn(source.run(told.clone(), stop.clone()));
+        sources.push(Source::Http);
+    }
+    sources
+}

@@ -1,0 +1,212 @@
+//! The end of a pod: terminating until nothing of it runs, terminated when its volumes and cgroup are gone, and
+//! in the end nothing at all.
+
+use super::body::Body;
+use super::host::Host;
+use super::inbox::Ending;
+use crate::cri::proto;
+use crate::error::chain;
+use crate::kubelet::board::EventKind;
+use crate::kubelet::observed::{Instance, Observed};
+use crate::kubelet::spec::{name, namespace, uid};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::warn;
+
+/// After how long an end that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Body {
+    /// Ends everything of the pod that runs; tries until that is so.
+    pub(super) async fn terminate(&mut self, ending: &Ending) {
+        if self.verdict.is_none() {
+            self.verdict.clone_from(&ending.verdict);
+        }
+        self.probes.deleting();
+        let own = self.own_grace();
+        let grace = ending.grace.map_or(own, |grace| grace.min(own));
+        loop {
+            match self.terminate_once(grace).await {
+                Ok(true) => return,
+                // Something was still there: look again.
+                Ok(false) => {}
+                Err(error) => {
+                    self.event(EventKind::Warning, "FailedKillPod", error);
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Ends what runs; whether nothing did.
+    async fn terminate_once(&mut self, grace: Duration) -> Result<bool, String> {
+        let observed = self.observe().await.map_err(|e| e.to_string())?;
+        self.look(&observed).await;
+        self.publish(&observed, &BTreeMap::new(), false);
+        let alive = observed.alive().count();
+        let ready = observed.sandboxes.iter().filter(|sandbox| sandbox.ready).count();
+        if alive == 0 && ready == 0 {
+            return Ok(true);
+        }
+        let killed = self.kill_all(&observed, grace).await;
+        for instance in observed.alive() {
+            self.hooked.insert(instance.id.clone());
+        }
+        killed.map_err(|e| e.to_string())?;
+        for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
+            let request = proto::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
+            self.host.cri.stop_pod_sandbox(request).await.map_err(|e| e.to_string())?;
+        }
+        Ok(false)
+    }
+
+    /// Gives back what a pod that does not run needs no more, and publishes its last status.
+    pub(super) async fn terminated(&mut self) {
+        loop {
+            match self.release().await {
+                Ok(()) => break,
+                Err(error) => {
+                    self.event(EventKind::Warning, "FailedCleanUp", error);
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+        loop {
+            match self.observe().await {
+                Ok(observed) => {
+                    self.look(&observed).await;
+                    self.failures.clear();
+                    self.publish(&observed, &BTreeMap::new(), true);
+                    return;
+                }
+                Err(error) => {
+                    warn!(pod_uid = self.uid(), %error, "the runtime does not tell of the pod");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn release(&mut self) -> Result<(), String> {
+        let pod = Arc::clone(&self.pod);
+        let released =
+            self.host.blocking(&self.overdue, "give back the pod's volumes", move |host| {
+                let uid = uid(&pod);
+                let volumes = host.volumes.tear_down(uid).map_err(|error| chain(&error));
+                let cgroup = host
+                    .cgroups
+                    .as_ref()
+                    .map_or(Ok(()), |cgroups| cgroups.remove(&pod).map_err(|error| chain(&error)));
+                volumes.and(cgroup)
+            });
+        released.await.map_err(|error| error.to_string())?
+    }
+
+    /// Takes away everything that is left of a pod that nobody wants any more.
+    pub(super) async fn remove(&mut self) {
+        loop {
+            match self.remove_once().await {
+                Ok(()) => break,
+                Err(error) => {
+                    self.event(EventKind::Warning, "FailedCleanUp", error);
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+        self.host.board.remove(self.uid());
+    }
+
+    async fn remove_once(&mut self) -> Result<(), String> {
+        let observed = self.observe().await.map_err(|e| e.to_string())?;
+        for instance in &observed.instances {
+            self.remove_instance(instance).await?;
+        }
+        for sandbox in &observed.sandboxes {
+            let request = proto::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
+            self.host.cri.remove_pod_sandbox(request).await.map_err(|e| e.to_string())?;
+        }
+        let pod = Arc::clone(&self.pod);
+        let removed = self.host.blocking(&self.overdue, "remove the pod's files", move |host| {
+            let files = remove_all(&host.pod_dir(uid(&pod)));
+            let logs = remove_all(&host.log_dir(namespace(&pod), name(&pod), uid(&pod)));
+            files.and(logs).map_err(|(path, error)| format!("remove {}: {error}", path.display()))
+        });
+        removed.await.map_err(|error| error.to_string())?
+    }
+
+    async fn remove_instance(&self, instance: &Instance) -> Result<(), String> {
+        let request = proto::RemoveContainerRequest { container_id: instance.id.clone() };
+        match self.host.cri.remove_container(request).await {
+            Err(error) if !error.is_not_found() => return Err(error.to_string()),
+            _ => {}
+        }
+        let pod = Arc::clone(&self.pod);
+        let (of, id) = (instance.name.clone(), instance.id.clone());
+        let unlinked =
+            self.host.blocking(&self.overdue, "remove a log's link", move |host: &Host| {
+                let link = host.log_link(name(&pod), namespace(&pod), (&of, &id));
+                gone_is_fine(std::fs::remove_file(link))
+            });
+        match unlinked.await {
+            Ok(result) => result.map_err(|error| format!("remove the link of a log: {error}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Removes instances that nobody asks for any more: all but the newest and the one before it, and their
+    /// logs; and sandboxes that hold none of what stays.
+    pub(super) async fn sweep(&mut self, observed: &Observed) {
+        let mut kept: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut sandboxes: Vec<&str> = observed.sandbox().iter().map(|s| s.id.as_str()).collect();
+        for instance in &observed.instances {
+            let count = kept.entry(&instance.name).or_default();
+            *count += 1;
+            if *count <= 2 || instance.exit().is_none() {
+                sandboxes.push(&instance.sandbox);
+                continue;
+            }
+            let log = PathBuf::from(&instance.log_path);
+            if let Err(error) = self.remove_instance(instance).await {
+                warn!(pod_uid = self.uid(), error, "a dead container was not removed");
+                return;
+            }
+            self.host.blocking(&self.overdue, "remove a log", move |_| remove_log(&log)).await.ok();
+        }
+        for sandbox in observed.sandboxes.iter().filter(|s| !s.ready) {
+            if !sandboxes.contains(&sandbox.id.as_str()) {
+                let request = proto::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
+                if let Err(error) = self.host.cri.remove_pod_sandbox(request).await {
+                    warn!(pod_uid = self.uid(), %error, "a dead sandbox was not removed");
+                }
+            }
+        }
+    }
+}
+
+/// Removes a log with its rotated parts, which have its name and more.
+fn remove_log(log: &Path) {
+    let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|n| n.to_str()))
+    else {
+        return;
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|of| of.starts_with(name)) {
+            // What stays goes with the pod.
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn remove_all(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+    gone_is_fine(std::fs::remove_dir_all(path)).map_err(|error| (path.to_owned(), error))
+}

@@ -1,0 +1,95 @@
+//! What all workers work with.
+
+use crate::blocking::{BlockingError, Overdue};
+use crate::cri::client::Cri;
+use crate::kubelet::board::Board;
+use crate::kubelet::cgroups::QosCgroups;
+use crate::kubelet::node::NodeFacts;
+use crate::kubelet::objects::Objects;
+use crate::kubelet::volumes::Volumes;
+use crate::probes::Checker;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+/// What an operator can choose, as far as it concerns a single pod.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder of pods: their volumes and files, a folder each.
+    pub pods: PathBuf,
+    /// The folder of logs, as tools look for it: `/var/log/pods`.
+    pub pod_logs: PathBuf,
+    /// The folder of links to them by container: `/var/log/containers`.
+    pub container_logs: PathBuf,
+    /// The folder of the node's seccomp profiles.
+    pub seccomp_profiles: PathBuf,
+    /// The longest back-off of containers that crash.
+    pub crash_cap: Duration,
+    /// How often a pod is looked at without a reason.
+    pub sync: Duration,
+    /// The DNS servers and the domain of the cluster; no servers: pods get the node's.
+    pub dns: crate::kubelet::files::ClusterDns,
+    /// The resolv.conf that pods get.
+    pub resolv_conf: PathBuf,
+}
+
+/// What all workers work with.
+pub struct Host {
+    /// The runtime.
+    pub cri: Arc<dyn Cri>,
+    /// Its name.
+    pub runtime: String,
+    /// What an operator has chosen.
+    pub settings: Settings,
+    /// The node.
+    pub node: NodeFacts,
+    /// ConfigMaps, Secrets and Services, as they are now.
+    pub objects: watch::Receiver<Arc<Objects>>,
+    /// The cgroups of pods; none: the runtime's choice.
+    pub cgroups: Option<QosCgroups>,
+    /// The pods' volumes.
+    pub volumes: Arc<Volumes>,
+    /// What probes and hooks share.
+    pub checker: Arc<Checker>,
+    /// When the daemon began: what runs since before is not probed all at once.
+    pub began: Instant,
+    /// Statuses and events.
+    pub board: Board,
+    /// Every task of the kubelet half.
+    pub tasks: TaskTracker,
+}
+
+/// How long the files and volumes of a pod may take: host paths can hang (NFS, FUSE).
+const FILES_WITHIN: Duration = Duration::from_secs(123);
+
+impl Host {
+    /// Blocking work for a pod, on files that may hang.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        overdue: &Overdue,
+        what: &'static str,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, BlockingError> {
+        let host = Arc::clone(self);
+        overdue.run_within(what, FILES_WITHIN, move |_| work(&host)).await
+    }
+
+    /// The folder of a pod's files.
+    pub(super) fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.settings.pods.join(uid)
+    }
+
+    /// The folder of a pod's logs.
+    pub(super) fn log_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.settings.pod_logs.join(format!("{namespace}_{name}_{uid}"))
+    }
+
+    /// The link by which tools find a container's log.
+    pub(super) fn log_link(&self, pod: &str, namespace: &str, container: (&str, &str)) -> PathBuf {
+        let (name, id) = container;
+        let link = format!("{pod}_{namespace}_{name}-{id}.log");
+        self.settings.container_logs.join(link)
+    }
+}

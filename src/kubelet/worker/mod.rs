@@ -1,0 +1,26 @@
+//! One task a pod: `sync` until it is to end, then `terminating`, then `terminated`; never back.
+//!
+//! [`task`] is that life; [`round`] looks at what there is, makes the plan and carries it out: [`sandbox`],
+//! [`start`] with [`image`], [`kill`]. [`finish`] ends a pod and takes away what is left of it. [`inbox`] is what the
+//! others have to say to it. A round that is cut off by an order to end leaves nothing behind that the next look
+//! would not find.
+
+mod body;
+mod credentials;
+mod failure;
+mod finish;
+mod host;
+mod image;
+mod inbox;
+mod kill;
+mod look;
+mod orphan;
+mod round;
+mod sandbox;
+mod start;
+mod task;
+
+pub use host::{Host, Settings};
+pub use inbox::{Command, Ending, Handle};
+pub use orphan::orphan_pod;
+pub use task::{Worker, spawn};

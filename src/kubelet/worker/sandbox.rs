@@ -1,0 +1,121 @@
+//! Making a pod's sandbox, and ending what must not go on with it.
+
+use super::body::Body;
+use super::host::Host;
+use crate::cri::proto;
+use crate::error::chain;
+use crate::kubelet::board::EventKind;
+use crate::kubelet::cgroups;
+use crate::kubelet::files::{
+    DnsWarning, FileError, HostnameError, dns, pod_hostname, read_resolv_conf,
+};
+use crate::kubelet::observed::Observed;
+use crate::kubelet::request::{SandboxInput, sandbox_config};
+use crate::kubelet::spec::{name, namespace, spec, uid};
+use k8s_openapi::api::core::v1::Pod;
+use std::path::Path;
+
+/// The servers behind systemd-resolved, which listens where pods cannot reach it.
+const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+
+/// Why a sandbox could not even be asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SandboxError {
+    /// The pod's name in the network.
+    #[error(transparent)]
+    Hostname(#[from] HostnameError),
+    /// Its resolver.
+    #[error(transparent)]
+    Resolver(#[from] FileError),
+    /// The folder of its logs.
+    #[error("create folder {path}")]
+    Logs { path: std::path::PathBuf, source: std::io::Error },
+    /// Its cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroups::QosError),
+}
+
+impl Body {
+    /// Makes the pod's sandbox; whether that succeeded.
+    pub(super) async fn create_sandbox(&mut self, attempt: u32) -> bool {
+        let pod = std::sync::Arc::clone(&self.pod);
+        let made = self.host.blocking(&self.overdue, "prepare the pod's sandbox", move |host| {
+            host.prepare(&pod)?;
+            host.sandbox_request(&pod, attempt)
+        });
+        let config = match made.await {
+            Ok(Ok((config, warnings))) => {
+                for warning in warnings {
+                    self.event(EventKind::Warning, warning.reason(), warning.to_string());
+                }
+                config
+            }
+            Ok(Err(error)) => return self.sandbox_failed(&chain(&error)),
+            Err(error) => return self.sandbox_failed(&error.to_string()),
+        };
+        let request = proto::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: spec(&self.pod).runtime_class_name.clone().unwrap_or_default(),
+        };
+        match self.host.cri.run_pod_sandbox(request).await {
+            Ok(_) => {
+                self.failures.remove("");
+                true
+            }
+            Err(error) => self.sandbox_failed(error.message()),
+        }
+    }
+
+    fn sandbox_failed(&mut self, message: &str) -> bool {
+        let message = format!("Failed to create pod sandbox: {message}");
+        self.event(EventKind::Warning, "FailedCreatePodSandBox", message.clone());
+        self.failed("", "CreatePodSandboxError", &message)
+    }
+
+    /// Ends every container and sandbox of the pod, with the pod's own grace; whether that succeeded.
+    pub(super) async fn stop_all(&mut self, observed: &Observed) -> bool {
+        let killed = self.kill_all(observed, self.own_grace()).await;
+        let mut well = killed.is_ok();
+        for sandbox in &observed.sandboxes {
+            let request = proto::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
+            let stopped = self.host.cri.stop_pod_sandbox(request).await;
+            if let Err(error) = stopped.as_ref().map_err(|e| e.message().to_owned()) {
+                self.event(EventKind::Warning, "FailedKillPod", error.clone());
+            }
+            well &= stopped.is_ok_and(|_| true);
+        }
+        well
+    }
+}
+
+impl Host {
+    /// Makes what has to be there before a sandbox: the folder of logs, and the pod's cgroup.
+    fn prepare(&self, pod: &Pod) -> Result<(), SandboxError> {
+        let path = self.log_dir(namespace(pod), name(pod), uid(pod));
+        std::fs::create_dir_all(&path).map_err(|source| SandboxError::Logs { path, source })?;
+        self.cgroups.as_ref().map_or(Ok(()), |cgroups| cgroups.make(pod))?;
+        Ok(())
+    }
+
+    /// The request for a pod's sandbox, and what is to be told of its DNS.
+    pub(super) fn sandbox_request(
+        &self,
+        pod: &Pod,
+        attempt: u32,
+    ) -> Result<(proto::PodSandboxConfig, Vec<DnsWarning>), SandboxError> {
+        let settings = &self.settings;
+        let named = pod_hostname(pod, &settings.dns.domain)?;
+        let (_, host) = read_resolv_conf(&settings.resolv_conf, Path::new(BEHIND_RESOLVED))?;
+        let resolvers = dns(pod, &settings.dns, &host);
+        let parent = self.cgroups.as_ref().map(|cgroups| cgroups.parent(pod)).unwrap_or_default();
+        let input = SandboxInput {
+            attempt,
+            hostname: &named.kernel,
+            logs: &self.log_dir(namespace(pod), name(pod), uid(pod)),
+            dns: Some(&resolvers.config),
+            cgroup_parent: &parent,
+            seccomp_profiles: &settings.seccomp_profiles,
+        };
+        Ok((sandbox_config(pod, &input), resolvers.warnings))
+    }
+}

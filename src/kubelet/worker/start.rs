@@ -1,0 +1,337 @@
+//! Starting a container: image, environment, files, create, start, postStart.
+
+use super::body::Body;
+use super::failure::Failure;
+use super::host::Host;
+use super::image::Present;
+use crate::cri::proto;
+use crate::error::chain;
+use crate::kubelet::board::EventKind;
+use crate::kubelet::env::{EnvInput, Environment, environment, expand_command};
+use crate::kubelet::files::{
+    FileError, HostnameError, hosts_mount, hosts_of_node, hosts_of_pod, pod_hostname,
+    replace_in_place,
+};
+use crate::kubelet::observed::{Instance, InstanceState, Observed, Sandbox};
+use crate::kubelet::plan::{Start, backoff_key};
+use crate::kubelet::request::{ContainerInput, container_config, user_of};
+use crate::kubelet::spec::{Member, host_network, member, name, namespace, uid};
+use crate::kubelet::volumes::VolumeInput;
+use k8s_openapi::api::core::v1::Pod;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tracing::warn;
+
+/// The node's own hosts.
+const NODE_HOSTS: &str = "/etc/hosts";
+/// The reason of a container whose specification asks for what is not there.
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
+impl Body {
+    /// Starts a container; whether that succeeded.
+    pub(super) async fn start(&mut self, start: &Start, observed: &Observed) -> bool {
+        let pod = Arc::clone(&self.pod);
+        let Some(member) = member(&pod, &start.name) else { return true };
+        if let Some(exit) = observed.latest(&start.name).and_then(Instance::exit) {
+            let key = backoff_key(&pod, member);
+            self.crashes.step(&key, exit.finished, SystemTime::now());
+        }
+        match self.try_start(&pod, member, start, observed).await {
+            Ok(()) => {
+                self.failures.remove(&start.name);
+                true
+            }
+            Err(failure) => {
+                self.failures.insert(start.name.clone(), failure);
+                false
+            }
+        }
+    }
+
+    async fn try_start(
+        &mut self,
+        pod: &Arc<Pod>,
+        member: Member<'_>,
+        start: &Start,
+        observed: &Observed,
+    ) -> Result<(), Failure> {
+        let Some(sandbox) = observed.sandbox() else { return Ok(()) };
+        if let Some(id) = &start.remove {
+            let request = proto::RemoveContainerRequest { container_id: id.clone() };
+            let removed = self.host.cri.remove_container(request).await;
+            removed.map_err(|e| self.refused(member, "CreateContainerError", e.message()))?;
+        }
+        let image = self.image(member.container).await?;
+        let id = self.create(pod, member, (start, sandbox, &image)).await?;
+        let request = proto::StartContainerRequest { container_id: id.clone() };
+        if let Err(error) = self.host.cri.start_container(request).await {
+            return Err(self.refused(member, "RunContainerError", error.message()));
+        }
+        let what = (EventKind::Normal, "Started", format!("Started container {}", member.name()));
+        self.container_event(member.name(), what);
+        self.link_log(pod, member, (&id, start.restarts)).await;
+        self.post_start(member, &id, observed).await
+    }
+
+    /// Creates a container; its id.
+    async fn create(
+        &mut self,
+        pod: &Arc<Pod>,
+        member: Member<'_>,
+        with: (&Start, &Sandbox, &Present),
+    ) -> Result<String, Failure> {
+        let (start, sandbox, image) = with;
+        let user = user_of(pod, member.container, &image.user);
+        let user = user.map_err(|e| self.refused(member, CONFIG_ERROR, &e.to_string()))?;
+        let ips = self.pod_ips(sandbox);
+        let env = self.environment(pod, member, &ips)?;
+        let files = self.files(pod, member, (ips, env.clone())).await?;
+        let words = expand_command(member.container, &env.vars);
+        let config = container_config(
+            pod,
+            member,
+            &ContainerInput {
+                restarts: start.restarts,
+                image_ref: &image.reference,
+                user: &user,
+                command: &words.command,
+                args: &words.args,
+                env: &env.vars,
+                mounts: &files.mounts,
+                message_file: &files.message,
+                node: &self.host.node,
+                seccomp_profiles: &self.host.settings.seccomp_profiles,
+            },
+        );
+        let sandbox_config = self.host.sandbox_request(pod, sandbox.attempt);
+        let (sandbox_config, _) =
+            sandbox_config.map_err(|e| self.refused(member, "CreateContainerError", &chain(&e)))?;
+        let request = proto::CreateContainerRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let created = self.host.cri.create_container(request).await;
+        let created =
+            created.map_err(|e| self.refused(member, "CreateContainerError", e.message()))?;
+        let what = (EventKind::Normal, "Created", format!("Created container {}", member.name()));
+        self.container_event(member.name(), what);
+        Ok(created.container_id)
+    }
+
+    fn environment(
+        &self,
+        pod: &Pod,
+        member: Member<'_>,
+        pod_ips: &[IpAddr],
+    ) -> Result<Environment, Failure> {
+        let objects = Arc::clone(&self.host.objects.borrow());
+        let input = EnvInput {
+            pod,
+            objects: &objects,
+            node: &self.host.node,
+            pod_ips,
+            host_ips: &self.host.node.ips,
+        };
+        let made = environment(member.container, &input)
+            .map_err(|e| self.refused(member, CONFIG_ERROR, &chain(&e)))?;
+        for (source, names) in &made.invalid {
+            let message =
+                format!("{source}: no names of variables, left out: {}", names.join(", "));
+            let what = (EventKind::Warning, "InvalidEnvironmentVariableNames", message);
+            self.container_event(member.name(), what);
+        }
+        Ok(made)
+    }
+
+    /// Volumes and the pod's own files, as mounts of a container.
+    async fn files(
+        &self,
+        pod: &Arc<Pod>,
+        member: Member<'_>,
+        with: (Vec<IpAddr>, Environment),
+    ) -> Result<Files, Failure> {
+        let (pod, container, (ips, env)) = (Arc::clone(pod), member.name().to_owned(), with);
+        let made = self.host.blocking(&self.overdue, "make a container's files", move |host| {
+            host.container_files(&pod, &container, &ips, &env)
+        });
+        match made.await {
+            Ok(Ok(files)) => Ok(files),
+            Ok(Err(error)) => Err(self.refused(member, CONFIG_ERROR, &chain(&error))),
+            Err(error) => Err(self.refused(member, CONFIG_ERROR, &error.to_string())),
+        }
+    }
+
+    async fn post_start(
+        &mut self,
+        member: Member<'_>,
+        id: &str,
+        observed: &Observed,
+    ) -> Result<(), Failure> {
+        let hook = member.container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
+        let Some(hook) = hook else { return Ok(()) };
+        let instance = started(member, id);
+        let Err(message) = self.hook(hook, &instance, observed, None).await else {
+            return Ok(());
+        };
+        let failure =
+            self.refused_as(member, ("FailedPostStartHook", "PostStartHookError"), &message);
+        let kill = crate::kubelet::plan::Kill {
+            id: id.to_owned(),
+            name: member.name().to_owned(),
+            why: "its postStart hook failed".to_owned(),
+            grace: None,
+            by_probe: true,
+        };
+        let there = Observed { instances: vec![instance], ..observed.clone() };
+        // A preStop hook has nothing to undo: the container never was what it should be. A kill that fails is
+        // found again, as a container that runs.
+        self.hooked.insert(id.to_owned());
+        self.health.killed.insert(id.to_owned());
+        self.kill_planned(&kill, &there).await.ok();
+        Err(failure)
+    }
+
+    /// Sets up the pod's volumes; whether that succeeded.
+    pub(super) async fn set_up_volumes(&mut self, starts: &[Start]) -> bool {
+        let pod = Arc::clone(&self.pod);
+        let made = self.host.blocking(&self.overdue, "set up the pod's volumes", move |host| {
+            let objects = Arc::clone(&host.objects.borrow());
+            let input = VolumeInput { pod: &pod, objects: &objects, node: &host.node };
+            host.volumes.set_up(&input).map_err(|error| chain(&error))
+        });
+        let failed = match made.await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error,
+            Err(error) => error.to_string(),
+        };
+        let message = format!("MountVolume.SetUp failed: {failed}");
+        self.event(EventKind::Warning, "FailedMount", message.clone());
+        for start in starts {
+            self.failed(&start.name, "ContainerCreating", &message);
+        }
+        false
+    }
+
+    fn pod_ips(&self, sandbox: &Sandbox) -> Vec<IpAddr> {
+        if sandbox.host_network { self.host.node.ips.clone() } else { sandbox.ips.clone() }
+    }
+
+    fn refused(&self, member: Member<'_>, reason: &str, message: &str) -> Failure {
+        self.refused_as(member, ("Failed", reason), message)
+    }
+
+    fn refused_as(&self, member: Member<'_>, reasons: (&str, &str), message: &str) -> Failure {
+        let (of_event, of_status) = reasons;
+        let what = (EventKind::Warning, of_event, format!("Error: {message}"));
+        self.container_event(member.name(), what);
+        Failure::new(of_status, message.to_owned(), SystemTime::now())
+    }
+
+    /// Links the log of an instance where tools look for it by container.
+    async fn link_log(&self, pod: &Arc<Pod>, member: Member<'_>, instance: (&str, u32)) {
+        let (id, restarts) = instance;
+        let log = self
+            .host
+            .log_dir(namespace(pod), name(pod), uid(pod))
+            .join(format!("{}/{restarts}.log", member.name()));
+        let link = self.host.log_link(name(pod), namespace(pod), (member.name(), id));
+        let linked = self.host.blocking(&self.overdue, "link a log", move |host| {
+            std::fs::create_dir_all(&host.settings.container_logs)?;
+            match std::os::unix::fs::symlink(&log, &link) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                result => result,
+            }
+        });
+        if let Ok(Err(error)) = linked.await {
+            warn!(pod_uid = uid(pod), container = member.name(), %error, "its log is not linked");
+        }
+    }
+}
+
+/// An instance that has just been started.
+fn started(member: Member<'_>, id: &str) -> Instance {
+    let now = SystemTime::now();
+    Instance {
+        id: id.to_owned(),
+        name: member.name().to_owned(),
+        sandbox: String::new(),
+        restarts: 0,
+        hash: String::new(),
+        image: String::new(),
+        image_ref: String::new(),
+        created: now,
+        log_path: String::new(),
+        message_file: None,
+        state: InstanceState::Running { started: now },
+    }
+}
+
+/// What a container's request names on the host.
+#[derive(Debug)]
+struct Files {
+    mounts: Vec<proto::Mount>,
+    message: PathBuf,
+}
+
+/// A file of a container that cannot be made.
+#[derive(Debug, thiserror::Error)]
+enum ContainerFilesError {
+    #[error(transparent)]
+    Volume(#[from] crate::kubelet::volumes::VolumeError),
+    #[error(transparent)]
+    Hostname(#[from] HostnameError),
+    #[error(transparent)]
+    Hosts(#[from] FileError),
+    #[error("make {path}")]
+    File { path: PathBuf, source: io::Error },
+}
+
+impl Host {
+    /// Makes the files of a container: its volumes, the pod's /etc/hosts, the file of its termination message.
+    fn container_files(
+        &self,
+        pod: &Pod,
+        container: &str,
+        ips: &[IpAddr],
+        env: &Environment,
+    ) -> Result<Files, ContainerFilesError> {
+        let Some(member) = member(pod, container) else {
+            return Ok(Files { mounts: Vec::new(), message: PathBuf::new() });
+        };
+        let objects = Arc::clone(&self.objects.borrow());
+        let input = VolumeInput { pod, objects: &objects, node: &self.node };
+        let mut mounts = self.volumes.mounts(&input, member.container, &env.vars)?;
+        let dir = self.pod_dir(uid(pod));
+        let file = dir.join("etc-hosts");
+        if let Some(mount) = hosts_mount(member.container, &file) {
+            let text = if host_network(pod) {
+                hosts_of_node(pod, &std::fs::read_to_string(NODE_HOSTS).unwrap_or_default())
+            } else {
+                hosts_of_pod(pod, &pod_hostname(pod, &self.settings.dns.domain)?, ips)
+            };
+            std::fs::create_dir_all(&dir)
+                .map_err(|source| ContainerFilesError::File { path: dir.clone(), source })?;
+            replace_in_place(&file, &text)?;
+            mounts.push(mount);
+        }
+        let message = self.message_file(&dir.join("containers").join(container))?;
+        Ok(Files { mounts, message })
+    }
+
+    /// A new file that any user of the container may write.
+    fn message_file(&self, folder: &Path) -> Result<PathBuf, ContainerFilesError> {
+        let made = || {
+            std::fs::create_dir_all(folder)?;
+            let path = folder.join(crate::ids::random_hex_of::<4>()?);
+            std::fs::write(&path, "")?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+            Ok(path)
+        };
+        made().map_err(|source| ContainerFilesError::File { path: folder.to_owned(), source })
+    }
+}
