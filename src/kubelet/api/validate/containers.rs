@@ -69,7 +69,7 @@ fn on_pod(
     container: &Container,
     taken: &mut HostPorts,
 ) {
-    ports(problems, &at.field("ports"), container, spec.host_network == Some(true), taken);
+    ports(problems, &at.field("ports"), container, spec, taken);
     mounts(problems, &at.field("volumeMounts"), container, spec);
     container_security(problems, &at.field("securityContext"), container, spec);
 }

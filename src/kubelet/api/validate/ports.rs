@@ -2,7 +2,7 @@
 
 use super::names::{port_name, port_number};
 use super::problem::{At, Problems};
-use k8s_openapi::api::core::v1::{Container, ContainerPort};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -10,12 +10,12 @@ use std::net::IpAddr;
 #[derive(Debug, Default)]
 pub(super) struct HostPorts(BTreeSet<(String, String, i32)>);
 
-/// The ports of one container. `on_node` says whether it is on the node's network.
+/// The ports of one container of a pod.
 pub(super) fn ports(
     problems: &mut Problems,
     at: &At,
     container: &Container,
-    on_node: bool,
+    spec: &PodSpec,
     taken: &mut HostPorts,
 ) {
     let mut names = BTreeSet::new();
@@ -29,7 +29,7 @@ pub(super) fn ports(
         one(problems, &at, port);
         on_the_node(problems, &at, port, taken);
         let host_port = port.host_port.unwrap_or_default();
-        if on_node && host_port != port.container_port {
+        if spec.host_network == Some(true) && host_port != port.container_port {
             let why = "must be the containerPort on the node's network";
             problems.invalid(&at.field("hostPort"), host_port, why);
         }
