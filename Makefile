@@ -163,6 +163,10 @@ demo: deps build ## A two-container pod from a YAML file: what it is, how it end
 bench: deps release ## Times and memory beside containerd + runc and the kernel's own floor, in the virtual machine
 	benches/run.sh
 
+.PHONY: bench-probes
+bench-probes: ## CPU time of 1,000 HTTP probes a second beside a bare loop of connections
+	cargo run --quiet --locked --release --example probe-bench
+
 .PHONY: vm-shell
 vm-shell: ## Run CMD="..." in the test machine
 	@tests/vm/run.sh --kernel $(KERNEL) --timeout $(VM_TIMEOUT) bash -c $(call quote,$(CMD))

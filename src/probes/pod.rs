@@ -156,9 +156,7 @@ impl PodProbes {
             for (kind, slot) in &mut container.probes {
                 if *kind != Kind::Readiness {
                     slot.task = None;
-                    let mut board = lock(&slot.board);
-                    board.recorded = Recorded::Success;
-                    board.failed = None;
+                    lock(&slot.board).end(Recorded::Success);
                 }
             }
             container.told.send_modify(|told| told.phase = Phase::Started);
@@ -205,11 +203,8 @@ impl Container {
         let before = self.told.borrow().target.clone();
         let Some(running) = running else {
             if before.is_some() {
-                self.boards(|_, board| {
-                    board.recorded = Recorded::Failure;
-                    board.failed = None;
-                });
                 self.told.send_modify(|told| told.target = None);
+                self.boards(|_, board| board.end(Recorded::Failure));
             }
             return;
         };

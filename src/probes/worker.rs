@@ -58,7 +58,7 @@ pub(super) struct Told {
 /// What is known of a probe's container, for everybody to read.
 #[derive(Debug)]
 pub(super) struct Board {
-    /// Of which container; empty before the first.
+    /// Of which container; empty when there is none.
     pub(super) container_id: String,
     /// The result.
     pub(super) recorded: Recorded,
@@ -86,6 +86,11 @@ impl Board {
         id.clone_into(&mut self.container_id);
         self.recorded = recorded;
         self.failed = None;
+    }
+
+    /// Nothing more is to be said of this container: not by an attempt that is just ending, either.
+    pub(super) fn end(&mut self, recorded: Recorded) {
+        self.begin("", recorded);
     }
 }
 
