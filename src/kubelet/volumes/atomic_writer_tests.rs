@@ -1,5 +1,6 @@
 use super::*;
 use crate::kubelet::volumes::payload::File;
+use crate::kubelet::volumes::test_node::Node;
 use proptest::prelude::*;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -153,8 +154,8 @@ fn read_in(folder: &OwnedFd, name: &str) -> String {
 #[test]
 fn a_reader_never_sees_a_mixture_or_a_missing_file() {
     const UPDATES: u64 = 1000;
-    let temp = tempfile::tempdir().unwrap();
-    let root = Arc::new(temp.path().join("v"));
+    let node = Node::new();
+    let root = Arc::new(node.path("payload/v"));
     let files = |n: u64| {
         let text = n.to_string();
         payload(&[("one", &text), ("folder/two", &text)])

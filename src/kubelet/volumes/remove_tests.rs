@@ -39,8 +39,8 @@ fn a_link_in_the_place_of_the_folder_is_removed_itself() {
 /// Deeper than a path can name, and than a process may have files open.
 #[test]
 fn a_tree_of_any_depth_goes() {
-    let temp = tempfile::tempdir().unwrap();
-    let tree = temp.path().join("tree");
+    let node = Node::new();
+    let tree = node.path("payload/tree");
     fs::create_dir(&tree).unwrap();
     let mut deepest = open_folder(&tree).unwrap();
     for _ in 0..3000 {
