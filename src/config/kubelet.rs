@@ -45,6 +45,12 @@ pub struct Kubelet {
     pub crash_loop_max_seconds: u64,
     /// How often a pod is looked at without a reason, seconds.
     pub sync_seconds: u64,
+    /// From which size on a container's log is rotated, bytes.
+    pub container_log_max_bytes: u64,
+    /// How many files there may be of one log, the written one counted.
+    pub container_log_max_files: usize,
+    /// How often logs are looked at, seconds.
+    pub container_log_check_seconds: u64,
 }
 
 impl Default for Kubelet {
@@ -68,6 +74,9 @@ impl Default for Kubelet {
             max_pods: 110,
             crash_loop_max_seconds: 300,
             sync_seconds: 60,
+            container_log_max_bytes: 10 << 20,
+            container_log_max_files: 5,
+            container_log_check_seconds: 10,
         }
     }
 }

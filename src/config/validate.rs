@@ -147,6 +147,7 @@ fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
         ("kubelet.file_check_seconds", c.file_check_seconds, 3600),
         ("kubelet.http_check_seconds", c.http_check_seconds, 3600),
         ("kubelet.sync_seconds", c.sync_seconds, 3600),
+        ("kubelet.container_log_check_seconds", c.container_log_check_seconds, 3600),
         ("kubelet.crash_loop_max_seconds", c.crash_loop_max_seconds, 300),
     ] {
         let reason = if most == 300 { "not 1 to 300" } else { "not 1 to 3600" };
@@ -167,6 +168,10 @@ fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
         let known = url.starts_with("http://") || url.starts_with("https://");
         check.that(known, "kubelet.manifest_url", url, "not an http:// or https:// address")?;
     }
+    let (bytes, files) = (c.container_log_max_bytes, c.container_log_max_files);
+    check.that(bytes >= 1024, "kubelet.container_log_max_bytes", bytes, "less than 1024")?;
+    let some = (2..=1000).contains(&files);
+    check.that(some, "kubelet.container_log_max_files", files, "not 2 to 1000")?;
     let servers = c.cluster_dns.len();
     check.that(servers <= 3, "kubelet.cluster_dns", servers, "more than three servers")?;
     let root = crate::cgroups::CgroupPath::parse(&c.cgroup_root).is_ok();

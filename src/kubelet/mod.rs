@@ -7,6 +7,7 @@
 //! * [`serve()`] and [`run`]: from the configuration to one [`worker`] a pod; [`pods`] and [`admission`] decide which.
 //! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`]: what a worker decides from, pure; [`request`]: how it asks.
 //! * [`mod@env`], [`files`], [`volumes`], [`cgroups`]: what a container finds; [`node`]: where it is.
+//! * [`logs`]: kept from growing without end.
 //! * [`pleg`]: what the runtime tells; [`status`] and [`board`]: what everybody may see; [`control`]: how they ask.
 
 pub mod admission;
@@ -17,6 +18,7 @@ pub mod cgroups;
 pub mod control;
 pub mod env;
 pub mod files;
+pub mod logs;
 pub mod node;
 pub mod objects;
 pub mod observed;

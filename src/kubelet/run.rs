@@ -118,7 +118,13 @@ impl Kubelet {
     }
 
     fn start(&mut self, SourcePod { pod, origin }: SourcePod) {
-        let others: Vec<&Pod> = self.workers.values().map(|(_, pod)| &**pod).collect();
+        // What has ended takes no room.
+        let ended = |pod: &Pod| {
+            let phase = self.host.board.status(uid(pod)).phase;
+            matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
+        };
+        let others: Vec<&Pod> =
+            self.workers.values().map(|(_, pod)| &**pod).filter(|pod| !ended(pod)).collect();
         let known = self.host.board.status(uid(&pod)).phase.is_some();
         let admitted = if known { Admitted::Yes } else { admit(&pod, &others, &self.host.node) };
         let handle =

@@ -4,6 +4,7 @@ use super::board::{Board, BoardError};
 use super::cgroups::QosCgroups;
 use super::control::{Control, KubeletGate};
 use super::files::ClusterDns;
+use super::logs::{Limits, keep_rotating};
 use super::node::NodeFacts;
 use super::objects::Objects;
 use super::run::Kubelet;
@@ -91,6 +92,14 @@ pub async fn serve(
     let host = blocking::run("prepare the kubelet half", move || prepare(of)).await??;
     info!(node = host.node.name, runtime = host.runtime, "the kubelet half keeps pods");
     tasks.spawn(host.board.clone().write_behind(stop.clone()));
+    let limits = Limits {
+        bytes: own.container_log_max_bytes,
+        files: own.container_log_max_files,
+        every: Duration::from_secs(own.container_log_check_seconds),
+    };
+    let logs = host.settings.pod_logs.clone();
+    let rotating = keep_rotating(Arc::clone(&host.cri), host.board.clone(), logs, limits);
+    tasks.spawn(stop.clone().run_until_cancelled_owned(rotating));
     let (told, updates) = mpsc::channel(UPDATES);
     let local = config.paths.state.join("kubelet/local");
     let local = LocalPods::open(&local, &host.node.name, told.clone()).await?;

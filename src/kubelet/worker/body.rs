@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::host::Host;
+use super::kill::Until;
 use crate::blocking::Overdue;
 use crate::cri::client::CriError;
 use crate::kubelet::backoff::{Backoff, CAP};
@@ -9,11 +10,13 @@ use crate::kubelet::board::EventKind;
 use crate::kubelet::observed::{Instance, Observed, Remembered, observe};
 use crate::kubelet::plan::Health;
 use crate::kubelet::spec::{members, uid};
-use crate::kubelet::status::{Input, Verdict, Waiting, status};
+use crate::kubelet::status::{Input, Verdict, Waiting, api_time, status};
+use crate::probes::pod::Restored;
+use crate::probes::tracker::{Phase, Recorded};
 use crate::probes::{PodProbes, Report};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 use tokio::sync::mpsc;
 
@@ -25,6 +28,8 @@ pub(super) struct Body {
     pub(super) remembered: Remembered,
     pub(super) probes: PodProbes,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    /// Kept, so that a pod without probes waits for reports that never come.
+    told: mpsc::UnboundedSender<Report>,
     /// Of containers that crash.
     pub(super) crashes: Backoff,
     /// Of images that cannot be pulled.
@@ -38,7 +43,11 @@ pub(super) struct Body {
     /// What probes say.
     pub(super) health: Health,
     /// Instances whose preStop hook has run.
-    pub(super) hooked: BTreeSet<String>,
+    pub(super) hooked: Mutex<BTreeSet<String>>,
+    /// When the pod's end began, and how long it may take.
+    pub(super) until: Option<Until>,
+    /// Since when no source wants the pod.
+    pub(super) deleted: Option<SystemTime>,
     pub(super) verdict: Option<Verdict>,
     pub(super) overdue: Overdue,
     /// How often each container was restarted, by what was known before the runtime lost it.
@@ -55,8 +64,7 @@ pub(super) struct PullFailure {
 impl Body {
     pub(super) fn new(host: Arc<Host>, pod: Arc<Pod>, origin: String) -> Self {
         let (told, reports) = mpsc::unbounded_channel();
-        let age = host.began.elapsed();
-        let probes = PodProbes::new(&host.checker, &pod, &told, &host.tasks, age);
+        let probes = probes(&host, &pod, &told);
         let crashes = Backoff::new(host.settings.crash_cap);
         let counts = counts(&host.board.status(uid(&pod)));
         Self {
@@ -66,13 +74,16 @@ impl Body {
             remembered: Remembered::default(),
             probes,
             reports,
+            told,
             crashes,
             pulls: Backoff::new(CAP),
             pull_failures: BTreeMap::new(),
             failures: BTreeMap::new(),
             messages: BTreeMap::new(),
             health: Health::default(),
-            hooked: BTreeSet::new(),
+            hooked: Mutex::default(),
+            until: None,
+            deleted: None,
             verdict: None,
             overdue: Overdue::default(),
             counts,
@@ -135,7 +146,24 @@ impl Body {
             runtime: &self.host.runtime,
             now: SystemTime::now(),
         });
-        self.host.board.publish(&self.pod, &self.origin, made);
+        self.host.board.publish(&self.shown(), &self.origin, made);
+    }
+
+    /// The pod as everybody may see it: one that is being deleted says since when.
+    fn shown(&self) -> Pod {
+        let mut pod = (*self.pod).clone();
+        if let Some(deleted) = self.deleted {
+            pod.metadata.deletion_timestamp = Some(api_time(deleted));
+            let grace = i64::try_from(self.own_grace().as_secs()).ok();
+            pod.metadata.deletion_grace_period_seconds = grace;
+        }
+        pod
+    }
+
+    /// Another pod of the same uid: its probes are others, too.
+    pub(super) fn replace(&mut self, pod: Arc<Pod>) {
+        self.probes = probes(&self.host, &pod, &self.told);
+        self.pod = pod;
     }
 
     /// The name of a container's instance with its id, short, for people.
@@ -143,6 +171,21 @@ impl Body {
         let short: String = instance.id.chars().take(13).collect();
         format!("{} ({short})", instance.name)
     }
+}
+
+/// The probes of a pod, with what was known of its containers before.
+fn probes(host: &Host, pod: &Pod, told: &mpsc::UnboundedSender<Report>) -> PodProbes {
+    let mut probes = PodProbes::new(&host.checker, pod, told, &host.tasks, host.began.elapsed());
+    let before = host.board.status(uid(pod));
+    let init = before.init_container_statuses.iter().flatten();
+    for status in init.chain(before.container_statuses.iter().flatten()) {
+        let id = status.container_id.as_deref().and_then(|id| id.split_once("://"));
+        let Some((_, id)) = id else { continue };
+        let phase = if status.started == Some(true) { Phase::Started } else { Phase::Starting };
+        let readiness = if status.ready { Recorded::Success } else { Recorded::Failure };
+        probes.restore(id, Restored { phase, readiness });
+    }
+    probes
 }
 
 /// How often each container of a status was started, less one.

@@ -4,6 +4,7 @@
 use super::body::Body;
 use super::host::Host;
 use super::inbox::Ending;
+use super::kill::Until;
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tracing::warn;
 
 /// After how long an end that failed is tried again.
@@ -26,10 +27,16 @@ impl Body {
             self.verdict.clone_from(&ending.verdict);
         }
         self.probes.deleting();
+        if ending.deleted && self.deleted.is_none() {
+            self.deleted = Some(SystemTime::now());
+        }
+        // A later order can make the time shorter, and never begins it anew.
         let own = self.own_grace();
-        let grace = ending.grace.map_or(own, |grace| grace.min(own));
+        let until = *self.until.get_or_insert_with(|| Until::within(own));
+        let until = until.or_sooner(ending.grace.unwrap_or(own));
+        self.until = Some(until);
         loop {
-            match self.terminate_once(grace).await {
+            match self.terminate_once(until).await {
                 Ok(true) => return,
                 // Something was still there: look again.
                 Ok(false) => {}
@@ -42,7 +49,7 @@ impl Body {
     }
 
     /// Ends what runs; whether nothing did.
-    async fn terminate_once(&mut self, grace: Duration) -> Result<bool, String> {
+    async fn terminate_once(&mut self, until: Until) -> Result<bool, String> {
         let observed = self.observe().await.map_err(|e| e.to_string())?;
         self.look(&observed).await;
         self.publish(&observed, &BTreeMap::new(), false);
@@ -51,11 +58,7 @@ impl Body {
         if alive == 0 && ready == 0 {
             return Ok(true);
         }
-        let killed = self.kill_all(&observed, grace).await;
-        for instance in observed.alive() {
-            self.hooked.insert(instance.id.clone());
-        }
-        killed.map_err(|e| e.to_string())?;
+        self.kill_all(&observed, until).await.map_err(|e| e.to_string())?;
         for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
             let request = proto::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
             self.host.cri.stop_pod_sandbox(request).await.map_err(|e| e.to_string())?;

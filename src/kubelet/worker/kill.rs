@@ -10,6 +10,7 @@ use crate::kubelet::board::EventKind;
 use crate::kubelet::observed::{Instance, Observed};
 use crate::kubelet::plan::Kill;
 use crate::kubelet::spec::{Role, grace, member, members};
+use crate::lock::lock;
 use crate::probes::hooks::{HookTarget, run_hook};
 use k8s_openapi::api::core::v1::LifecycleHandler;
 use std::time::{Duration, Instant};
@@ -21,12 +22,22 @@ const LEAST_OF_POD: Duration = Duration::from_secs(1);
 
 /// The time until which something has to end.
 #[derive(Clone, Copy, Debug)]
-struct Until {
+pub(super) struct Until {
     from: Instant,
     grace: Duration,
 }
 
 impl Until {
+    /// From now on.
+    pub(super) fn within(grace: Duration) -> Self {
+        Self { from: Instant::now(), grace }
+    }
+
+    /// No later than `grace` from now.
+    pub(super) fn or_sooner(self, grace: Duration) -> Self {
+        Self { grace: self.grace.min(self.from.elapsed().saturating_add(grace)), ..self }
+    }
+
     fn left(self) -> Duration {
         self.grace.saturating_sub(self.from.elapsed())
     }
@@ -37,7 +48,7 @@ impl Body {
     pub(super) fn own_grace(&self) -> Duration {
         let deletion = self.pod.metadata.deletion_grace_period_seconds;
         let deletion = deletion.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
-        deletion.unwrap_or_else(|| grace(&self.pod))
+        deletion.unwrap_or_else(|| grace(&self.pod)).max(LEAST_OF_POD)
     }
 
     /// Ends one container, as planned.
@@ -53,18 +64,13 @@ impl Body {
         let grace = kill.grace.filter(|_| !deletion).unwrap_or_else(|| self.own_grace());
         let message = format!("Stopping container {}: {}", Self::told(instance), kill.why);
         self.container_event(&instance.name, (EventKind::Normal, "Killing", message));
-        let until = Until { from: Instant::now(), grace };
+        let until = Until::within(grace);
         self.pre_stop(instance, observed, until).await;
         self.stop(instance, until.left().max(LEAST)).await
     }
 
-    /// Ends all containers within `grace`, apps before their sidecars; the first error, after all were tried.
-    pub(super) async fn kill_all(
-        &self,
-        observed: &Observed,
-        grace: Duration,
-    ) -> Result<(), CriError> {
-        let until = Until { from: Instant::now(), grace: grace.max(LEAST_OF_POD) };
+    /// Ends all containers, apps before their sidecars; the first error, after all were tried.
+    pub(super) async fn kill_all(&self, observed: &Observed, until: Until) -> Result<(), CriError> {
         let mut sidecars = Vec::new();
         let mut apps = Vec::new();
         for instance in observed.alive() {
@@ -109,20 +115,24 @@ impl Body {
 
     /// Runs a container's preStop hook, once, for no longer than the grace.
     async fn pre_stop(&self, instance: &Instance, observed: &Observed, until: Until) {
-        if instance.running().is_none()
-            || self.hooked.contains(&instance.id)
-            || until.left().is_zero()
+        if instance.running().is_none() || !self.hook_is_due(&instance.id) || until.left().is_zero()
         {
             return;
         }
         let Some(member) = member(&self.pod, &instance.name) else { return };
         let hook = member.container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref());
         let Some(hook) = hook else { return };
+        lock(&self.hooked).insert(instance.id.clone());
         let ran = self.hook(hook, instance, observed, Some(until.left())).await;
         if let Err(message) = ran {
             let what = (EventKind::Warning, "FailedPreStopHook", message);
             self.container_event(&instance.name, what);
         }
+    }
+
+    /// Whether an instance's preStop hook has not begun yet.
+    fn hook_is_due(&self, id: &str) -> bool {
+        !lock(&self.hooked).contains(id)
     }
 
     /// Runs a hook of a container; why it failed.

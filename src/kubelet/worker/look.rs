@@ -6,6 +6,7 @@ use crate::kubelet::observed::{Instance, Observed};
 use crate::kubelet::plan::ProbeFailure;
 use crate::kubelet::spec::{host_network, member, members};
 use crate::kubelet::status::{message_budget, termination_message};
+use crate::lock::lock;
 use crate::probes::{Kind, Notice, Report, Running};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ impl Body {
         self.read_last_words(observed).await;
         let there: BTreeSet<&String> = observed.instances.iter().map(|i| &i.id).collect();
         self.health.killed.retain(|id| there.contains(id));
-        self.hooked.retain(|id| there.contains(id));
+        lock(&self.hooked).retain(|id| there.contains(id));
     }
 
     fn look_at_probes(&mut self, observed: &Observed) {

@@ -81,7 +81,8 @@ impl Body {
 
     /// When the next round is due at the latest.
     fn wake(&self, plan: &Plan) -> Option<SystemTime> {
-        let failed = self.failures.values().map(|failure| failure.again);
+        let now = SystemTime::now();
+        let failed = self.failures.values().map(|f| f.again).filter(|again| *again > now);
         let deadline = self.deadline();
         failed.chain(plan.wake()).chain(deadline).min()
     }
@@ -148,7 +149,6 @@ impl Body {
         let killed = futures::future::join_all(kills).await;
         for (kill, ended) in plan.kill.iter().zip(killed) {
             self.health.killed.extend(kill.by_probe.then(|| kill.id.clone()));
-            self.hooked.insert(kill.id.clone());
             if let Err(error) = ended {
                 return self.failed(&kill.name, "KillContainerError", &error.to_string());
             }

@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::host::Host;
+use super::kill::Until;
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
@@ -74,7 +75,7 @@ impl Body {
 
     /// Ends every container and sandbox of the pod, with the pod's own grace; whether that succeeded.
     pub(super) async fn stop_all(&mut self, observed: &Observed) -> bool {
-        let killed = self.kill_all(observed, self.own_grace()).await;
+        let killed = self.kill_all(observed, Until::within(self.own_grace())).await;
         let mut well = killed.is_ok();
         for sandbox in &observed.sandboxes {
             let request = proto::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };

@@ -16,7 +16,8 @@ use crate::kubelet::observed::{Instance, InstanceState, Observed, Sandbox};
 use crate::kubelet::plan::{Start, backoff_key};
 use crate::kubelet::request::{ContainerInput, container_config, user_of};
 use crate::kubelet::spec::{Member, host_network, member, name, namespace, uid};
-use crate::kubelet::volumes::VolumeInput;
+use crate::kubelet::volumes::{VolumeInput, image_volumes};
+use crate::lock::lock;
 use k8s_openapi::api::core::v1::Pod;
 use std::io;
 use std::net::IpAddr;
@@ -36,10 +37,6 @@ impl Body {
     pub(super) async fn start(&mut self, start: &Start, observed: &Observed) -> bool {
         let pod = Arc::clone(&self.pod);
         let Some(member) = member(&pod, &start.name) else { return true };
-        if let Some(exit) = observed.latest(&start.name).and_then(Instance::exit) {
-            let key = backoff_key(&pod, member);
-            self.crashes.step(&key, exit.finished, SystemTime::now());
-        }
         match self.try_start(&pod, member, start, observed).await {
             Ok(()) => {
                 self.failures.remove(&start.name);
@@ -66,7 +63,13 @@ impl Body {
             removed.map_err(|e| self.refused(member, "CreateContainerError", e.message()))?;
         }
         let image = self.image(member.container).await?;
+        self.images_of_volumes(pod, member).await?;
         let id = self.create(pod, member, (start, sandbox, &image)).await?;
+        // What was not even made has not crashed.
+        if let Some(exit) = observed.latest(member.name()).and_then(Instance::exit) {
+            let key = backoff_key(pod, member);
+            self.crashes.step(&key, exit.finished, SystemTime::now());
+        }
         let request = proto::StartContainerRequest { container_id: id.clone() };
         if let Err(error) = self.host.cri.start_container(request).await {
             return Err(self.refused(member, "RunContainerError", error.message()));
@@ -75,6 +78,23 @@ impl Body {
         self.container_event(member.name(), what);
         self.link_log(pod, member, (&id, start.restarts)).await;
         self.post_start(member, &id, observed).await
+    }
+
+    /// Makes sure that the images are here that a container has mounted.
+    async fn images_of_volumes(
+        &mut self,
+        pod: &Arc<Pod>,
+        member: Member<'_>,
+    ) -> Result<(), Failure> {
+        let mounts = member.container.volume_mounts.iter().flatten();
+        let names: Vec<&str> = mounts.map(|mount| mount.name.as_str()).collect();
+        for volume in image_volumes(pod) {
+            if names.contains(&volume.volume.as_str()) {
+                let policy = volume.pull_policy.as_deref();
+                self.image_named(member.name(), &volume.reference, policy).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Creates a container; its id.
@@ -190,7 +210,7 @@ impl Body {
         let there = Observed { instances: vec![instance], ..observed.clone() };
         // A preStop hook has nothing to undo: the container never was what it should be. A kill that fails is
         // found again, as a container that runs.
-        self.hooked.insert(id.to_owned());
+        lock(&self.hooked).insert(id.to_owned());
         self.health.killed.insert(id.to_owned());
         self.kill_planned(&kill, &there).await.ok();
         Err(failure)

@@ -48,28 +48,22 @@ pub fn spawn(
 impl Worker {
     /// From the first look to the last trace.
     async fn live(&mut self) {
-        let ended = self.body.has_ended();
-        if !ended {
+        let ending = if self.body.has_ended() {
+            // What the last run did not get done of its end.
+            Ending::default()
+        } else {
             info!(
                 pod_uid = self.body.uid(),
                 pod = self.body.pod.metadata.name,
                 "the pod is to run"
             );
-            let ending = self.keep().await;
-            self.end(ending).await;
-        }
+            self.keep().await
+        };
+        self.end(ending).await;
         // A pod that has ended stays, for its status and logs, until no source wants it.
         let mut known = None;
-        loop {
-            let ending = self.inbox.ends(known.as_ref()).await;
-            if ending.deleted {
-                break;
-            }
-            known = Some(ending);
-        }
-        if ended {
-            // What the last run did not get done.
-            self.end(Ending { deleted: true, ..Ending::default() }).await;
+        while !self.inbox.ending().is_some_and(|ending| ending.deleted) {
+            known = Some(self.inbox.ends(known.as_ref()).await);
         }
         self.body.remove().await;
         info!(pod_uid = self.body.uid(), "nothing is left of the pod");
@@ -79,7 +73,7 @@ impl Worker {
     async fn keep(&mut self) -> Ending {
         loop {
             if let Some(pod) = self.inbox.update() {
-                self.body.pod = pod;
+                self.body.replace(pod);
             }
             let round = tokio::select! {
                 biased;
