@@ -34,6 +34,7 @@ mod image_volumes;
 mod images;
 mod in_flight;
 mod inherited;
+mod kubelet;
 mod late_work;
 mod limits;
 mod load;
@@ -115,6 +116,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("images", images::tests()),
             ("in_flight", in_flight::tests()),
             ("inherited", inherited::tests()),
+            ("kubelet", kubelet::tests()),
             ("late_work", late_work::tests()),
             ("limits", limits::tests()),
             ("load", load::tests()),

@@ -125,7 +125,12 @@ fn named_namespaces() -> BTreeSet<String> {
 
 fn groups(node: &Node) -> BTreeSet<PathBuf> {
     let root = &node.machine.cgroup_root;
-    GROUPS.iter().flat_map(|group| kernel::cgroups_below(&root.join(group))).collect()
+    let mut all: BTreeSet<PathBuf> =
+        GROUPS.iter().flat_map(|group| kernel::cgroups_below(&root.join(group))).collect();
+    // The classes stay for the next pod.
+    let class = |path: &PathBuf| path.ends_with("burstable") || path.ends_with("besteffort");
+    all.extend(kernel::cgroups_below(&node.kubelet_cgroup()).into_iter().filter(|p| !class(p)));
+    all
 }
 
 /// The address files of the host-local plugin, which keeps its own books.

@@ -10,6 +10,7 @@
 //! * `pod`: requests to begin with, and the usual sequences of calls
 //! * `scene`: a pod with containers in it, told in few words
 //! * `image`: an image made from the machine's busybox
+//! * `kubelet`: a node that keeps pods of a folder of manifests
 //! * `kernel`: the kernel's view, read from /proc and /sys
 //! * `logs`: container logs in CRI format
 //! * `netns`: network namespaces to look from, and a neighbour of the node's
@@ -31,6 +32,7 @@ pub(crate) mod cni;
 pub(crate) mod cri;
 pub(crate) mod image;
 pub(crate) mod kernel;
+pub(crate) mod kubelet;
 pub(crate) mod leaks;
 pub(crate) mod logs;
 pub(crate) mod machine;

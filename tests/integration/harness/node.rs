@@ -30,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) env: Vec<(String, String)>,
     /// The daemon is the installed unit, `berth.service`, with the systemd cgroup driver.
     pub(crate) unit: bool,
+    /// The daemon keeps pods of its own folder of manifests; further lines of `[kubelet]`.
+    pub(crate) kubelet: Option<String>,
 }
 
 /// The installed unit.
@@ -166,6 +168,16 @@ impl Node {
         self.path("etc/config.toml")
     }
 
+    /// Whether the daemon keeps pods of manifests.
+    pub(crate) fn is_kubelet(&self) -> bool {
+        self.options.kubelet.is_some()
+    }
+
+    /// The number of this node among those of the process.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Whether the daemon is the installed unit.
     pub(crate) fn is_unit(&self) -> bool {
         self.options.unit
@@ -201,6 +213,9 @@ impl Node {
         )
         .ok();
         text.push_str(&self.options.config);
+        if let Some(further) = &self.options.kubelet {
+            text.push_str(&self.kubelet_config(further));
+        }
         text
     }
 
@@ -384,6 +399,9 @@ impl Node {
 
     /// Ends what a failed test left behind: the cgroups of the sandboxes that have a folder.
     fn sweep(&self) {
+        if self.is_kubelet() {
+            self.sweep_kubelet();
+        }
         let mut ids: Vec<String> = Vec::new();
         for folder in ["run/sandboxes", "state/sandboxes"] {
             for name in kernel::names_in(&self.path(folder)) {

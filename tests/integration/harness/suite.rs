@@ -212,6 +212,9 @@ fn own_attempt(
     let before = Baseline::take(&node)?;
     let outcome = body(&mut node).and_then(|()| {
         node.ensure_running()?;
+        if node.is_kubelet() {
+            node.end_pods()?;
+        }
         node.remove_all().context("remove what the test left to the harness")?;
         before.compare(&node)
     });

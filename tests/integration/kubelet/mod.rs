@@ -1,0 +1,27 @@
+//! Pods of manifests: from a file in a folder to processes, files and addresses, and back to nothing.
+//!
+//! What is asked is the kernel and the files where that can be; berth's word is its status file. After each test
+//! the manifests are removed, and nothing of their pods may be left.
+
+mod bad_input;
+mod hooks;
+mod lifecycle;
+mod objects;
+mod place;
+mod probes;
+mod restarts;
+mod volumes;
+
+use crate::harness::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut all = lifecycle::tests();
+    all.extend(restarts::tests());
+    all.extend(probes::tests());
+    all.extend(hooks::tests());
+    all.extend(objects::tests());
+    all.extend(volumes::tests());
+    all.extend(place::tests());
+    all.extend(bad_input::tests());
+    all
+}

@@ -1,0 +1,221 @@
+//! A pod's place on the node: cgroups, network, names, and who is not taken.
+
+use super::lifecycle::NETWORK;
+use crate::harness::kubelet::{kubelet, patient, pod, sh, with};
+use crate::harness::machine::{Machine, Need};
+use crate::harness::{Node, Options, Test, eventually, kernel, own};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        own("a_pods_cgroup_is_in_its_class", NETWORK, kubelet, classes),
+        own("a_process_is_killed_by_its_class", WITH_RESOURCES, kubelet, scores),
+        own("a_pods_cgroup_has_its_limits", WITH_CONTROLLERS, kubelet, limits),
+        own("a_pod_in_the_hosts_network_is_in_it", NETWORK, kubelet, host_network),
+        own("a_taken_host_port_fails_a_pod", NETWORK, kubelet, ports),
+        own("a_full_node_fails_a_pod", NETWORK, two_pods, full),
+        own("a_pod_that_asks_for_too_much_fails", NETWORK, kubelet, too_much),
+        own("a_pod_has_its_names_in_etc_hosts", NETWORK, kubelet, names),
+        own("a_user_that_cannot_be_told_apart_from_root_is_refused", NETWORK, kubelet, non_root),
+        own("a_missing_image_that_is_never_pulled_is_told", NETWORK, kubelet, no_image),
+        own("a_command_that_is_missing_is_told", NETWORK, kubelet, no_command),
+    ]
+}
+
+const WITH_RESOURCES: &[Need] = &[Need::PodNetwork, Need::Resources];
+const WITH_CONTROLLERS: &[Need] = &[Need::PodNetwork, Need::Controllers];
+
+fn two_pods(_: &Machine) -> Options {
+    Options { kubelet: Some("max_pods = 2".to_owned()), ..Options::default() }
+}
+
+fn asking(requests: Value, limits: Value) -> Value {
+    with(patient("main"), json!({"resources": {"requests": requests, "limits": limits}}))
+}
+
+/// A pod of each class, by its name.
+fn three(node: &Node) -> Result<()> {
+    let rows = [
+        ("none", asking(json!({}), json!({}))),
+        ("some", asking(json!({"cpu": "100m", "memory": "32Mi"}), json!({"memory": "64Mi"}))),
+        ("all", asking(json!({}), json!({"cpu": "200m", "memory": "64Mi"}))),
+    ];
+    for (name, container) in rows {
+        node.manifest(&format!("{name}.yaml"), &pod(name, json!({"containers": [container]})))?;
+    }
+    Ok(())
+}
+
+fn classes(node: &mut Node) -> Result<()> {
+    three(node)?;
+    let rows = [
+        ("none", "BestEffort", "besteffort/"),
+        ("some", "Burstable", "burstable/"),
+        ("all", "Guaranteed", ""),
+    ];
+    for (name, class, folder) in rows {
+        let shown = node.wait_ready(name)?;
+        ensure!(shown.text("/pod/status/qosClass") == class, "{name}: {shown:?}");
+        let own = kernel::cgroup_of(node.first_pid(&shown, "main")?)?;
+        let wanted = format!("/kubepods/{folder}pod{}/", shown.uid());
+        ensure!(own.contains(&wanted), "{name} is in {own}");
+    }
+    Ok(())
+}
+
+fn scores(node: &mut Node) -> Result<()> {
+    three(node)?;
+    let score = |name: &str| -> Result<i32> {
+        let shown = node.wait_ready(name)?;
+        let first = node.first_pid(&shown, "main")?;
+        Ok(kernel::read(format!("/proc/{first}/oom_score_adj"))?.parse()?)
+    };
+    ensure!(score("none")? == 1000 && score("all")? == -997);
+    let some = score("some")?;
+    ensure!((3..=999).contains(&some), "{some}");
+    Ok(())
+}
+
+fn limits(node: &mut Node) -> Result<()> {
+    three(node)?;
+    let file = |name: &str, file: &str| -> Result<String> {
+        let shown = node.wait_ready(name)?;
+        kernel::read(node.kubelet_pod_cgroup(&shown).join(file))
+    };
+    let rows = [
+        ("all", "memory.max", "67108864"),
+        ("all", "cpu.max", "20000 100000"),
+        ("some", "memory.max", "67108864"),
+        ("some", "cpu.max", "max 100000"),
+        ("none", "memory.max", "max"),
+        ("none", "cpu.max", "max 100000"),
+    ];
+    for (name, of, wanted) in rows {
+        let found = file(name, of)?;
+        ensure!(found == wanted, "{of} of {name} is {found}, not {wanted}");
+    }
+    let heavier: u64 = file("all", "cpu.weight")?.parse()?;
+    let lighter: u64 = file("some", "cpu.weight")?.parse()?;
+    ensure!(heavier > lighter && lighter > 1, "weights {heavier} and {lighter}");
+    Ok(())
+}
+
+fn host_network(node: &mut Node) -> Result<()> {
+    let spec = json!({"hostNetwork": true, "containers": [patient("main")]});
+    node.manifest("host.yaml", &pod("host", spec))?;
+    let shown = node.wait_ready("host")?;
+    let first = node.first_pid(&shown, "main")?;
+    let daemon = node.pid()?;
+    ensure!(kernel::namespace(first, "net")? == kernel::namespace(daemon, "net")?, "another net");
+    ensure!(kernel::namespace(first, "mnt")? != kernel::namespace(daemon, "mnt")?, "the same mnt");
+    ensure!(shown.ip() == shown.text("/pod/status/hostIP") && !shown.ip().is_empty(), "{shown:?}");
+    let hosts = node.exec_ok(&shown.id("main"), &["cat", "/etc/hosts"])?;
+    let own = kernel::read("/etc/hosts")?;
+    ensure!(hosts.contains(own.lines().last().unwrap_or_default()), "{hosts}");
+    Ok(())
+}
+
+fn ports(node: &mut Node) -> Result<()> {
+    let of = |name: &str, port: u16| {
+        let ports = json!({"ports": [{"containerPort": 80, "hostPort": port}]});
+        pod(name, json!({"containers": [with(patient("main"), ports)]}))
+    };
+    node.manifest("a.yaml", &of("a", 45671))?;
+    node.wait_ready("a")?;
+    node.manifest("b.yaml", &of("b", 45671))?;
+    node.manifest("c.yaml", &of("c", 45672))?;
+    let refused = node.wait_phase("b", "Failed")?;
+    ensure!(refused.text("/pod/status/reason") == "NodePorts", "{refused:?}");
+    ensure!(refused.text("/pod/status/message").contains("45671"), "{refused:?}");
+    ensure!(refused.id("main").is_empty(), "it was made");
+    node.wait_ready("c").map(drop)
+}
+
+fn full(node: &mut Node) -> Result<()> {
+    for name in ["a", "b"] {
+        let of = pod(name, json!({"containers": [patient("main")]}));
+        node.manifest(&format!("{name}.yaml"), &of)?;
+        node.wait_ready(name)?;
+    }
+    node.manifest("c.yaml", &pod("c", json!({"containers": [patient("main")]})))?;
+    let refused = node.wait_phase("c", "Failed")?;
+    ensure!(refused.text("/pod/status/reason") == "OutOfpods", "{refused:?}");
+    ensure!(refused.event("OutOfpods").is_some(), "no event: {refused:?}");
+    Ok(())
+}
+
+fn too_much(node: &mut Node) -> Result<()> {
+    for (name, resource, amount) in [("cpu", "cpu", "10k"), ("memory", "memory", "1Pi")] {
+        let container = asking(json!({resource: amount}), json!({}));
+        node.manifest(&format!("{name}.yaml"), &pod(name, json!({"containers": [container]})))?;
+        let refused = node.wait_phase(name, "Failed")?;
+        let reason = refused.text("/pod/status/reason");
+        ensure!(reason == format!("OutOf{resource}"), "{refused:?}");
+    }
+    Ok(())
+}
+
+fn names(node: &mut Node) -> Result<()> {
+    let spec = json!({
+        "hostname": "proper", "subdomain": "sub",
+        "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["other.example", "another"]}],
+        "containers": [patient("main")],
+    });
+    node.manifest("named.yaml", &pod("named", spec))?;
+    node.manifest("plain.yaml", &pod("plain", json!({"containers": [patient("main")]})))?;
+    let shown = node.wait_ready("named")?;
+    let id = shown.id("main");
+    ensure!(node.exec_ok(&id, &["hostname"])? == "proper");
+    let hosts = node.exec_ok(&id, &["cat", "/etc/hosts"])?;
+    let own = format!("{}\tproper.sub.default.svc.cluster.local\tproper", shown.ip());
+    for line in [own.as_str(), "192.0.2.7\tother.example\tanother", "127.0.0.1\tlocalhost"] {
+        ensure!(hosts.lines().any(|found| found == line), "no {line:?} in {hosts}");
+    }
+    let plain = node.wait_ready("plain")?;
+    ensure!(node.exec_ok(&plain.id("main"), &["hostname"])? == "plain-node");
+    Ok(())
+}
+
+fn non_root(node: &mut Node) -> Result<()> {
+    let main = with(patient("main"), json!({"securityContext": {"runAsNonRoot": true}}));
+    node.manifest("root.yaml", &pod("root", json!({"containers": [main]})))?;
+    let shown = node.wait_for("root", "it is refused", |shown| {
+        shown.waiting("main") == "CreateContainerConfigError"
+    })?;
+    let message = shown.container("main")["state"]["waiting"]["message"].to_string();
+    ensure!(message.contains("root"), "{message}");
+    let user = json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 1000}});
+    let main = with(patient("main"), user);
+    node.manifest("user.yaml", &pod("user", json!({"containers": [main]})))?;
+    let shown = node.wait_ready("user")?;
+    let first = node.first_pid(&shown, "main")?;
+    let ids = kernel::status_field(first, "Uid")?;
+    ensure!(ids.split_whitespace().all(|id| id == "1000"), "{ids}");
+    Ok(())
+}
+
+fn no_image(node: &mut Node) -> Result<()> {
+    let main = with(patient("main"), json!({"image": "berth.test/none:1"}));
+    node.manifest("none.yaml", &pod("none", json!({"containers": [main]})))?;
+    let shown =
+        node.wait_for("none", "it is told", |shown| shown.waiting("main") == "ErrImageNeverPull")?;
+    let message = shown.container("main")["state"]["waiting"]["message"].to_string();
+    ensure!(message.contains("berth.test/none:1"), "{message}");
+    Ok(())
+}
+
+fn no_command(node: &mut Node) -> Result<()> {
+    let main = with(sh("main", ""), json!({"command": ["/no/such/program"]}));
+    node.manifest("none.yaml", &pod("none", json!({"containers": [main, patient("good")]})))?;
+    let shown = node.wait_for("none", "it is told", |shown| {
+        let message = &shown.container("main")["state"]["waiting"]["message"];
+        message.as_str().is_some_and(|message| message.contains("/no/such/program"))
+    })?;
+    let reason = shown.waiting("main");
+    ensure!(["RunContainerError", "CreateContainerError"].contains(&reason), "{shown:?}");
+    // The other is not held up.
+    eventually("the other runs", || {
+        Ok(node.find("none")?.context("no status")?.running("good").then_some(()))
+    })
+}

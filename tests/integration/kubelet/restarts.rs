@@ -1,0 +1,136 @@
+//! The daemon ends and comes back; the pods do not notice.
+
+use super::lifecycle::NETWORK;
+use crate::harness::kubelet::{host_folder, kubelet, patient, pod, sh, with};
+use crate::harness::{Node, Test, eventually, kernel, own};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        own("a_killed_daemon_finds_its_pods_as_they_were", NETWORK, kubelet, killed),
+        own("a_daemon_that_stops_leaves_its_pods", NETWORK, kubelet, stopped),
+        own("a_pod_that_lost_its_manifest_meanwhile_ends_gracefully", NETWORK, kubelet, orphan),
+        own("a_pod_that_is_done_is_not_run_again", NETWORK, kubelet, done),
+        own("a_container_that_ended_meanwhile_is_restarted", NETWORK, kubelet, ended),
+        own("restarts_are_counted_over_restarts_of_the_daemon", NETWORK, kubelet, counted),
+    ]
+}
+
+/// Two containers, one of them with a readiness probe that has just passed and takes long to be tried again.
+fn two(name: &str) -> serde_json::Value {
+    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 3600});
+    let probed = with(patient("probed"), json!({"readinessProbe": probe}));
+    pod(name, json!({"containers": [patient("main"), probed]}))
+}
+
+fn unchanged(node: &mut Node, end: fn(&mut Node) -> Result<()>) -> Result<()> {
+    node.manifest("kept.yaml", &two("kept"))?;
+    let before = node.wait_ready("kept")?;
+    let first = node.first_pid(&before, "main")?;
+    let changed = &before.0["pod"]["status"]["conditions"];
+    end(node)?;
+    ensure!(kernel::alive(first), "the pod went with its daemon");
+    node.launch()?;
+    // Another pod tells when the daemon has come to its pods.
+    node.manifest("new.yaml", &pod("new", json!({"containers": [patient("main")]})))?;
+    node.wait_ready("new")?;
+    let after = node.wait_ready("kept")?;
+    ensure!(kernel::alive(first), "the pod ended");
+    for container in ["main", "probed"] {
+        ensure!(after.id(container) == before.id(container), "{container} is another");
+        ensure!(after.restarts(container) == 0, "{container} was restarted");
+    }
+    // Not even for a moment: a transition would have its time.
+    let now = &after.0["pod"]["status"]["conditions"];
+    ensure!(now == changed, "conditions were {changed}, are {now}");
+    Ok(())
+}
+
+fn killed(node: &mut Node) -> Result<()> {
+    unchanged(node, Node::kill)
+}
+
+fn stopped(node: &mut Node) -> Result<()> {
+    unchanged(node, |node| node.stop().map(drop))
+}
+
+fn orphan(node: &mut Node) -> Result<()> {
+    let notes = node.volume("notes")?;
+    let script = "trap 'echo term >>/notes/all; exit 0' TERM; sleep 100000 & wait";
+    let hook = json!({"exec": {"command": ["sh", "-c", "echo hook >>/notes/all"]}});
+    let main = with(
+        sh("main", script),
+        json!({
+            "volumeMounts": [{"name": "notes", "mountPath": "/notes"}],
+            "lifecycle": {"preStop": hook},
+        }),
+    );
+    let spec = json!({
+        "containers": [main], "volumes": [host_folder("notes", &notes)],
+        "terminationGracePeriodSeconds": 20,
+    });
+    node.manifest("orphan.yaml", &pod("orphan", spec))?;
+    let shown = node.wait_ready("orphan")?;
+    let first = node.first_pid(&shown, "main")?;
+    node.kill()?;
+    node.remove_manifest("orphan.yaml")?;
+    node.launch()?;
+    node.wait_gone("orphan")?;
+    ensure!(!kernel::alive(first), "its process is left");
+    let all = kernel::read(notes.join("all"))?;
+    ensure!(all == "hook\nterm", "what it was told: {all:?}");
+    Ok(())
+}
+
+fn done(node: &mut Node) -> Result<()> {
+    let notes = node.volume("notes")?;
+    let main = with(
+        sh("main", "echo ran >>/notes/all"),
+        json!({"volumeMounts": [{"name": "notes", "mountPath": "/notes"}]}),
+    );
+    let spec = json!({
+        "restartPolicy": "Never",
+        "containers": [main], "volumes": [host_folder("notes", &notes)],
+    });
+    node.manifest("job.yaml", &pod("job", spec))?;
+    node.wait_phase("job", "Succeeded")?;
+    node.kill()?;
+    node.launch()?;
+    node.manifest("new.yaml", &pod("new", json!({"containers": [patient("main")]})))?;
+    node.wait_ready("new")?;
+    let shown = node.find("job")?.context("its status is gone")?;
+    ensure!(shown.phase() == "Succeeded", "{}", shown.phase());
+    ensure!(kernel::read(notes.join("all"))? == "ran", "it ran again");
+    Ok(())
+}
+
+fn ended(node: &mut Node) -> Result<()> {
+    node.manifest("kept.yaml", &pod("kept", json!({"containers": [patient("main")]})))?;
+    let before = node.wait_ready("kept")?;
+    let first = node.first_pid(&before, "main")?;
+    node.kill()?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGTERM)?;
+    eventually("its process ends", || Ok((!kernel::alive(first)).then_some(())))?;
+    node.launch()?;
+    let after = node.wait_for("kept", "it runs again", |shown| {
+        shown.restarts("main") == 1 && shown.running("main")
+    })?;
+    ensure!(after.uid() == before.uid() && after.id("main") != before.id("main"), "{after:?}");
+    Ok(())
+}
+
+fn counted(node: &mut Node) -> Result<()> {
+    let main = sh("main", "exit 1");
+    node.manifest("crash.yaml", &pod("crash", json!({"containers": [main]})))?;
+    node.wait_for("crash", "it was restarted once", |shown| {
+        shown.restarts("main") == 1 && shown.waiting("main") == "CrashLoopBackOff"
+    })?;
+    node.kill()?;
+    node.launch()?;
+    let shown =
+        node.wait_for("crash", "it is restarted again", |shown| shown.restarts("main") >= 2)?;
+    ensure!(shown.restarts("main") == 2, "{shown:?}");
+    let log = node.pod_logs(&shown).join("main/2.log");
+    eventually("the third log", || Ok(log.exists().then_some(())))
+}
