@@ -159,6 +159,10 @@ fuzz: ## Run each fuzz target for SECONDS (60); what it finds is left in target/
 demo: deps build ## A two-container pod from a YAML file: what it is, how it ends, that nothing is left
 	tests/demo/run.sh
 
+.PHONY: demo-kubelet
+demo-kubelet: deps build ## Pods of a folder of manifests: probed, restarted, updated, edited, removed, with times
+	tests/demo/kubelet.sh
+
 .PHONY: bench
 bench: deps release ## Times and memory beside containerd + runc and the kernel's own floor, in the virtual machine
 	benches/run.sh

@@ -7,133 +7,16 @@
 #        run.sh inside          the demonstration itself, in a mount namespace that it may change
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-project=$(cd "$here/../.." && pwd)
-target=${CARGO_TARGET_DIR:-$project/target}
-
-# Why this machine cannot run the demonstration; nothing when it can.
-unfit() {
-    local offered controller
-    [ "$(id -u)" -eq 0 ] || { echo "not root"; return; }
-    offered=" $(cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null) "
-    for controller in cpu memory pids cpuset io; do
-        [[ $offered = *" $controller "* ]] || { echo "no cgroup v2 controller $controller below /sys/fs/cgroup"; return; }
-    done
-    [ ! -e /sys/fs/cgroup/berth ] || echo "berth has pods here already"
-}
-
-if [ "${1:-}" != inside ]; then
-    reason=$(unfit)
-    case ${BERTH_DEMO:-auto} in
-        vm) reason="asked for" ;;
-        native) reason= ;;
-    esac
-    if [ -z "$reason" ]; then
-        echo "Place: this machine ($(uname -sr))."
-        exec unshare --mount --propagation private "$here/run.sh" inside
-    fi
-    echo "Place: a virtual machine, because this one is out: $reason."
-    echo "It boots in some seconds; without KVM it is about ten times slower than hardware."
-    exec "$project/tests/vm/run.sh" --timeout 900 --out "$target/demo" "$here/run.sh" inside
-fi
-
-root=$(mktemp -d "${TMPDIR:-/tmp}/berth-demo.XXXXXX")
-mount --make-rshared /
-mount -t tmpfs -o mode=0755 demo "$root"
-# Copied: in the virtual machine the project's folder is a slow network file system.
-cp -r "$target/stage" "$root/bin"
+# shellcheck source=tests/demo/stage.sh
+source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
+further=
+away() { quiet rm --force demo; }
+stage "$@"
 cp "$here/pod.yaml" "$root"
-cd "$root"
-PATH=$root/bin:/usr/sbin:/sbin:$PATH
-cat >"$root/config.toml" <<CONFIG
-[server]
-socket = "$root/run/berth.sock"
-[paths]
-run = "$root/run"
-state = "$root/state"
-libexec = "$root/bin"
-[network]
-mode = "builtin"
-bridge = "berthdemo0"
-subnet = "10.89.77.0/24"
-CONFIG
-daemon=
 
-finish() {
-    local status=$?
-    trap - EXIT
-    set +e
-    if [ $status -ne 0 ]; then
-        echo "The demonstration failed ($status). The daemon said:" >&2
-        tail -n 30 "$root/daemon.log" >&2
-        berth --config "$root/config.toml" rm --force demo >/dev/null 2>&1
-    fi
-    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null
-    wait
-    umount -l "$root"
-    rmdir "$root"
-    exit $status
-}
-trap finish EXIT
-
-title() { printf '\n== %s\n' "$*"; }
-note() { printf '   %s\n' "$*"; }
-# Runs berth; shown: says so and indents what it prints.
-quiet() { berth --config "$root/config.toml" "$@"; }
-shown() {
-    printf '$ berth %s\n' "$*"
-    quiet "$@" 2>&1 | sed 's/^/   /'
-}
-# until_true SECONDS WHAT COMMAND...: polls.
-until_true() {
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || { echo "waited too long for: $what" >&2; return 1; }
-        sleep 0.2
-    done
-}
-start_daemon() {
-    berth --config "$root/config.toml" serve --log-level info >>"$root/daemon.log" 2>&1 &
-    daemon=$!
-    until_true 60 "the daemon" quiet pods
-}
 # The first number behind a key of `berth inspect`.
 number() { quiet inspect "$1" | sed -n "s/^ *\"$2\": \([0-9][0-9]*\),\{0,1\}$/\1/p" | head -n 1; }
 text() { quiet inspect "$1" | sed -n "s/^ *\"$2\": \"\(.*\)\",\{0,1\}$/\1/p" | head -n 1; }
-alive() { ! grep -q '^State:.*[ZX] (' "/proc/$1/status" 2>/dev/null && [ -e "/proc/$1" ]; }
-
-# Everything of berth that the kernel knows, one thing a line: the kind, then what it is.
-snapshot() {
-    # Without the daemon itself, and without what has ended and is another's to reap (after the kill -9: init's).
-    ps -e -ww -o pid=,ppid=,stat=,comm=,cgroup:512= | awk -v daemon="$daemon" '
-        $1 != daemon && ($4 ~ /^berth/ || $5 ~ /^0::\/berth/) && ($3 !~ /^Z/ || $2 == daemon) {
-            print "process", $1, $4, $5
-        }'
-    find /sys/fs/cgroup -mindepth 1 -type d -path '*berth*' | sed 's/^/cgroup /'
-    cut -d' ' -f5 /proc/self/mountinfo | sed 's/^/mount /'
-    ip -o link show | cut -d: -f2 | sed 's/^/link/'
-    ip -o route show | sed 's/^/route /'
-    nft list ruleset | sed 's/^/nft /'
-    { find "$root/run" "$root/state" -type f 2>/dev/null || true; } | sed 's/^/file /'
-}
-# as_before SNAPSHOT: the snapshot of now holds nothing that it does not hold.
-as_before() {
-    snapshot >"$1.now"
-    [ -z "$(comm -13 <(sort "$1") <(sort "$1.now"))" ]
-}
-# kept SNAPSHOT KINDS...: prints what is new of each kind; fails when something is. Links go a moment later.
-kept() {
-    local before=$1 after=$1.now kind new all=0
-    shift
-    until_true 20 "nothing left" as_before "$before" 2>/dev/null || true
-    for kind in "$@"; do
-        new=$(comm -13 <(grep "^$kind " "$before" | sort) <(grep "^$kind " "$after" | sort))
-        printf '   %-10s %d left\n' "$kind" "$(printf '%s' "$new" | grep -c .)"
-        [ -z "$new" ] || { printf '%s\n' "$new" | sed 's/^/      /'; all=1; }
-    done
-    return $all
-}
 
 title "The node"
 note "$(uname -sr), $(nproc) processors, cgroup v2: $(cat /sys/fs/cgroup/cgroup.controllers)"

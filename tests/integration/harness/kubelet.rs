@@ -169,6 +169,17 @@ impl Node {
         self.machine.cgroup_root.join(self.kubelet_group()).join("kubepods")
     }
 
+    /// Waits until what the node has for all pods is there, so that it is there before a test, too.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub(super) fn prepared_for_pods(&self) -> Result<()> {
+        let payload = self.path("run/kubelet/payload").to_string_lossy().into_owned();
+        poll::eventually("the node is prepared for pods", || {
+            Ok(kernel::mounts("self")?.iter().any(|mount| mount.point == payload).then_some(()))
+        })
+    }
+
     /// Ends what a failed test left in its pods' cgroups.
     pub(super) fn sweep_kubelet(&self) {
         let group = self.machine.cgroup_root.join(self.kubelet_group());

@@ -99,6 +99,9 @@ impl Node {
         image::write_busybox(&archive)?;
         node.import(&archive)
             .map_err(|error| anyhow::anyhow!("{error:#}\n{}", node.last_words()))?;
+        if node.is_kubelet() {
+            node.prepared_for_pods()?;
+        }
         Ok(node)
     }
 

@@ -17,9 +17,9 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Two containers, one of them with a readiness probe that has just passed and takes long to be tried again.
+/// Two containers, one of them with a readiness probe that is not tried at once after a start of the daemon.
 fn two(name: &str) -> serde_json::Value {
-    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 3600});
+    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 5});
     let probed = with(patient("probed"), json!({"readinessProbe": probe}));
     pod(name, json!({"containers": [patient("main"), probed]}))
 }
