@@ -1,6 +1,7 @@
 //! The subcommands that talk to the daemon, and those that write files for the shell.
 
 use super::console::Format;
+use super::kubelet::args::{ApplyArgs, DeleteArgs, DescribeCommand, GetCommand, OnePodArgs};
 use super::port_forward::Ports;
 use clap::{Args, Subcommand};
 use std::net::IpAddr;
@@ -37,8 +38,20 @@ pub enum ClientCommand {
     Stop(StopArgs),
     /// Remove pods or containers, and what `berth run` made for them
     Rm(RmArgs),
-    /// Print what happens, as it happens
-    Events(OutputArgs),
+    /// Print what happens, as it happens; `--pods`: to pods of the kubelet half, `berth get events` lists those
+    Events(EventsArgs),
+    /// List what the kubelet half keeps: pods, manifests, events
+    #[command(subcommand)]
+    Get(GetCommand),
+    /// Print all about a pod that the kubelet half keeps, for people
+    #[command(subcommand)]
+    Describe(DescribeCommand),
+    /// Print why a pod of the kubelet half does not run or is not ready, the first cause first
+    Why(OnePodArgs),
+    /// Give pods, ConfigMaps, Secrets and Services to the kubelet half
+    Apply(ApplyArgs),
+    /// Take back what was applied
+    Delete(DeleteArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
     /// Write manual pages
@@ -51,6 +64,17 @@ pub struct OutputArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
+}
+
+/// Options of `berth events`.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct EventsArgs {
+    /// Events of the pods of the kubelet half, in the words of `berth describe pod`
+    #[arg(long)]
+    pub pods: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub output: OutputArgs,
 }
 
 /// Options of `berth run`.

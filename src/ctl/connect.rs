@@ -5,10 +5,11 @@ use crate::cri::client;
 use crate::cri::own::proto::berth_client::BerthClient;
 use crate::cri::proto::image_service_client::ImageServiceClient;
 use crate::cri::proto::runtime_service_client::RuntimeServiceClient;
+use crate::kubelet::control::proto::pods_client::PodsClient;
 use std::path::Path;
 use tonic::transport::Channel;
 
-/// One connection, seen as each of the three services. Cheap to clone.
+/// One connection, seen as each of its services. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Daemon {
     /// Pods and containers.
@@ -17,6 +18,8 @@ pub struct Daemon {
     pub images: ImageServiceClient<Channel>,
     /// What CRI does not have.
     pub own: BerthClient<Channel>,
+    /// The pods of the kubelet half.
+    pub pods: PodsClient<Channel>,
 }
 
 impl Daemon {
@@ -32,7 +35,8 @@ impl Daemon {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(usize::MAX),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
-            own: BerthClient::new(channel).max_decoding_message_size(usize::MAX),
+            own: BerthClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            pods: PodsClient::new(channel).max_decoding_message_size(usize::MAX),
         })
     }
 }

@@ -101,7 +101,7 @@ impl Console {
         match format {
             Format::Table => {
                 let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
-                let text = table(T::HEADINGS, &cells);
+                let text = Columns::new(T::HEADINGS).lines(&cells);
                 self.write(text.as_bytes())
             }
             Format::Json | Format::Yaml => self.document(format, &rows),
@@ -117,30 +117,49 @@ pub trait Row: Serialize {
     fn cells(&self) -> Vec<String>;
 }
 
-/// Columns as wide as their widest cell, two spaces between; no spaces at the ends of lines.
-fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |text: &str| text.chars().count();
-    let mut widths: Vec<usize> = headings.iter().map(|heading| width(heading)).collect();
-    for row in rows {
-        for (widest, cell) in widths.iter_mut().zip(row) {
-            *widest = (*widest).max(width(cell));
+/// Columns as wide as their widest cell so far, two spaces between; no spaces at the ends of lines.
+#[derive(Clone, Debug)]
+pub(super) struct Columns {
+    headings: Vec<String>,
+    widths: Vec<usize>,
+    begun: bool,
+}
+
+impl Columns {
+    /// Columns without rows.
+    pub(super) fn new(headings: &[&str]) -> Self {
+        Self {
+            widths: headings.iter().map(|heading| width(heading)).collect(),
+            headings: headings.iter().map(|heading| (*heading).to_owned()).collect(),
+            begun: false,
         }
     }
-    let mut text = String::new();
-    let mut push = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut line = String::new();
-        for (cell, widest) in cells.zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', widest.saturating_sub(width(cell)) + 2));
+
+    /// Rows as lines, the first time below the headings.
+    pub(super) fn lines(&mut self, rows: &[Vec<String>]) -> String {
+        for row in rows {
+            for (widest, cell) in self.widths.iter_mut().zip(row) {
+                *widest = (*widest).max(width(cell));
+            }
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    };
-    push(&mut headings.iter().copied());
-    for row in rows {
-        push(&mut row.iter().map(String::as_str));
+        let headings = if self.begun { None } else { Some(&self.headings) };
+        self.begun = true;
+        let mut text = String::new();
+        for row in headings.into_iter().chain(rows) {
+            let mut line = String::new();
+            for (cell, widest) in row.iter().zip(&self.widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', widest.saturating_sub(width(cell)) + 2));
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
     }
-    text
+}
+
+fn width(cell: &str) -> usize {
+    cell.chars().count()
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub enum CtlError {
     /// There is no such thing.
     #[error("{what} {name:?} does not exist")]
     NotFound {
-        /// `pod`, `container` or `image`.
+        /// `pod`, `container`, `image`, or `kept pod`: one of the kubelet half.
         what: &'static str,
         /// As it was given.
         name: String,
@@ -153,6 +153,8 @@ impl CtlError {
                 Code::NotFound => 3,
                 // Of a pull it is the registry that does not answer.
                 Code::Unavailable if *verb != "pull" => 4,
+                // The daemon has read the manifest and will not have it.
+                Code::InvalidArgument if *verb == "apply" => 1,
                 Code::InvalidArgument => 2,
                 _ => 1,
             },
@@ -178,6 +180,7 @@ impl CtlError {
             Self::NotFound { what, .. } => match *what {
                 "pod" => Some("`berth pods` lists them"),
                 "image" => Some("`berth images` lists them"),
+                "kept pod" => Some("`berth get pods -A` lists them"),
                 _ => Some("`berth ps -a` lists containers, `berth pods` lists pods"),
             },
             Self::Ambiguous { .. } => Some("give the id"),

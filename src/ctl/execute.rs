@@ -6,7 +6,8 @@ use super::console::Console;
 use super::error::{CtlError, NOT_RUN};
 use super::stream::Trust;
 use super::{
-    attach, events, exec, generate, images, inspect, list, logs, port_forward, run, stats, stop,
+    attach, events, exec, generate, images, inspect, kubelet, list, logs, port_forward, run, stats,
+    stop,
 };
 use crate::config::Config;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,15 @@ async fn ask(
         Cmd::Inspect(args) => inspect::inspect(args, &daemon, console).await,
         Cmd::Stop(args) => stop::stop(args, &daemon, console).await,
         Cmd::Rm(args) => stop::remove(args, &daemon, state, console).await,
-        Cmd::Events(args) => events::events(args, &daemon, console).await,
+        Cmd::Events(args) if args.pods => {
+            kubelet::follow_events(&args.output, &daemon, console).await
+        }
+        Cmd::Events(args) => events::events(&args.output, &daemon, console).await,
+        Cmd::Get(command) => kubelet::get(command, &daemon, console).await,
+        Cmd::Describe(command) => kubelet::describe(command, &daemon, console).await,
+        Cmd::Why(_) => Ok(()),
+        Cmd::Apply(args) => kubelet::apply(args, &daemon, console).await,
+        Cmd::Delete(args) => kubelet::delete(args, &daemon, console).await,
         Cmd::Completions(_) | Cmd::Man(_) => Ok(()),
     }
     .map(|()| 0)

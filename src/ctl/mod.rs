@@ -16,6 +16,7 @@ mod generate;
 mod image_layers;
 mod images;
 mod inspect;
+pub mod kubelet;
 mod list;
 mod log_reader;
 mod logs;

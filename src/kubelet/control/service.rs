@@ -61,7 +61,7 @@ fn pod(view: &PodView) -> proto::Pod {
 
 fn manifest(source: String, origin: String, status: FileStatus) -> proto::Manifest {
     let FileStatus { problems, warnings, pods } = status;
-    proto::Manifest { source, origin, problems, warnings, pods }
+    proto::Manifest { source, origin, problems, warnings, pods, outcome: String::new() }
 }
 
 /// A kind in the words that people have for it.
@@ -133,7 +133,10 @@ impl Pods for PodsService {
             .map_err(|error| status_of(error.kind(), &error))?;
         let warnings = decoded.warnings.clone();
         let stored = local.apply(decoded).await.map_err(|e| status_of(e.kind(), &e))?;
-        let applied = stored.into_iter().map(|s| manifest("local".to_owned(), s.origin, s.status));
+        let applied = stored.into_iter().map(|stored| proto::Manifest {
+            outcome: stored.outcome.to_string(),
+            ..manifest("local".to_owned(), stored.origin, stored.status)
+        });
         Ok(Response::new(proto::ApplyAnswer { applied: applied.collect(), warnings }))
     }
 

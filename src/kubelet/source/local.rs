@@ -109,6 +109,27 @@ impl LocalError {
     }
 }
 
+/// What applying an object did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was none of its name.
+    Created,
+    /// It was another.
+    Configured,
+    /// It was there as it is.
+    Unchanged,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+        })
+    }
+}
+
 /// An object that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -116,6 +137,8 @@ pub struct Stored {
     pub origin: String,
     /// What became of it: the name of its pod, and problems with what other sources or objects have.
     pub status: FileStatus,
+    /// What applying it did.
+    pub outcome: Outcome,
 }
 
 /// What was applied. Cheap to clone.
@@ -184,9 +207,14 @@ impl LocalPods {
             })
         });
         kept.await.map_err(LocalError::Blocking)??;
-        let stored = new.keys().map(|origin| Stored {
+        let stored = new.iter().map(|(origin, text)| Stored {
             origin: origin.clone(),
             status: update.files.get(origin).cloned().unwrap_or_default(),
+            outcome: match state.texts.get(origin) {
+                None => Outcome::Created,
+                Some(known) if known == text => Outcome::Unchanged,
+                Some(_) => Outcome::Configured,
+            },
         });
         let stored = stored.collect();
         state.texts.extend(new);

@@ -1,0 +1,91 @@
+//! `berth apply`.
+
+use super::args::ApplyArgs;
+use crate::ctl::connect::Daemon;
+use crate::ctl::console::Console;
+use crate::ctl::error::{CtlError, several};
+use crate::kubelet::control::proto;
+use std::io::Read as _;
+use std::path::Path;
+
+/// Hands manifests to the daemon, each file for itself, and prints what became of each object.
+pub(in crate::ctl) async fn apply(
+    args: &ApplyArgs,
+    daemon: &Daemon,
+    console: &mut Console,
+) -> Result<(), CtlError> {
+    let mut failed = Vec::new();
+    for file in &args.files {
+        if let Err(error) = apply_file(file, daemon, console).await {
+            failed.push(error);
+        }
+    }
+    several(failed)
+}
+
+async fn apply_file(file: &Path, daemon: &Daemon, console: &mut Console) -> Result<(), CtlError> {
+    let request = proto::ApplyRequest { manifest: read(file)? };
+    let answer = daemon.pods.clone().apply(request).await;
+    let subject = file.display().to_string();
+    let answer = answer.map_err(CtlError::rpc("apply", subject))?.into_inner();
+    for warning in &answer.warnings {
+        console.note(&format!("warning: {warning}"));
+    }
+    for object in &answer.applied {
+        for warning in object.warnings.iter().filter(|w| !answer.warnings.contains(w)) {
+            console.note(&format!("warning: {warning}"));
+        }
+        console.line(&told(object))?;
+    }
+    Ok(())
+}
+
+/// A file, or standard input for `-`.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, CtlError> {
+    if file.as_os_str() != "-" {
+        return std::fs::read(file).map_err(CtlError::file("read", file));
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(CtlError::file("read", "standard input"))?;
+    Ok(bytes)
+}
+
+/// `pod/web created`, with the namespace if it is not the usual one.
+fn told(object: &proto::Manifest) -> String {
+    format!("{} {}", object_name(&object.origin), object.outcome)
+}
+
+/// `ConfigMap shop/settings` as people name it: `configmap/settings -n shop`.
+pub(super) fn object_name(origin: &str) -> String {
+    let parts = origin.split_once(' ').and_then(|(kind, rest)| {
+        let (namespace, name) = rest.split_once('/')?;
+        Some((kind.to_lowercase(), namespace, name))
+    });
+    match parts {
+        Some((kind, "default", name)) => format!("{kind}/{name}"),
+        Some((kind, namespace, name)) => format!("{kind}/{name} -n {namespace}"),
+        None => origin.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_told_as_they_are_named() {
+        for (origin, outcome, line) in [
+            ("pod default/web", "created", "pod/web created"),
+            ("ConfigMap shop/settings", "unchanged", "configmap/settings -n shop unchanged"),
+            ("odd", "configured", "odd configured"),
+        ] {
+            let object = proto::Manifest {
+                origin: origin.into(),
+                outcome: outcome.into(),
+                ..proto::Manifest::default()
+            };
+            assert_eq!(told(&object), line);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `berth delete`.
+
+use super::apply::{object_name, read};
+use super::args::{DeleteArgs, namespace_of};
+use super::inventory::Inventory;
+use crate::ctl::connect::Daemon;
+use crate::ctl::console::Console;
+use crate::ctl::error::{CtlError, several};
+use crate::error::chain;
+use crate::kubelet::api::{Object, decode};
+use crate::kubelet::control::proto::DeleteRequest;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tonic::Code;
+
+/// Takes back what was applied; each object for itself.
+pub(in crate::ctl) async fn delete(
+    args: &DeleteArgs,
+    daemon: &Daemon,
+    console: &mut Console,
+) -> Result<(), CtlError> {
+    let mut failed = Vec::new();
+    for request in requests(args)? {
+        let origin = format!("{} {}/{}", request.kind, request.namespace, request.name);
+        match delete_one(request, daemon).await {
+            Ok(()) => console.line(&format!("{} deleted", object_name(&origin)))?,
+            Err(error) => failed.push(error),
+        }
+    }
+    several(failed)
+}
+
+/// What is to be deleted.
+fn requests(args: &DeleteArgs) -> Result<Vec<DeleteRequest>, CtlError> {
+    let namespace = namespace_of(args.namespace.as_deref());
+    let kind = args.kind.clone().unwrap_or_default();
+    let named = args.names.iter().map(|name| DeleteRequest {
+        kind: kind.clone(),
+        namespace: namespace.to_owned(),
+        name: name.clone(),
+    });
+    let mut all: Vec<DeleteRequest> = named.collect();
+    for file in &args.files {
+        let decoded = decode(&read(file)?).map_err(|error| CtlError::Refused {
+            problem: format!("{}: {}", file.display(), chain(&error)),
+            hint: "give the manifests that were applied",
+        })?;
+        all.extend(decoded.objects.iter().map(|object| of_object(object, args)));
+    }
+    Ok(all)
+}
+
+/// An object of a manifest. The namespace of the command line stands in for one that it does not name.
+fn of_object(object: &Object, args: &DeleteArgs) -> DeleteRequest {
+    let (kind, metadata): (&str, &ObjectMeta) = match object {
+        Object::Pod(pod) => ("pod", &pod.metadata),
+        Object::ConfigMap(map) => ("configmap", &map.metadata),
+        Object::Secret(secret) => ("secret", &secret.metadata),
+        Object::Service(service) => ("service", &service.metadata),
+    };
+    let namespace = metadata.namespace.as_deref().or(args.namespace.as_deref());
+    DeleteRequest {
+        kind: kind.to_owned(),
+        namespace: namespace_of(namespace).to_owned(),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+async fn delete_one(request: DeleteRequest, daemon: &Daemon) -> Result<(), CtlError> {
+    let DeleteRequest { kind, namespace, name } = request.clone();
+    let subject = format!("{kind} {namespace}/{name}");
+    match daemon.pods.clone().delete(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::NotFound => {
+            let all = Inventory::read(daemon).await?;
+            let kept = all.find(&namespace, &name);
+            let kept = kept.filter(|kept| is_pod(&kind) && !kept.origin.is_empty());
+            match kept {
+                Some(kept) => Err(CtlError::Refused {
+                    problem: format!("{subject} was not applied: it comes from {}", kept.origin),
+                    hint: "remove it there",
+                }),
+                None => Err(CtlError::rpc("delete", subject)(status)),
+            }
+        }
+        Err(status) => Err(CtlError::rpc("delete", subject)(status)),
+    }
+}
+
+fn is_pod(kind: &str) -> bool {
+    matches!(kind.to_lowercase().as_str(), "pod" | "pods" | "po")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(names: &[&str], files: Vec<std::path::PathBuf>) -> DeleteArgs {
+        DeleteArgs {
+            kind: Some("cm".into()),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            files,
+            namespace: Some("shop".into()),
+        }
+    }
+
+    #[test]
+    fn objects_are_named_on_the_command_line_or_by_manifests() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.yaml");
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n---\n\
+                    apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: other}\n";
+        std::fs::write(&file, text).unwrap();
+        let told = |args: &DeleteArgs| -> Vec<String> {
+            let of = |r: DeleteRequest| format!("{} {}/{}", r.kind, r.namespace, r.name);
+            requests(args).unwrap().into_iter().map(of).collect()
+        };
+        assert_eq!(told(&args(&["a", "b"], vec![])), ["cm shop/a", "cm shop/b"]);
+        assert_eq!(told(&args(&[], vec![file])), ["pod shop/web", "secret other/key"]);
+    }
+
+    #[test]
+    fn a_manifest_that_cannot_be_read_is_refused_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.yaml");
+        std::fs::write(&file, "kind: [").unwrap();
+        let error = requests(&args(&[], vec![file.clone()])).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().starts_with(&file.display().to_string()), "{error}");
+    }
+}

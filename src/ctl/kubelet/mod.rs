@@ -1,0 +1,25 @@
+//! The pods of the kubelet half: `get`, `describe`, `apply`, `delete`, and the events of `events --pods`.
+//!
+//! They ask `berth.pods.v1` (`proto/berth/pods.proto`), which the daemon serves beside CRI. Objects come as JSON and
+//! are turned into the API's types in [`inventory`] alone; what is made of them is pure: [`summary`] is a pod in a
+//! line.
+
+mod apply;
+pub mod args;
+mod delete;
+mod describe;
+mod duration;
+mod events;
+mod get;
+mod inventory;
+mod manifests;
+mod summary;
+#[cfg(test)]
+mod test_pods;
+mod watch;
+
+pub(super) use apply::apply;
+pub(super) use delete::delete;
+pub(super) use describe::describe;
+pub(super) use events::follow as follow_events;
+pub(super) use get::get;
