@@ -4,6 +4,7 @@ use super::console::Format;
 use super::kubelet::args::{ApplyArgs, DeleteArgs, DescribeCommand, GetCommand, OnePodArgs};
 use super::port_forward::Ports;
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -211,16 +212,32 @@ pub struct PruneArgs {
 }
 
 /// Options of `berth logs`.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct LogsArgs {
-    /// The container
-    pub container: String,
+    /// A pod of the kubelet half, else a container
+    #[arg(value_name = "POD|CONTAINER")]
+    pub name: String,
+    /// The pod's container [default: the first one]
+    #[arg(short, long, value_name = "CONTAINER")]
+    pub container: Option<String>,
+    /// The pod's namespace [default: default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Of the instance before the newest
+    #[arg(short, long)]
+    pub previous: bool,
     /// Go on until the container has ended
     #[arg(short, long)]
     pub follow: bool,
-    /// Only the last lines
+    /// Only the last lines, of the log's newest file
     #[arg(long, value_name = "N")]
     pub tail: Option<usize>,
+    /// Only what is no older: a number and s, m, h or d
+    #[arg(long, value_name = "AGE", value_parser = super::prune::parse_age, conflicts_with = "since_time")]
+    pub since: Option<std::time::Duration>,
+    /// Only from this time on, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = super::log_since::parse_time)]
+    pub since_time: Option<Timestamp>,
     /// The time of each line before it
     #[arg(short, long)]
     pub timestamps: bool,

@@ -7,7 +7,7 @@ use super::error::{CtlError, NOT_RUN};
 use super::stream::Trust;
 use super::{
     attach, events, exec, generate, images, inspect, kubelet, list, logs, port_forward, run, stats,
-    stop,
+    stop, why,
 };
 use crate::config::Config;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ async fn ask(
         Cmd::Events(args) => events::events(&args.output, &daemon, console).await,
         Cmd::Get(command) => kubelet::get(command, &daemon, console).await,
         Cmd::Describe(command) => kubelet::describe(command, &daemon, console).await,
-        Cmd::Why(_) => Ok(()),
+        Cmd::Why(args) => why::why(args, &daemon, console).await,
         Cmd::Apply(args) => kubelet::apply(args, &daemon, console).await,
         Cmd::Delete(args) => kubelet::delete(args, &daemon, console).await,
         Cmd::Completions(_) | Cmd::Man(_) => Ok(()),

@@ -3,9 +3,10 @@
 //! A line of the file is `<time> <stream> <tag> <text>`; a tag of `P` says that the line of the
 //! container goes on in the next one. A rotation renames the file, and the writer turns to a new one
 //! of the old name a moment later: the reader stays with the old file until nothing has come for a
-//! while and a new one is there.
+//! while and a new one is there. Were there several rotations since, it goes through all files between.
 
 use super::error::CtlError;
+use super::log_chain::{Opened, place_of, rotated};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -59,11 +60,15 @@ pub(super) fn parse_line(line: &[u8]) -> Entry<'_> {
 #[derive(Debug)]
 pub(super) struct LogReader {
     path: PathBuf,
-    file: File,
+    file: Opened,
     inode: (u64, u64),
+    /// The name of the file since it is not the newest, as far as that was seen.
+    name: Option<String>,
     position: u64,
     /// The beginning of a line whose end is not written yet.
     pending: Vec<u8>,
+    /// Whether that end will never come: the file is left.
+    cut: bool,
     last_data: Instant,
 }
 
@@ -76,14 +81,36 @@ impl LogReader {
             Some(lines) => tail_position(&file, about.len(), lines)?,
             None => 0,
         };
-        Ok(Self {
+        let inode = (about.dev(), about.ino());
+        let mut reader = Self::of(path, (Opened::Plain(file), inode));
+        reader.position = position;
+        Ok(reader)
+    }
+
+    /// Opens the log at the beginning of its oldest file.
+    pub(super) fn open_oldest(path: &Path) -> io::Result<Self> {
+        let newest = Self::open(path, None)?;
+        let oldest = rotated(path)?.into_iter().next();
+        // One that goes away meanwhile is not there.
+        let Some((oldest, file)) = oldest.and_then(|of| of.open().ok().map(|file| (of, file)))
+        else {
+            return Ok(newest);
+        };
+        let inode = inode_of(&file)?;
+        Ok(Self { name: Some(oldest.name), ..Self::of(path, (file, inode)) })
+    }
+
+    fn of(path: &Path, (file, inode): (Opened, (u64, u64))) -> Self {
+        Self {
             path: path.to_owned(),
             file,
-            inode: (about.dev(), about.ino()),
-            position,
+            inode,
+            name: None,
+            position: 0,
             pending: Vec::new(),
+            cut: false,
             last_data: Instant::now(),
-        })
+        }
     }
 
     /// Passes on every whole line that has been written since.
@@ -91,6 +118,9 @@ impl LogReader {
         &mut self,
         mut each: impl FnMut(&[u8]) -> Result<(), CtlError>,
     ) -> Result<(), CtlError> {
+        if std::mem::take(&mut self.cut) {
+            self.read_rest(&mut each)?;
+        }
         let mut block = vec![0; BLOCK];
         loop {
             let count = self.read_block(&mut block).map_err(CtlError::file("read", &self.path))?;
@@ -110,12 +140,16 @@ impl LogReader {
     }
 
     fn read_block(&mut self, block: &mut [u8]) -> io::Result<usize> {
-        if self.file.metadata()?.len() < self.position {
+        let file = match &mut self.file {
+            Opened::Plain(file) => file,
+            Opened::Packed(content) => return content.read(block),
+        };
+        if file.metadata()?.len() < self.position {
             // Emptied in place: it begins anew.
             self.position = 0;
             self.pending.clear();
         }
-        self.file.read_at(block, self.position)
+        file.read_at(block, self.position)
     }
 
     /// Passes on a line that was never ended.
@@ -127,29 +161,73 @@ impl LogReader {
         if rest.is_empty() { Ok(()) } else { each(&rest) }
     }
 
-    /// Turns to the new file of a rotation, if there is one and the old one has been quiet. Answers
-    /// whether it did.
+    /// Turns to the next file of the log, if there is one and nothing more comes to this one: at once to one
+    /// that is left by its writer, too; to the newest when this one has been quiet, or `at_once`. Answers whether
+    /// it did.
     pub(super) fn turn(&mut self, at_once: bool) -> Result<bool, CtlError> {
         self.try_turn(at_once).map_err(CtlError::file("open", &self.path))
     }
 
     fn try_turn(&mut self, at_once: bool) -> io::Result<bool> {
-        let file = match File::open(&self.path) {
+        let newest = match File::open(&self.path) {
             Ok(file) => file,
             // Renamed, and the new one is not there yet.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(e),
         };
-        let about = file.metadata()?;
-        let inode = (about.dev(), about.ino());
-        if inode == self.inode || !at_once && self.last_data.elapsed() < QUIET {
+        let newest = Opened::Plain(newest);
+        if inode_of(&newest)? == self.inode {
             return Ok(false);
         }
+        // Listed after the newest was opened: what comes between them is in the list.
+        let older = rotated(&self.path)?;
+        let place = place_of(&older, self.inode, self.name.as_deref());
+        self.name =
+            place.and_then(|at| older.get(at)).map(|of| of.name.clone()).or(self.name.take());
+        let next = match (place, &self.name) {
+            (Some(at), _) => older.get(at + 1),
+            // It is gone, and all that are there are newer; else nobody knows its place.
+            (None, Some(_)) => older.first(),
+            (None, None) => None,
+        };
+        if next.is_none() && !at_once && self.last_data.elapsed() < QUIET {
+            return Ok(false);
+        }
+        if self.has_more()? {
+            return Ok(false);
+        }
+        let (file, name) = match next {
+            Some(next) => match next.open() {
+                Ok(file) => (file, Some(next.name.clone())),
+                // Compressed or removed since: the next look finds what there is then.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(e),
+            },
+            None => (newest, None),
+        };
+        self.inode = inode_of(&file)?;
         self.file = file;
-        self.inode = inode;
+        self.name = name;
         self.position = 0;
+        self.cut = !self.pending.is_empty();
         self.last_data = Instant::now();
         Ok(true)
+    }
+
+    /// Whether something came since the last read.
+    fn has_more(&self) -> io::Result<bool> {
+        match &self.file {
+            Opened::Plain(file) => Ok(file.metadata()?.len() > self.position),
+            Opened::Packed(_) => Ok(false),
+        }
+    }
+}
+
+/// Which file it is; one that is compressed is none of those that are written.
+fn inode_of(file: &Opened) -> io::Result<(u64, u64)> {
+    match file {
+        Opened::Plain(file) => file.metadata().map(|about| (about.dev(), about.ino())),
+        Opened::Packed(_) => Ok((0, 0)),
     }
 }
 

@@ -137,3 +137,91 @@ fn a_log_that_was_emptied_in_place_begins_anew() {
     append(&path, &line("F", "new"));
     assert_eq!(lines(&mut reader), ["new"]);
 }
+
+/// Renames the log, as its rotation does it.
+fn rotate(path: &Path, stamp: &str) {
+    std::fs::rename(path, path.with_file_name(format!("0.log.{stamp}"))).unwrap();
+}
+
+/// Compresses an older file, as its rotation does it.
+fn compress(path: &Path, stamp: &str) {
+    let plain = path.with_file_name(format!("0.log.{stamp}"));
+    let packed = File::create(path.with_file_name(format!("0.log.{stamp}.gz"))).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+    encoder.write_all(&std::fs::read(&plain).unwrap()).unwrap();
+    encoder.finish().unwrap();
+    std::fs::remove_file(plain).unwrap();
+}
+
+/// Reads everything up to the newest file.
+fn all_lines(reader: &mut LogReader) -> Vec<String> {
+    let mut all = lines(reader);
+    while reader.turn(true).unwrap() {
+        all.extend(lines(reader));
+    }
+    all
+}
+
+#[test]
+fn several_rotations_between_two_looks_lose_and_double_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    append(&path, &line("F", "1"));
+    let mut reader = LogReader::open(&path, None).unwrap();
+    assert_eq!(lines(&mut reader), ["1"]);
+    append(&path, &line("F", "2"));
+    for (stamp, text) in [("20260101-1", "3"), ("20260101-2", "4"), ("20260101-3", "5")] {
+        rotate(&path, stamp);
+        append(&path, &line("F", text));
+    }
+    compress(&path, "20260101-2");
+    assert_eq!(all_lines(&mut reader), ["2", "3", "4", "5"]);
+    assert_eq!(all_lines(&mut reader), Vec::<String>::new());
+    rotate(&path, "20260101-4");
+    compress(&path, "20260101-3");
+    append(&path, &line("F", "6"));
+    assert_eq!(all_lines(&mut reader), ["6"]);
+}
+
+#[test]
+fn a_file_that_is_compressed_or_removed_while_it_is_read_is_read_on_and_left_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    append(&path, &(line("F", "1") + &line("F", "2")));
+    let mut reader = LogReader::open(&path, None).unwrap();
+    rotate(&path, "20260101-1");
+    append(&path, &line("F", "3"));
+    assert!(!reader.turn(true).unwrap(), "it is not read yet");
+    compress(&path, "20260101-1");
+    rotate(&path, "20260101-2");
+    append(&path, &line("F", "4"));
+    std::fs::remove_file(path.with_file_name("0.log.20260101-1.gz")).unwrap();
+    assert_eq!(all_lines(&mut reader), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn the_whole_log_begins_with_its_oldest_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    append(&path, &line("F", "1"));
+    for (stamp, text) in [("20260101-1", "2"), ("20260101-2", "3")] {
+        rotate(&path, stamp);
+        append(&path, &line("F", text));
+    }
+    compress(&path, "20260101-1");
+    assert_eq!(all_lines(&mut LogReader::open_oldest(&path).unwrap()), ["1", "2", "3"]);
+    std::fs::remove_file(path.with_file_name("0.log.20260101-1.gz")).unwrap();
+    assert_eq!(all_lines(&mut LogReader::open_oldest(&path).unwrap()), ["2", "3"]);
+}
+
+#[test]
+fn a_line_that_was_torn_by_a_rotation_does_not_swallow_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    append(&path, line("F", "torn").trim_end());
+    let mut reader = LogReader::open(&path, None).unwrap();
+    assert_eq!(lines(&mut reader), Vec::<String>::new());
+    rotate(&path, "20260101-1");
+    append(&path, &line("F", "next"));
+    assert_eq!(all_lines(&mut reader), ["torn", "next"]);
+}

@@ -4,9 +4,12 @@ use super::commands::LogsArgs;
 use super::connect::Daemon;
 use super::console::Console;
 use super::error::CtlError;
+use super::log_of_pod;
 use super::log_reader::{LogReader, Stream, parse_line};
+use super::log_since::Since;
 use super::resolve::Inventory;
 use crate::cri::proto as cri;
+use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,41 +18,66 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How many looks pass between two questions whether the container still runs.
 const ASK_EVERY: u32 = 5;
 
-/// Prints a container's log.
+/// Prints the log of a container, or of a container of a pod that the kubelet half keeps.
 pub(super) async fn logs(
     args: &LogsArgs,
     daemon: &Daemon,
     console: &mut Console,
 ) -> Result<(), CtlError> {
-    let all = Inventory::read(daemon).await?;
-    let id = all.container(&args.container)?.id.clone();
-    let status = status(daemon, &id)
+    let found = match log_of_pod::find(args, daemon, console).await? {
+        Some(id) => id,
+        None => Inventory::read(daemon).await?.container(&args.name)?.id.clone(),
+    };
+    print_log(&found, args, daemon, console).await
+}
+
+async fn print_log(
+    id: &str,
+    args: &LogsArgs,
+    daemon: &Daemon,
+    console: &mut Console,
+) -> Result<(), CtlError> {
+    let status = status(daemon, id)
         .await?
-        .ok_or_else(|| CtlError::NotFound { what: "container", name: args.container.clone() })?;
+        .ok_or_else(|| CtlError::NotFound { what: "container", name: args.name.clone() })?;
     if status.log_path.is_empty() {
         return Err(CtlError::Refused {
-            problem: format!("container {:?} has no log", args.container),
+            problem: format!("container {:?} has no log", args.name),
             hint: "its pod has no log directory, or it has no log path",
         });
     }
     let path = PathBuf::from(status.log_path);
     let fail = |operation| CtlError::file(operation, path.clone());
-    let mut reader = match LogReader::open(&path, args.tail) {
+    let mut reader = match open(&path, args.tail) {
         Ok(reader) => reader,
         // Created, and never started.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !args.follow => return Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            wait_for(&path, daemon, &id).await?;
-            LogReader::open(&path, args.tail).map_err(fail("open"))?
+            wait_for(&path, daemon, id).await?;
+            open(&path, args.tail).map_err(fail("open"))?
         }
         Err(e) => return Err(fail("open")(e)),
     };
-    let mut print = |line: &[u8]| print_line(line, args.timestamps, console);
+    let mut since = Since::of(args.since, args.since_time, Timestamp::now());
+    let mut print = |line: &[u8]| {
+        if since.has(line) { print_line(line, args.timestamps, console) } else { Ok(()) }
+    };
     if args.follow {
-        follow(&mut reader, daemon, &id, &mut print).await?;
+        follow(&mut reader, daemon, id, &mut print).await?;
     }
     reader.read_lines(&mut print)?;
+    while reader.turn(true)? {
+        reader.read_lines(&mut print)?;
+    }
     reader.read_rest(&mut print)
+}
+
+/// All that there is of a log; the end of its newest file when only that is wanted.
+fn open(path: &Path, tail: Option<usize>) -> std::io::Result<LogReader> {
+    match tail {
+        Some(_) => LogReader::open(path, tail),
+        None => LogReader::open_oldest(path),
+    }
 }
 
 /// Prints until the container has ended.

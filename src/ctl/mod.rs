@@ -18,7 +18,10 @@ mod images;
 mod inspect;
 pub mod kubelet;
 mod list;
+mod log_chain;
+mod log_of_pod;
 mod log_reader;
+mod log_since;
 mod logs;
 pub mod pod;
 mod pod_files;
@@ -30,6 +33,7 @@ mod run;
 mod stats;
 mod stop;
 pub mod stream;
+mod why;
 
 pub use connect::Daemon;
 pub use error::{CtlError, NOT_RUN};

@@ -1,7 +1,7 @@
 //! How long something took or is ago, in the units that users of `kubectl` know; pure.
 
 /// Seconds in the unit that fits: `90s`, `2m5s`, `15m`, `3h20m`, `30h`, `3d4h`, `40d`, `2y30d`.
-pub(super) fn duration(seconds: i64) -> String {
+pub(in crate::ctl) fn duration(seconds: i64) -> String {
     const DAY: i64 = 24 * 60;
     const YEAR: i64 = 365 * DAY;
     let seconds = seconds.max(0);

@@ -58,7 +58,7 @@ impl Inventory {
 }
 
 /// The error for a pod that is not there.
-pub(super) fn missing(in_namespace: &str, given: &str) -> CtlError {
+pub(in crate::ctl) fn missing(in_namespace: &str, given: &str) -> CtlError {
     CtlError::NotFound { what: "kept pod", name: format!("{in_namespace}/{given}") }
 }
 

@@ -15,11 +15,14 @@ mod inventory;
 mod manifests;
 mod summary;
 #[cfg(test)]
-mod test_pods;
+pub(super) mod test_pods;
 mod watch;
 
 pub(super) use apply::apply;
 pub(super) use delete::delete;
 pub(super) use describe::describe;
+pub(super) use duration::duration;
 pub(super) use events::follow as follow_events;
 pub(super) use get::get;
+pub(super) use inventory::{Inventory, KeptPod, missing};
+pub(super) use summary::Summary;

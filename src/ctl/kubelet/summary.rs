@@ -12,12 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A pod in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Summary {
+pub(in crate::ctl) struct Summary {
     pub(super) namespace: String,
     pub(super) name: String,
     /// Containers that are ready, of those that are to be.
-    pub(super) ready: (usize, usize),
-    pub(super) status: String,
+    pub(in crate::ctl) ready: (usize, usize),
+    pub(in crate::ctl) status: String,
     pub(super) restarts: Restarts,
     /// When it began, seconds since 1970.
     pub(super) since: Option<i64>,
@@ -27,7 +27,7 @@ pub(super) struct Summary {
 
 /// How often containers were restarted, and when last, seconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Restarts {
+pub(in crate::ctl) struct Restarts {
     pub(super) count: i32,
     pub(super) last: Option<i64>,
 }
@@ -55,7 +55,7 @@ pub(super) fn seconds(time: &Time) -> i64 {
 
 impl Summary {
     /// Of a pod with its status.
-    pub(super) fn of(pod: &Pod) -> Self {
+    pub(in crate::ctl) fn of(pod: &Pod) -> Self {
         let none = PodStatus::default();
         let status = pod.status.as_ref().unwrap_or(&none);
         let containers = Containers::of(pod, status);
