@@ -9,8 +9,8 @@ const NOW: i64 = 1000;
 /// The status of a container in a state, not ready.
 fn container(name: &str, state: Value) -> Value {
     json!({
-        "name": name, "image": "i", "imageID": "", "ready": false, "started": false, "restartCount": 0,
-        "state": state,
+        "name": name, "image": "i", "imageID": "", "ready": false, "started": false,
+        "restartCount": 0, "state": state,
     })
 }
 
@@ -71,7 +71,8 @@ impl Fault {
         let mut status = json!({
             "phase": "Pending", "startTime": "1970-01-01T00:15:00Z",
             "conditions": [
-                {"type": "PodReadyToStartContainers", "status": "True"}, {"type": "Ready", "status": "False"},
+                {"type": "PodReadyToStartContainers", "status": "True"},
+                {"type": "Ready", "status": "False"},
             ],
             "initContainerStatuses": self.init, "containerStatuses": self.apps,
         });
@@ -121,9 +122,10 @@ fn before_the_container() -> Vec<Fault> {
     vec![
         sandbox_fault(
             "hostPort taken",
-            "RunPodSandbox pod default/web: network: hostPort 80/TCP is taken by pod default/a",
-            "the pod's sandbox cannot be made: RunPodSandbox pod default/web: network: hostPort 80/TCP is taken by \
-             pod default/a",
+            "RunPodSandbox pod default/web: network: hostPort 80/TCP is taken \
+by pod default/a",
+            "the pod's sandbox cannot be made: RunPodSandbox pod default/web: network: \
+             hostPort 80/TCP is taken by pod default/a",
         ),
         sandbox_fault(
             "no CNI configuration",
@@ -133,12 +135,14 @@ fn before_the_container() -> Vec<Fault> {
         sandbox_fault(
             "IPAM exhausted",
             "no free address in 10.0.0.0/30: all 1 are leased",
-            "the pod's sandbox cannot be made: no free address in 10.0.0.0/30: all 1 are leased",
+            "the pod's sandbox cannot be made: no free address in 10.0.0.0/30: \
+all 1 are leased",
         ),
         sandbox_fault(
             "unknown handler",
             "runtime_handler: no runtime handler \"x\" is configured",
-            "the pod's sandbox cannot be made: runtime_handler: no runtime handler \"x\" is configured",
+            "the pod's sandbox cannot be made: runtime_handler: no runtime handler \"x\" is \
+             configured",
         ),
         Fault {
             status: no_sandbox(),
@@ -165,28 +169,33 @@ fn before_the_container() -> Vec<Fault> {
                 "c",
                 waiting(
                     "ContainerCreating",
-                    "MountVolume.SetUp failed: set up the pod's volumes did not end within 123s",
+                    "MountVolume.SetUp failed: set up the pod's volumes did not end \
+within 123s",
                 ),
             ),
-            "a volume cannot be set up: set up the pod's volumes did not end within 123s",
+            "a volume cannot be set up: set up the pod's volumes did not end \
+within 123s",
         ),
         refused(
             "node full",
             "OutOfpods",
             "Node didn't have enough resource: pods",
-            "the node has no room for the pod (OutOfpods): Node didn't have enough resource: pods",
+            "the node has no room for the pod (OutOfpods): Node didn't have \
+enough resource: pods",
         ),
         refused(
             "memory request too large",
             "OutOfmemory",
             "requested: 9, capacity: 1",
-            "the node has no room for the pod (OutOfmemory): requested: 9, capacity: 1",
+            "the node has no room for the pod (OutOfmemory): requested: 9, \
+capacity: 1",
         ),
         refused(
             "hostPort of another pod",
             "NodePorts",
             "host port 80/TCP is pod a's",
-            "a host port of the pod is taken (NodePorts): host port 80/TCP is pod a's",
+            "a host port of the pod is taken (NodePorts): host port 80/TCP is \
+pod a's",
         ),
         refused(
             "eviction",
@@ -198,30 +207,99 @@ fn before_the_container() -> Vec<Fault> {
 }
 
 fn at_the_start() -> Vec<Fault> {
-    let image = |name, reason, message: &str, first| {
+    let waits = |name, (reason, message), first| {
         Fault::of(name, container("c", waiting(reason, message)), first)
     };
+    let unable = |name, message, first| {
+        let end = json!({"exitCode": 128, "reason": "StartError", "message": message});
+        Fault::of(name, crashed("c", end), first)
+    };
+    let config = "CreateContainerConfigError";
+    let hook = json!({"postStart": {"sleep": {"seconds": 99}}});
+    let hooked = json!({"containers": [{"name": "c", "lifecycle": hook}]});
     vec![
-        image("image missing", "ErrImageNeverPull", "not present", "container c: its image cannot be had (ErrImageNeverPull): not present"),
-        image("pull denied", "ErrImagePull", "r answered 401", "container c: its image cannot be had (ErrImagePull): r answered 401"),
-        image("registry down", "RegistryUnavailable", "Connection refused", "container c: its image cannot be had (RegistryUnavailable): Connection refused"),
-        image("pull waits", "ImagePullBackOff", "Back-off pulling image", "container c: its image cannot be had (ImagePullBackOff): Back-off pulling image"),
-        Fault::of("a pull that takes long", container("c", creating()), "container c: its image is being pulled, for 60s")
-            .with(normal("Pulling", 940)),
-        Fault::of("missing ConfigMap", container("c", waiting("CreateContainerConfigError", "ConfigMap n/m does not exist")), "container c cannot be made: ConfigMap n/m does not exist"),
-        Fault::of("missing key", container("c", waiting("CreateContainerConfigError", "has no key \"k\"")), "container c cannot be made: has no key \"k\""),
-        Fault::of("runAsNonRoot", container("c", waiting("CreateContainerConfigError", "will run as root")), "container c cannot be made: will run as root"),
-        Fault::of("subPath absent", container("c", waiting("CreateContainerConfigError", "subPath \"a\" of volume \"v\"")), "container c cannot be made: subPath \"a\" of volume \"v\""),
-        Fault::of("first bad command", container("c", waiting("RunContainerError", "exec: no such file")), "container c cannot be started: exec: no such file"),
-        Fault::of("bad command", crashed("c", json!({"exitCode": 128, "reason": "StartError", "message": "exec: no such file or directory: \"/x\""})), "container c cannot be started: exec: no such file or directory: \"/x\""),
-        Fault::of("not executable", crashed("c", json!({"exitCode": 128, "reason": "StartError", "message": "exec: permission denied"})), "container c cannot be started: exec: permission denied"),
-        Fault::of("wrong architecture", crashed("c", json!({"exitCode": 128, "reason": "StartError", "message": "exec format error"})), "container c cannot be started: exec format error"),
-        Fault::of("postStart hangs", container("c", creating()), "container c: its postStart hook has not ended for 50s")
-            .with(normal("Started", 950))
-            .spec(json!({"containers": [{"name": "c", "lifecycle": {"postStart": {"sleep": {"seconds": 99}}}}]})),
-        Fault::of("postStart fails", crashed("c", error(137, "")), "container c: its postStart hook failed: it ended with 5: oops")
-            .with(warning("c", "FailedPostStartHook", "Error: it ended with 5: oops", 983))
-            .with(killing("its postStart hook failed")),
+        waits(
+            "image missing",
+            ("ErrImageNeverPull", "not present"),
+            "container c: its image cannot be had (ErrImageNeverPull): not present",
+        ),
+        waits(
+            "pull denied",
+            ("ErrImagePull", "r answered 401"),
+            "container c: its image cannot be had (ErrImagePull): r answered 401",
+        ),
+        waits(
+            "registry down",
+            ("RegistryUnavailable", "Connection refused"),
+            "container c: its image cannot be had (RegistryUnavailable): \
+Connection refused",
+        ),
+        waits(
+            "pull waits",
+            ("ImagePullBackOff", "Back-off pulling image"),
+            "container c: its image cannot be had (ImagePullBackOff): Back-off \
+pulling image",
+        ),
+        Fault::of(
+            "a pull that takes long",
+            container("c", creating()),
+            "container c: its image is being pulled, for 60s",
+        )
+        .with(normal("Pulling", 940)),
+        waits(
+            "missing ConfigMap",
+            (config, "ConfigMap n/m does not exist"),
+            "container c cannot be made: ConfigMap n/m does not exist",
+        ),
+        waits(
+            "missing key",
+            (config, "has no key \"k\""),
+            "container c cannot be made: has no key \"k\"",
+        ),
+        waits(
+            "runAsNonRoot",
+            (config, "will run as root"),
+            "container c cannot be made: will run as root",
+        ),
+        waits(
+            "subPath absent",
+            (config, "subPath \"a\" of volume \"v\""),
+            "container c cannot be made: subPath \"a\" of volume \"v\"",
+        ),
+        waits(
+            "first bad command",
+            ("RunContainerError", "exec: no such file"),
+            "container c cannot be started: exec: no such file",
+        ),
+        unable(
+            "bad command",
+            "exec: no such file or directory: \"/x\"",
+            "container c cannot be started: exec: no such file or directory: \"/x\"",
+        ),
+        unable(
+            "not executable",
+            "exec: permission denied",
+            "container c cannot be started: exec: permission denied",
+        ),
+        unable(
+            "wrong architecture",
+            "exec format error",
+            "container c cannot be started: exec format error",
+        ),
+        Fault::of(
+            "postStart hangs",
+            container("c", creating()),
+            "container c: its postStart hook has not ended for 50s",
+        )
+        .with(normal("Started", 950))
+        .spec(hooked),
+        Fault::of(
+            "postStart fails",
+            crashed("c", error(137, "")),
+            "container c: its postStart hook failed: it ended with 5: oops",
+        )
+        .with(warning("c", "FailedPostStartHook", "Error: it ended with 5: oops", 983))
+        .with(killing("its postStart hook failed")),
     ]
 }
 
@@ -231,33 +309,83 @@ fn while_it_runs() -> Vec<Fault> {
     let limited =
         json!({"containers": [{"name": "c", "resources": {"limits": {"memory": "16Mi"}}}]});
     vec![
-        Fault::of("OOM by container", crashed("c", json!({"exitCode": 137, "reason": "OOMKilled"})), "container c was killed for want of memory: its limit is 16Mi").spec(limited),
-        Fault::of("OOM by pod", crashed("c", json!({"exitCode": 137, "reason": "OOMKilled"})), "container c was killed for want of memory: it has no limit of its own, so the pod's or the node's was reached"),
-        Fault::of("crash loop", crashed("c", error(3, "bye\n")), "container c ended with exit code 3: bye"),
-        Fault::of("seccomp kill", crashed("c", error(159, "")), "container c was killed by SIGSYS: a system call that its seccomp profile forbids"),
-        Fault::of("killed", crashed("c", error(139, "")), "container c was ended by SIGSEGV (exit code 139)"),
-        Fault::of("failed for good", container("c", json!({"terminated": {"exitCode": 1, "reason": "Error"}})), "container c ended with exit code 1"),
-        Fault::of("liveness timeout", crashed("c", error(137, "")), "container c: liveness probe failed: timed out after 1 s")
-            .with(warning("c", "Unhealthy", "liveness probe failed: timed out after 1 s", 982))
-            .with(killing("it failed its liveness probe")),
-        Fault::of("readiness refused", container("c", running()), "container c: readiness probe failed: connection refused")
-            .with(warning("c", "Unhealthy", "readiness probe failed: connection refused", 990))
-            .spec(probed("readinessProbe")),
-        Fault::of("readiness silent", container("c", running()), "container c: its readiness probe has not passed for 100s").spec(probed("readinessProbe")),
+        Fault::of(
+            "OOM by container",
+            crashed("c", json!({"exitCode": 137, "reason": "OOMKilled"})),
+            "container c was killed for want of memory: its limit is 16Mi",
+        )
+        .spec(limited),
+        Fault::of(
+            "OOM by pod",
+            crashed("c", json!({"exitCode": 137, "reason": "OOMKilled"})),
+            "container c was killed for want of memory: it has no limit of its \
+own, so the pod's or the node's was reached",
+        ),
+        Fault::of(
+            "crash loop",
+            crashed("c", error(3, "bye\n")),
+            "container c ended with exit code 3: bye",
+        ),
+        Fault::of(
+            "seccomp kill",
+            crashed("c", error(159, "")),
+            "container c was killed by SIGSYS: a system call that its seccomp \
+profile forbids",
+        ),
+        Fault::of(
+            "killed",
+            crashed("c", error(139, "")),
+            "container c was ended by SIGSEGV (exit code 139)",
+        ),
+        Fault::of(
+            "failed for good",
+            container("c", json!({"terminated": error(1, "")})),
+            "container c ended with exit code 1",
+        ),
+        Fault::of(
+            "liveness timeout",
+            crashed("c", error(137, "")),
+            "container c: liveness probe failed: timed out after 1 s",
+        )
+        .with(warning("c", "Unhealthy", "liveness probe failed: timed out after 1 s", 982))
+        .with(killing("it failed its liveness probe")),
+        Fault::of(
+            "readiness refused",
+            container("c", running()),
+            "container c: readiness probe failed: connection refused",
+        )
+        .with(warning("c", "Unhealthy", "readiness probe failed: connection refused", 990))
+        .spec(probed("readinessProbe")),
+        Fault::of(
+            "readiness silent",
+            container("c", running()),
+            "container c: its readiness probe has not passed for 100s",
+        )
+        .spec(probed("readinessProbe")),
         Fault {
             apps: vec![container("c", waiting("PodInitializing", ""))],
             init: vec![container("s", running())],
-            ..Fault::of("sidecar startup probe never passes", json!({}), "sidecar s: startup probe failed: not yet")
+            ..Fault::of(
+                "sidecar startup probe never passes",
+                json!({}),
+                "sidecar s: startup probe failed: not yet",
+            )
         }
         .with(warning("s", "Unhealthy", "startup probe failed: not yet", 990))
         .spec(json!({
-            "initContainers": [{"name": "s", "restartPolicy": "Always", "startupProbe": {"exec": {}}}],
+            "initContainers": [
+                {"name": "s", "restartPolicy": "Always", "startupProbe": {"exec": {}}}
+            ],
             "containers": [{"name": "c"}],
         })),
         Fault {
             apps: vec![container("c", waiting("PodInitializing", ""))],
             init: vec![crashed("s", error(4, ""))],
-            ..Fault::of("init container fails", json!({}), "init container s ended with exit code 4")
+            ..Fault::of(
+                "init container fails",
+                json!({}),
+                "init container s ended with exit code 4",
+            )
         }
         .spec(json!({"initContainers": [{"name": "s"}], "containers": [{"name": "c"}]})),
     ]
@@ -279,7 +407,9 @@ fn of_two_faults_the_earlier_one_comes_first() {
     let none = || waiting("ErrImageNeverPull", "none");
     let with_init =
         json!({"initContainers": [{"name": "s"}], "containers": [{"name": "c"}, {"name": "d"}]});
-    let probed = json!({"containers": [{"name": "c", "readinessProbe": {"grpc": {"port": 1}}}, {"name": "d"}]});
+    let probed = json!({
+        "containers": [{"name": "c", "readinessProbe": {"grpc": {"port": 1}}}, {"name": "d"}]
+    });
     let two =
         |name, c: Value, d: Value| Fault { apps: vec![c, d], ..Fault::of(name, json!({}), "") };
     let rows = [
