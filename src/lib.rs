@@ -78,4 +78,6 @@ pub mod store;
 #[cfg(feature = "daemon")]
 pub mod telemetry;
 #[cfg(feature = "daemon")]
+pub mod tls;
+#[cfg(feature = "daemon")]
 pub mod watch;

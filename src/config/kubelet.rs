@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// `[kubelet]`.
@@ -51,6 +51,22 @@ pub struct Kubelet {
     pub container_log_max_files: usize,
     /// How often logs are looked at, seconds.
     pub container_log_check_seconds: u64,
+    /// Where the HTTP API is served with TLS; none: on its unix socket alone.
+    pub http_address: Option<SocketAddr>,
+    /// Its chain of certificates, PEM; none: one that berth signs itself.
+    pub http_tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub http_tls_key: Option<PathBuf>,
+    /// The authorities of clients' certificates, PEM; none: no certificate counts.
+    pub client_ca: Option<PathBuf>,
+    /// The file of bearer tokens; none: no token counts.
+    pub static_tokens: Option<PathBuf>,
+    /// Whether who shows neither is let in as `system:anonymous`.
+    pub anonymous: bool,
+    /// Who may read of the HTTP API: `user:NAME`, `group:NAME`.
+    pub readers: Vec<String>,
+    /// Who may run commands through it.
+    pub executors: Vec<String>,
 }
 
 impl Default for Kubelet {
@@ -77,6 +93,14 @@ impl Default for Kubelet {
             container_log_max_bytes: 10 << 20,
             container_log_max_files: 5,
             container_log_check_seconds: 10,
+            http_address: None,
+            http_tls_cert: None,
+            http_tls_key: None,
+            client_ca: None,
+            static_tokens: None,
+            anonymous: false,
+            readers: vec!["group:system:masters".into()],
+            executors: vec!["group:system:masters".into()],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Values that have the right type and still cannot be meant.
 
-use super::{ConfigError, Loaded};
+use super::{ConfigError, Kubelet, Loaded};
 use crate::cri::streaming::detach::DetachKeys;
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
@@ -175,7 +175,28 @@ fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
     let servers = c.cluster_dns.len();
     check.that(servers <= 3, "kubelet.cluster_dns", servers, "more than three servers")?;
     let root = crate::cgroups::CgroupPath::parse(&c.cgroup_root).is_ok();
-    check.that(root, "kubelet.cgroup_root", &c.cgroup_root, "not a cgroup's path")
+    check.that(root, "kubelet.cgroup_root", &c.cgroup_root, "not a cgroup's path")?;
+    kubelet_http(loaded, c)
+}
+
+fn kubelet_http(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
+    let check = Check { loaded };
+    for (key, subjects) in [("kubelet.readers", &c.readers), ("kubelet.executors", &c.executors)] {
+        for subject in subjects {
+            let name = subject.strip_prefix("user:").or_else(|| subject.strip_prefix("group:"));
+            let named = name.is_some_and(|name| !name.is_empty());
+            check.that(named, key, subject, "not user:NAME or group:NAME")?;
+        }
+    }
+    match (&c.http_tls_cert, &c.http_tls_key) {
+        (Some(file), None) => {
+            check.that(false, "kubelet.http_tls_cert", file.display(), "without its http_tls_key")
+        }
+        (None, Some(file)) => {
+            check.that(false, "kubelet.http_tls_key", file.display(), "without its http_tls_cert")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How many categories the policies of distributions know.
@@ -220,6 +241,10 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     if let Some(k) = &c.kubelet {
         paths.extend(k.manifest_dir.iter().map(|p| ("kubelet.manifest_dir", p)));
         paths.extend(k.runtime_endpoint.iter().map(|p| ("kubelet.runtime_endpoint", p)));
+        paths.extend(k.http_tls_cert.iter().map(|p| ("kubelet.http_tls_cert", p)));
+        paths.extend(k.http_tls_key.iter().map(|p| ("kubelet.http_tls_key", p)));
+        paths.extend(k.client_ca.iter().map(|p| ("kubelet.client_ca", p)));
+        paths.extend(k.static_tokens.iter().map(|p| ("kubelet.static_tokens", p)));
         paths.extend(k.resolv_conf.iter().map(|p| ("kubelet.resolv_conf", p)));
         paths.push(("kubelet.pod_logs_dir", &k.pod_logs_dir));
         paths.push(("kubelet.container_logs_dir", &k.container_logs_dir));

@@ -6,6 +6,7 @@
 use super::authority::AuthorityStream;
 use super::instrument::InstrumentLayer;
 use crate::error::ErrorKind;
+use nix::unistd::Gid;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
@@ -22,6 +23,8 @@ use tracing::{info, warn};
 pub const MAX_REQUEST_BYTES: usize = 16 << 20;
 /// Who may connect: owner and group.
 const SOCKET_MODE: u32 = 0o660;
+/// Who may connect: the owner alone.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// A server that cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +104,26 @@ impl Socket {
     /// call fails.
     pub async fn bind(path: &Path, group: Option<&str>) -> Result<Self, ServerError> {
         let group = group.map(lookup_group).transpose()?;
+        Self::make(path, SOCKET_MODE, group).await
+    }
+
+    /// As [`bind`](Self::bind), for the owner alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn bind_private(path: &Path) -> Result<Self, ServerError> {
+        Self::make(path, PRIVATE_MODE, None).await
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The system call's.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(self.listener.accept().await?.0)
+    }
+
+    async fn make(path: &Path, mode: u32, group: Option<Gid>) -> Result<Self, ServerError> {
         refuse_foreign(path).await?;
         let failed = |operation| {
             let path = path.to_owned();
@@ -115,7 +138,7 @@ impl Socket {
         let temporary = PathBuf::from(temporary);
         std::fs::remove_file(&temporary).ok();
         let listener = UnixListener::bind(&temporary).map_err(failed("bind socket"))?;
-        let placed = place(&temporary, path, group).map_err(failed("make socket"));
+        let placed = place(&temporary, path, (mode, group)).map_err(failed("make socket"));
         if placed.is_err() {
             std::fs::remove_file(&temporary).ok();
         }
@@ -189,8 +212,9 @@ async fn refuse_foreign(path: &Path) -> Result<(), ServerError> {
 }
 
 /// Gives the socket its mode, its group and its name; its inode is the answer.
-fn place(temporary: &Path, path: &Path, group: Option<nix::unistd::Gid>) -> io::Result<u64> {
-    std::fs::set_permissions(temporary, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+fn place(temporary: &Path, path: &Path, of: (u32, Option<Gid>)) -> io::Result<u64> {
+    let (mode, group) = of;
+    std::fs::set_permissions(temporary, std::fs::Permissions::from_mode(mode))?;
     if group.is_some() {
         nix::unistd::chown(temporary, None, group)?;
     }
@@ -199,7 +223,7 @@ fn place(temporary: &Path, path: &Path, group: Option<nix::unistd::Gid>) -> io::
     Ok(inode)
 }
 
-fn lookup_group(name: &str) -> Result<nix::unistd::Gid, ServerError> {
+fn lookup_group(name: &str) -> Result<Gid, ServerError> {
     match nix::unistd::Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid),
         _ => Err(ServerError::NoGroup { group: name.to_owned() }),

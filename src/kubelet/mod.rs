@@ -8,7 +8,7 @@
 //! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`]: what a worker decides from, pure; [`request`]: how it asks.
 //! * [`mod@env`], [`files`], [`volumes`], [`cgroups`]: what a container finds; [`node`]: where it is.
 //! * [`logs`]: kept from growing without end.
-//! * [`pleg`]: what the runtime tells; [`status`] and [`board`]: what everybody may see; [`control`]: how they ask.
+//! * [`pleg`]: what the runtime tells; [`status`] and [`board`]: what everybody may see; [`control`] and [`http`]: how they ask.
 
 pub mod admission;
 pub mod api;
@@ -19,6 +19,7 @@ pub mod control;
 pub mod env;
 pub mod files;
 pub mod logs;
+pub mod http;
 pub mod node;
 pub mod objects;
 pub mod observed;

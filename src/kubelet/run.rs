@@ -1,6 +1,7 @@
 //! The kubelet half at work: what sources say becomes workers, what the runtime tells wakes them.
 
 use super::admission::{Admitted, admit};
+use super::http::pulse::BEAT;
 use super::objects::Objects;
 use super::observed::POD_UID_LABEL;
 use super::pleg::{self, Stir};
@@ -12,7 +13,7 @@ use crate::cri::proto;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -59,6 +60,8 @@ impl Kubelet {
         tokio::pin!(watcher);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stop = self.stop.clone();
         let mut cleaned = false;
         loop {
@@ -68,6 +71,7 @@ impl Kubelet {
                 Some(update) = updates.recv() => self.update(update),
                 Some(stir) = stirred.recv() => self.stir(&stir),
                 Some(uid) = self.ended.1.recv() => self.ended(&uid),
+                _ = beat.tick() => self.host.pulse.beat(Instant::now()),
                 _ = housekeeping.tick(), if !cleaned && self.pods.all_spoke() => {
                     cleaned = self.adopt_orphans().await;
                 }

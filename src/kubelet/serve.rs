@@ -5,6 +5,7 @@ use super::cgroups::QosCgroups;
 use super::control::{Control, KubeletGate};
 use super::files::ClusterDns;
 use super::logs::{Limits, keep_rotating};
+use super::http::{HttpError, HttpServer, Place, Pulse, Shown, Tallies};
 use super::node::NodeFacts;
 use super::objects::Objects;
 use super::run::Kubelet;
@@ -16,6 +17,7 @@ use crate::cgroups::{CgroupError, Cgroups};
 use crate::config::{self, Config};
 use crate::cri::client::{Cri, CriError};
 use crate::cri::proto;
+use crate::ctl::stream::Trust;
 use crate::error::ErrorKind;
 use crate::probes::check::{Checker, NoTls};
 use crate::watch::Watcher;
@@ -47,6 +49,9 @@ pub enum KubeletError {
     /// TLS of probes.
     #[error(transparent)]
     Tls(#[from] NoTls),
+    /// The HTTP API.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// Work of the start was cut off.
     #[error(transparent)]
     Blocking(#[from] blocking::BlockingError),
@@ -62,6 +67,7 @@ impl KubeletError {
             Self::Runtime(error) => error.kind(),
             Self::Local(error) => error.kind(),
             Self::Tls(_) => ErrorKind::Internal,
+            Self::Http(error) => error.kind(),
             Self::Blocking(error) => error.kind(),
         }
     }
@@ -91,6 +97,7 @@ pub async fn serve(
     let of = (Arc::clone(&config), own.clone(), cri, runtime, objects_now, tasks.clone());
     let host = blocking::run("prepare the kubelet half", move || prepare(of)).await??;
     info!(node = host.node.name, runtime = host.runtime, "the kubelet half keeps pods");
+    let http = http(&config, &own, &host, &stop).await?;
     tasks.spawn(host.board.clone().write_behind(stop.clone()));
     let limits = Limits {
         bytes: own.container_log_max_bytes,
@@ -100,6 +107,7 @@ pub async fn serve(
     let logs = host.settings.pod_logs.clone();
     let rotating = keep_rotating(Arc::clone(&host.cri), host.board.clone(), logs, limits);
     tasks.spawn(stop.clone().run_until_cancelled_owned(rotating));
+    tasks.spawn(http.serve());
     let (told, updates) = mpsc::channel(UPDATES);
     let local = config.paths.state.join("kubelet/local");
     let local = LocalPods::open(&local, &host.node.name, told.clone()).await?;
@@ -161,8 +169,41 @@ fn prepare(parts: Parts) -> Result<Arc<Host>, KubeletError> {
         checker,
         began: Instant::now(),
         board,
+        tallies: Tallies::default(),
+        pulse: Pulse::new(Instant::now()),
         tasks,
     }))
+}
+
+/// The HTTP API, listening.
+async fn http(
+    config: &Config,
+    own: &config::Kubelet,
+    host: &Host,
+    stop: &CancellationToken,
+) -> Result<HttpServer, HttpError> {
+    let place = Place {
+        kubelet: own.clone(),
+        socket: config.paths.run.join("kubelet.sock"),
+        pki: config.paths.state.join("kubelet/pki"),
+    };
+    let shown = Shown {
+        cri: Arc::clone(&host.cri),
+        board: host.board.clone(),
+        node: host.node.clone(),
+        kubelet: own.clone(),
+        state: config.paths.state.clone(),
+        tallies: host.tallies.clone(),
+        pulse: host.pulse.clone(),
+        // Another runtime's certificate is not known.
+        trust: match own.runtime_endpoint {
+            None => Trust::of_certificate(config.streaming.tls_cert.clone()),
+            Some(_) => Trust::default(),
+        },
+        tasks: host.tasks.clone(),
+        stop: stop.clone(),
+    };
+    HttpServer::bind(place, shown).await
 }
 
 fn settings(own: &config::Kubelet, pods: std::path::PathBuf) -> Settings {

@@ -31,6 +31,6 @@ pub mod tracker;
 mod worker;
 
 pub use check::Checker;
-pub use outcome::{Finding, LastResult, Notice, Report};
-pub use pod::{PodProbes, Running};
+pub use outcome::{Finding, LastResult, Notice, Report, Tally};
+pub use pod::{PodProbes, Running, TallyReader};
 pub use spec::{Kind, Probe};

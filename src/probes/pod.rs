@@ -57,6 +57,19 @@ pub struct PodProbes {
     life: Life,
 }
 
+/// How many attempts came to what, for each probe of a pod.
+pub struct TallyReader(Vec<(String, Kind, Arc<Mutex<Board>>)>);
+
+impl TallyReader {
+    /// As it is now: container, probe, numbers.
+    pub fn read(&self) -> Vec<(String, Kind, Tally)> {
+        let of = |(name, kind, board): &(String, Kind, Arc<Mutex<Board>>)| {
+            (name.clone(), *kind, lock(board).tally)
+        };
+        self.0.iter().map(of).collect()
+    }
+}
+
 /// A container of the pod and its probes.
 struct Container {
     told: Arc<watch::Sender<Told>>,
@@ -175,11 +188,16 @@ impl PodProbes {
 
     /// How many attempts came to what, for each probe there is.
     pub fn tallies(&self) -> Vec<(String, Kind, Tally)> {
+        self.tally_reader().read()
+    }
+
+    /// What tells the [`tallies`](Self::tallies) to somebody else, also when the probes have ended.
+    pub fn tally_reader(&self) -> TallyReader {
         let of = |(name, container): (&String, &Container)| {
-            let of = |(kind, slot): (&Kind, &Slot)| (name.clone(), *kind, lock(&slot.board).tally);
+            let of = |(kind, slot): (&Kind, &Slot)| (name.clone(), *kind, Arc::clone(&slot.board));
             container.probes.iter().map(of).collect::<Vec<_>>()
         };
-        self.containers.iter().flat_map(of).collect()
+        TallyReader(self.containers.iter().flat_map(of).collect())
     }
 
     fn slot(&self, container: &str, kind: Kind) -> Option<&Slot> {

@@ -34,7 +34,6 @@ mod resize;
 mod server;
 mod session;
 pub mod spdy;
-mod tls;
 mod token;
 mod tunnel;
 mod websocket;

@@ -6,13 +6,13 @@ use super::detach::DetachKeys;
 use super::exec::Command;
 use super::forward::Pod;
 use super::negotiate::Purpose;
-use super::tls::{self, TlsError};
 use super::token::{Tokens, TooMany};
 use super::{connection, http};
 use crate::config::Streaming as Config;
 use crate::cri::gate::EngineGate;
 use crate::error::ErrorKind;
 use crate::ids::random_hex_of;
+use crate::tls::{self, Clients, TlsError};
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
 use std::io;
@@ -169,7 +169,7 @@ impl StreamingServer {
     ) -> Result<Self, StreamingError> {
         let tls = match (&config.tls_cert, &config.tls_key) {
             (Some(certificate), Some(key)) => {
-                Some(tls::acceptor(certificate, key).map_err(StreamingError::Tls)?)
+                Some(tls::acceptor(certificate, key, Clients::None).map_err(StreamingError::Tls)?)
             }
             _ => None,
         };

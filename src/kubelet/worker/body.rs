@@ -7,9 +7,10 @@ use crate::blocking::Overdue;
 use crate::cri::client::CriError;
 use crate::kubelet::backoff::{Backoff, CAP};
 use crate::kubelet::board::EventKind;
+use crate::kubelet::http::tallies::{ProbedPod, Registered};
 use crate::kubelet::observed::{Instance, Observed, Remembered, observe};
 use crate::kubelet::plan::Health;
-use crate::kubelet::spec::{members, uid};
+use crate::kubelet::spec::{members, name, namespace, uid};
 use crate::kubelet::status::{Input, Verdict, Waiting, api_time, status};
 use crate::probes::pod::Restored;
 use crate::probes::tracker::{Phase, Recorded};
@@ -27,6 +28,8 @@ pub(super) struct Body {
     pub(super) origin: String,
     pub(super) remembered: Remembered,
     pub(super) probes: PodProbes,
+    /// Shows what they came to.
+    tallies: Registered,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     /// Kept, so that a pod without probes waits for reports that never come.
     told: mpsc::UnboundedSender<Report>,
@@ -65,6 +68,7 @@ impl Body {
     pub(super) fn new(host: Arc<Host>, pod: Arc<Pod>, origin: String) -> Self {
         let (told, reports) = mpsc::unbounded_channel();
         let probes = probes(&host, &pod, &told);
+        let tallies = registered(&host, &pod, &probes);
         let crashes = Backoff::new(host.settings.crash_cap);
         let counts = counts(&host.board.status(uid(&pod)));
         Self {
@@ -73,6 +77,7 @@ impl Body {
             origin,
             remembered: Remembered::default(),
             probes,
+            tallies,
             reports,
             told,
             crashes,
@@ -163,6 +168,7 @@ impl Body {
     /// Another pod of the same uid: its probes are others, too.
     pub(super) fn replace(&mut self, pod: Arc<Pod>) {
         self.probes = probes(&self.host, &pod, &self.told);
+        self.tallies = registered(&self.host, &pod, &self.probes);
         self.pod = pod;
     }
 
@@ -171,6 +177,16 @@ impl Body {
         let short: String = instance.id.chars().take(13).collect();
         format!("{} ({short})", instance.name)
     }
+}
+
+/// Shows what a pod's probes came to, as long as it is kept.
+fn registered(host: &Host, pod: &Pod, probes: &PodProbes) -> Registered {
+    let of = ProbedPod {
+        uid: uid(pod).to_owned(),
+        namespace: namespace(pod).to_owned(),
+        name: name(pod).to_owned(),
+    };
+    host.tallies.register(of, probes.tally_reader())
 }
 
 /// The probes of a pod, with what was known of its containers before.

@@ -4,6 +4,7 @@ use crate::blocking::{BlockingError, Overdue};
 use crate::cri::client::Cri;
 use crate::kubelet::board::Board;
 use crate::kubelet::cgroups::QosCgroups;
+use crate::kubelet::http::{Pulse, Tallies};
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::Objects;
 use crate::kubelet::volumes::Volumes;
@@ -57,6 +58,10 @@ pub struct Host {
     pub began: Instant,
     /// Statuses and events.
     pub board: Board,
+    /// What probes came to.
+    pub tallies: Tallies,
+    /// Whether the loop of the kubelet half turns.
+    pub pulse: Pulse,
     /// Every task of the kubelet half.
     pub tasks: TaskTracker,
 }

@@ -1,0 +1,75 @@
+//! `/configz`: the configuration in effect, in the words of `kubelet.config.k8s.io/v1beta1`. What is secret (tokens,
+//! headers of requests) is not in it.
+
+use crate::config;
+use serde_json::{Value, json};
+
+/// `{"kubeletconfig": {...}}`.
+pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
+    let seconds = |seconds: u64| format!("{seconds}s");
+    let address = kubelet.http_address;
+    let mut config = json!({
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "staticPodPath": kubelet.manifest_dir,
+        "staticPodURL": kubelet.manifest_url,
+        "syncFrequency": seconds(kubelet.sync_seconds),
+        "fileCheckFrequency": seconds(kubelet.file_check_seconds),
+        "httpCheckFrequency": seconds(kubelet.http_check_seconds),
+        "address": address.map(|address| address.ip().to_string()),
+        // 0: not served.
+        "port": address.map_or(0, |address| address.port()),
+        "tlsCertFile": kubelet.http_tls_cert,
+        "tlsPrivateKeyFile": kubelet.http_tls_key,
+        "authentication": {
+            "x509": {"clientCAFile": kubelet.client_ca},
+            "webhook": {"enabled": false},
+            "anonymous": {"enabled": kubelet.anonymous},
+        },
+        "readOnlyPort": 0,
+        "clusterDomain": kubelet.cluster_domain,
+        "clusterDNS": kubelet.cluster_dns,
+        "resolvConf": kubelet.resolv_conf,
+        "cgroupRoot": kubelet.cgroup_root,
+        "maxPods": kubelet.max_pods,
+        "podLogsDir": kubelet.pod_logs_dir,
+        "containerRuntimeEndpoint": kubelet.runtime_endpoint,
+        "crashLoopBackOff": {"maxContainerRestartPeriod": seconds(kubelet.crash_loop_max_seconds)},
+        "enableServer": true,
+        "enableDebuggingHandlers": true,
+    });
+    // What is not set is not there.
+    prune(&mut config);
+    json!({"kubeletconfig": config})
+}
+
+fn prune(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(prune);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_effect_is_told_and_no_secret_is() {
+        let kubelet = config::Kubelet {
+            manifest_dir: Some("/m".into()),
+            http_address: Some("127.0.0.1:10250".parse().unwrap()),
+            manifest_url_headers: [("Authorization".to_owned(), "s3cret".to_owned())].into(),
+            static_tokens: Some("/etc/s3cret".into()),
+            ..config::Kubelet::default()
+        };
+        let told = configz(&kubelet);
+        let config = &told["kubeletconfig"];
+        assert_eq!(config["staticPodPath"], "/m");
+        assert_eq!((&config["address"], &config["port"]), (&json!("127.0.0.1"), &json!(10250)));
+        assert_eq!(config["authentication"]["anonymous"]["enabled"], false);
+        assert_eq!(config["maxPods"], 110);
+        assert_eq!(config.get("resolvConf"), None);
+        assert!(!told.to_string().contains("s3cret"));
+    }
+}

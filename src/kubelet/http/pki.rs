@@ -1,0 +1,99 @@
+//! The certificate that the node signs itself, where none is configured.
+
+use super::error::HttpError;
+use crate::kubelet::node::NodeFacts;
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A certificate and its key, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Files {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// The node's own certificate in `folder`, made there if it is not whole. Blocking.
+///
+/// # Errors
+/// It cannot be made or written.
+pub(super) fn own_certificate(folder: &Path, node: &NodeFacts) -> Result<Files, HttpError> {
+    let files = Files { certificate: folder.join("kubelet.crt"), key: folder.join("kubelet.key") };
+    // The key is written last.
+    if files.certificate.exists() && files.key.exists() {
+        return Ok(files);
+    }
+    let failed = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source: io::Error| HttpError::File { operation, path, source }
+    };
+    let (certificate, key) =
+        make(node).map_err(|source| HttpError::Certificate { name: node.name.clone(), source })?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed("create folder", folder))?;
+    crate::store::replace(&files.certificate, certificate.as_bytes())?;
+    write_private(&files.key, key.as_bytes()).map_err(failed("write", &files.key))?;
+    Ok(files)
+}
+
+/// The certificate and the key for the node's name and addresses.
+fn make(node: &NodeFacts) -> Result<(String, String), rcgen::Error> {
+    let mut params = CertificateParams::new(vec![node.name.clone(), "localhost".to_owned()])?;
+    let loopback = ["127.0.0.1", "::1"].iter().filter_map(|ip| ip.parse().ok());
+    params
+        .subject_alt_names
+        .extend(node.ips.iter().copied().chain(loopback).map(SanType::IpAddress));
+    params.distinguished_name.push(DnType::CommonName, node.name.as_str());
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate()?;
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+/// Writes a file that nobody else may read at any moment, and that is whole once it has its name.
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    use io::Write as _;
+    let temporary = path.with_extension("tmp");
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::{Clients, acceptor};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_certificate_is_made_once_and_its_key_is_for_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("kubelet/pki");
+        let node = NodeFacts {
+            name: "node-1".into(),
+            ips: vec!["10.0.0.1".parse().unwrap()],
+            ..NodeFacts::default()
+        };
+        let files = own_certificate(&folder, &node).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&files.key), mode(&folder)), (0o600, 0o700));
+        acceptor(&files.certificate, &files.key, Clients::None).unwrap();
+        let before = std::fs::read(&files.certificate).unwrap();
+        assert_eq!(own_certificate(&folder, &node).unwrap(), files);
+        assert_eq!(std::fs::read(&files.certificate).unwrap(), before);
+        // Half of it is none.
+        std::fs::remove_file(&files.key).unwrap();
+        own_certificate(&folder, &node).unwrap();
+        assert_ne!(std::fs::read(&files.certificate).unwrap(), before);
+        acceptor(&files.certificate, &files.key, Clients::None).unwrap();
+    }
+}
