@@ -20,23 +20,23 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Which stream a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Out,
     Err,
 }
 
 /// One line of the file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
-    pub(super) time: &'a [u8],
-    pub(super) stream: Stream,
+pub(crate) struct Entry<'a> {
+    pub(crate) time: &'a [u8],
+    pub(crate) stream: Stream,
     /// Whether the container's line ends here.
-    pub(super) full: bool,
-    pub(super) text: &'a [u8],
+    pub(crate) full: bool,
+    pub(crate) text: &'a [u8],
 }
 
 /// Reads a line without its line break. What is not in CRI format is a whole line of output.
-pub(super) fn parse_line(line: &[u8]) -> Entry<'_> {
+pub(crate) fn parse_line(line: &[u8]) -> Entry<'_> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let parsed = (|| {
         let time = parts.next()?;
@@ -58,7 +58,7 @@ pub(super) fn parse_line(line: &[u8]) -> Entry<'_> {
 
 /// A log file and how far it was read.
 #[derive(Debug)]
-pub(super) struct LogReader {
+pub(crate) struct LogReader {
     path: PathBuf,
     file: Opened,
     inode: (u64, u64),
@@ -74,7 +74,7 @@ pub(super) struct LogReader {
 
 impl LogReader {
     /// Opens the log at its beginning, or `tail` lines before its end.
-    pub(super) fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
         let file = File::open(path)?;
         let about = file.metadata()?;
         let position = match tail {
@@ -114,29 +114,38 @@ impl LogReader {
     }
 
     /// Passes on every whole line that has been written since.
-    pub(super) fn read_lines(
+    pub(crate) fn read_lines(
         &mut self,
         mut each: impl FnMut(&[u8]) -> Result<(), CtlError>,
     ) -> Result<(), CtlError> {
+        while self.read_some(&mut each)? {}
+        Ok(())
+    }
+
+    /// Passes on the whole lines of the next piece of what has been written since, no more than a block and the rest
+    /// of a line before it. Answers whether there was any.
+    pub(crate) fn read_some(
+        &mut self,
+        mut each: impl FnMut(&[u8]) -> Result<(), CtlError>,
+    ) -> Result<bool, CtlError> {
         if std::mem::take(&mut self.cut) {
             self.read_rest(&mut each)?;
         }
         let mut block = vec![0; BLOCK];
-        loop {
-            let count = self.read_block(&mut block).map_err(CtlError::file("read", &self.path))?;
-            let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else {
-                return Ok(());
-            };
-            self.position += count as u64;
-            self.last_data = Instant::now();
-            for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-                self.pending.extend_from_slice(piece);
-                if let Some(line) = self.pending.strip_suffix(b"\n") {
-                    each(line)?;
-                    self.pending.clear();
-                }
+        let count = self.read_block(&mut block).map_err(CtlError::file("read", &self.path))?;
+        let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(false);
+        };
+        self.position += count as u64;
+        self.last_data = Instant::now();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.pending.extend_from_slice(piece);
+            if let Some(line) = self.pending.strip_suffix(b"\n") {
+                each(line)?;
+                self.pending.clear();
             }
         }
+        Ok(true)
     }
 
     fn read_block(&mut self, block: &mut [u8]) -> io::Result<usize> {
@@ -153,7 +162,7 @@ impl LogReader {
     }
 
     /// Passes on a line that was never ended.
-    pub(super) fn read_rest(
+    pub(crate) fn read_rest(
         &mut self,
         mut each: impl FnMut(&[u8]) -> Result<(), CtlError>,
     ) -> Result<(), CtlError> {
@@ -164,7 +173,7 @@ impl LogReader {
     /// Turns to the next file of the log, if there is one and nothing more comes to this one: at once to one
     /// that is left by its writer, too; to the newest when this one has been quiet, or `at_once`. Answers whether
     /// it did.
-    pub(super) fn turn(&mut self, at_once: bool) -> Result<bool, CtlError> {
+    pub(crate) fn turn(&mut self, at_once: bool) -> Result<bool, CtlError> {
         self.try_turn(at_once).map_err(CtlError::file("open", &self.path))
     }
 

@@ -20,7 +20,7 @@ pub mod kubelet;
 mod list;
 mod log_chain;
 mod log_of_pod;
-mod log_reader;
+pub(crate) mod log_reader;
 mod log_since;
 mod logs;
 pub mod pod;

@@ -21,7 +21,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Sets what every client's socket gets: no delay of small messages, and probes after a silence, so that
 /// a client's machine that vanished is noticed.
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     setsockopt(stream, sockopt::KeepAlive, &true)?;
     setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS)?;

@@ -20,7 +20,7 @@ mod attach;
 mod channels;
 mod command_spdy;
 mod command_websocket;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod detach;
 mod exec;
 mod forward;

@@ -30,7 +30,7 @@ impl Trust {
     }
 
     /// Reads the certificate and shakes hands.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         host: &str,
         stream: TcpStream,

@@ -5,7 +5,7 @@ use super::answer::{self, Answer, Refusal};
 use super::route::{NoRoute, Route, route};
 use super::shown::Shown;
 use super::user::Caller;
-use super::{configz, pods};
+use super::{configz, logs, pods, streams};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use std::time::Instant;
@@ -51,7 +51,7 @@ impl Api {
         self.ask(found, request).await
     }
 
-    async fn ask(&self, route: Route, _request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn ask(&self, route: Route, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let shown = &self.shown;
         match route {
             Route::Ping => Ok(answer::text("ok")),
@@ -59,6 +59,11 @@ impl Api {
             Route::Pods => answer::json(&pods::pods(shown)),
             Route::RunningPods => answer::json(&pods::ask_running(shown).await?),
             Route::Configz => answer::json(&configz::configz(&shown.kubelet)),
+            Route::Logs(path) => logs::logs(shown, &path, request.uri().query()).await,
+            Route::Exec(path) => streams::exec(shown, &path, request).await,
+            Route::Attach(path) => streams::attach(shown, &path, request).await,
+            Route::PortForward(path) => streams::port_forward(shown, &path, request).await,
+            Route::Run(path) => streams::run(shown, &path, request.uri().query()).await,
             _ => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "not yet")),
         }
     }

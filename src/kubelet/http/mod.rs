@@ -2,7 +2,8 @@
 //!
 //! [`server`] listens on a unix socket, for root, and over TCP with TLS ([`pki`] where no certificate is configured). A
 //! request is from somebody ([`user`], [`certificate`]), who may ask for its path or not ([`access`]), and is answered
-//! ([`api`]) by what its path stands for ([`route`]): [`pods`], [`configz`].
+//! ([`api`]) by what its path stands for ([`route`]): [`pods`], [`configz`],
+//! [`logs`], and [`streams`], which are the runtime's behind a [`proxy`].
 //!
 //! What always holds: nobody who is not known gets any answer but 401, not even which paths there are; who may do
 //! what is decided by the path, never by the method; what is told of the node is read when it is asked for.
@@ -13,13 +14,17 @@ mod api;
 mod certificate;
 mod configz;
 mod error;
+mod log_lines;
+mod logs;
 mod pki;
 mod pods;
+mod proxy;
 pub mod pulse;
 mod query;
 mod route;
 mod server;
 mod shown;
+mod streams;
 pub mod tallies;
 pub mod user;
 

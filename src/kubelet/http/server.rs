@@ -10,6 +10,7 @@ use super::user::{Caller, Tokens, User};
 use crate::blocking;
 use crate::config;
 use crate::cri::Socket;
+use crate::cri::streaming::connection;
 use crate::tls::{self, Clients};
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
@@ -179,7 +180,7 @@ async fn shake(
 ) {
     let stop = api.shown.stop.clone();
     let accepted = async {
-        stream.set_nodelay(true)?;
+        connection::prepare(&stream)?;
         tls.accept(stream).await
     };
     let accepted = tokio::select! {
