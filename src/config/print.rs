@@ -67,7 +67,8 @@ fn split(name: &str, keys: serde_json::Map<String, Value>, all: &mut Vec<Table>)
     let mut inner = Vec::new();
     for (key, value) in keys {
         match value {
-            Value::Object(keys) => inner.push((format!("{name}.{key}"), keys)),
+            // A map without entries is a value: there is no table of it.
+            Value::Object(keys) if !keys.is_empty() => inner.push((format!("{name}.{key}"), keys)),
             value => plain.push((key, value)),
         }
     }

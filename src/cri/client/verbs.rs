@@ -25,6 +25,8 @@ macro_rules! with_verbs {
             runtime list_pod_sandbox(ListPodSandboxRequest) -> ListPodSandboxResponse within 120;
             runtime pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse within 120;
             runtime list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse within 120;
+            runtime list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse within 120;
+            runtime list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse within 120;
             runtime create_container(CreateContainerRequest) -> CreateContainerResponse within 120;
             runtime start_container(StartContainerRequest) -> StartContainerResponse within 120;
             runtime stop_container(StopContainerRequest) -> StopContainerResponse within 120;
@@ -87,7 +89,7 @@ macro_rules! own_time {
 own_time! {
     VersionRequest StatusRequest RuntimeConfigRequest UpdateRuntimeConfigRequest RunPodSandboxRequest
     StopPodSandboxRequest RemovePodSandboxRequest PodSandboxStatusRequest ListPodSandboxRequest
-    PodSandboxStatsRequest ListPodSandboxStatsRequest CreateContainerRequest StartContainerRequest
+    PodSandboxStatsRequest ListPodSandboxStatsRequest ListMetricDescriptorsRequest ListPodSandboxMetricsRequest CreateContainerRequest StartContainerRequest
     RemoveContainerRequest ContainerStatusRequest ListContainersRequest ContainerStatsRequest
     ListContainerStatsRequest UpdateContainerResourcesRequest ReopenContainerLogRequest ExecRequest AttachRequest
     PortForwardRequest ListImagesRequest ImageStatusRequest PullImageRequest RemoveImageRequest ImageFsInfoRequest

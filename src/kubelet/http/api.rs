@@ -2,10 +2,11 @@
 
 use super::access::{Access, Decision, Right};
 use super::answer::{self, Answer, Refusal};
+use super::figures::Looks;
 use super::route::{NoRoute, Route, route};
 use super::shown::Shown;
 use super::user::Caller;
-use super::{configz, logs, pods, streams};
+use super::{configz, figures, logs, pods, streams};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use std::time::Instant;
@@ -14,11 +15,12 @@ use tracing::{debug, info};
 /// The API.
 pub(super) struct Api {
     pub(super) shown: Shown,
+    looks: Looks,
 }
 
 impl Api {
     pub(super) fn new(shown: Shown) -> Self {
-        Self { shown }
+        Self { shown, looks: Looks::default() }
     }
 
     /// Answers `request` of `caller`, if it may ask.
@@ -64,7 +66,11 @@ impl Api {
             Route::Attach(path) => streams::attach(shown, &path, request).await,
             Route::PortForward(path) => streams::port_forward(shown, &path, request).await,
             Route::Run(path) => streams::run(shown, &path, request.uri().query()).await,
-            _ => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "not yet")),
+            Route::Summary => figures::stats(shown, &self.looks).await,
+            Route::Metrics => Ok(figures::metrics(shown).await),
+            Route::Probes => Ok(figures::probe_metrics(shown)),
+            Route::Resource => figures::resource_metrics(shown).await,
+            Route::Cadvisor => figures::cadvisor_metrics(shown).await,
         }
     }
 

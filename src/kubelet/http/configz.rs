@@ -1,6 +1,7 @@
 //! `/configz`: the configuration in effect, in the words of `kubelet.config.k8s.io/v1beta1`. What is secret (tokens,
 //! headers of requests) is not in it.
 
+use super::summary::prune;
 use crate::config;
 use serde_json::{Value, json};
 
@@ -41,13 +42,6 @@ pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
     // What is not set is not there.
     prune(&mut config);
     json!({"kubeletconfig": config})
-}
-
-fn prune(value: &mut Value) {
-    if let Value::Object(fields) = value {
-        fields.retain(|_, value| !value.is_null());
-        fields.values_mut().for_each(prune);
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ async fn sent(path: &Path, query: &str) -> String {
     let query = Query::parse(Some(query));
     let query = LogQuery::parse(&query, Timestamp::now()).unwrap();
     let source = open(path, &query, None).await.unwrap().unwrap();
-    let (told, mut pieces) = mpsc::channel(WAITING);
+    let (told, mut pieces) = mpsc::channel::<io::Result<Bytes>>(WAITING);
     let gather = async {
         let mut all = Vec::new();
         while let Some(piece) = pieces.recv().await {

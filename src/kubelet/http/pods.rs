@@ -12,9 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The label of a container's name, as kubelets set it.
-pub(super) const CONTAINER_LABEL: &str = "io.kubernetes.container.name";
-
 /// `/pods`.
 pub(super) fn pods(shown: &Shown) -> List<Pod> {
     let items = shown.board.pods().into_values().map(|view| Arc::unwrap_or_clone(view.pod));

@@ -1,10 +1,9 @@
 //! Over loopback and the unix socket: whom the server lets in, and what it answers. The runtime listens and never answers.
 
 use super::*;
-use crate::cri::client::RemoteCri;
 use crate::kubelet::board::Board;
-use crate::kubelet::http::{Pulse, Tallies};
-use crate::kubelet::node::NodeFacts;
+use crate::kubelet::http::Pulse;
+use crate::kubelet::http::fixture::shown;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use k8s_openapi::List;
@@ -53,28 +52,14 @@ struct Scene {
 impl Scene {
     async fn start(shape: impl FnOnce(&mut config::Kubelet, &Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = UnixListener::bind(dir.path().join("runtime")).unwrap();
-        let cri = RemoteCri::connect(&dir.path().join("runtime")).await.unwrap();
         let mut kubelet = config::Kubelet {
             http_address: Some("127.0.0.1:0".parse().unwrap()),
             ..config::Kubelet::default()
         };
         shape(&mut kubelet, dir.path());
-        let board = Board::open(dir.path().join("status")).unwrap();
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let pulse = Pulse::new(Instant::now());
-        let shown = Shown {
-            cri: Arc::new(cri),
-            board: board.clone(),
-            node: NodeFacts { name: "node-1".into(), ..NodeFacts::default() },
-            kubelet: kubelet.clone(),
-            state: dir.path().to_owned(),
-            tallies: Tallies::default(),
-            pulse: pulse.clone(),
-            trust: crate::ctl::stream::Trust::default(),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-        };
+        let (shown, runtime) = shown(dir.path(), kubelet.clone()).await;
+        let (board, pulse) = (shown.board.clone(), shown.pulse.clone());
+        let (stop, tasks) = (shown.stop.clone(), shown.tasks.clone());
         let place = Place {
             kubelet,
             socket: dir.path().join("kubelet.sock"),
@@ -253,25 +238,12 @@ async fn what_cannot_be_listened_on_is_named() {
     let scene = Scene::start(|_, _| {}).await;
     let taken = scene.address;
     let dir = tempfile::tempdir().unwrap();
-    let runtime = UnixListener::bind(dir.path().join("runtime")).unwrap();
     let kubelet = config::Kubelet { http_address: Some(taken), ..config::Kubelet::default() };
-    let shown = Shown {
-        cri: Arc::new(RemoteCri::connect(&dir.path().join("runtime")).await.unwrap()),
-        board: Board::open(dir.path().join("status")).unwrap(),
-        node: NodeFacts { name: "node-1".into(), ..NodeFacts::default() },
-        kubelet: kubelet.clone(),
-        state: dir.path().to_owned(),
-        tallies: Tallies::default(),
-        pulse: Pulse::new(Instant::now()),
-        trust: crate::ctl::stream::Trust::default(),
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-    };
+    let (shown, _runtime) = shown(dir.path(), kubelet.clone()).await;
     let place = Place { kubelet, socket: dir.path().join("s"), pki: dir.path().join("pki") };
     let error = HttpServer::bind(place, shown).await.err().unwrap();
     assert_eq!(error.kind(), crate::error::ErrorKind::AlreadyExists);
     assert!(error.to_string().contains(&taken.to_string()), "{error}");
-    drop(runtime);
 }
 
 #[tokio::test]

@@ -120,9 +120,8 @@ fn labels(labels: &[(&str, &str)]) -> String {
     if labels.is_empty() {
         return String::new();
     }
-    let escaped = |value: &str| {
-        value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-    };
+    let escaped =
+        |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let pairs: Vec<String> =
         labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
     format!("{{{}}}", pairs.join(","))

@@ -90,8 +90,11 @@ mod tests {
         };
         use proto::{ContainerState as C, PodSandboxState as P};
         let sandboxes = [sandbox(P::SandboxReady), sandbox(P::SandboxNotready)];
-        let containers =
-            [container(C::ContainerRunning), container(C::ContainerRunning), container(C::ContainerExited)];
+        let containers = [
+            container(C::ContainerRunning),
+            container(C::ContainerRunning),
+            container(C::ContainerExited),
+        ];
         let runtime = Some((&sandboxes[..], &containers[..]));
         let told = own(&Own { node: "node-1", pods: &BTreeMap::new(), runtime });
         let all = check(&told).unwrap();

@@ -79,7 +79,8 @@ fn add_container(
     let Some(used) = stats.cpu.as_ref().and_then(cpu) else { return };
     add(all, CONTAINER_CPU, &labels, Some(used));
     add(all, CONTAINER_MEMORY, &labels, stats.memory.as_ref().and_then(memory));
-    let swap = stats.swap.and_then(|s| Some((Value::Whole(s.swap_usage_bytes?.value), s.timestamp)));
+    let swap =
+        stats.swap.and_then(|s| Some((Value::Whole(s.swap_usage_bytes?.value), s.timestamp)));
     add(all, CONTAINER_SWAP, &labels, swap);
     let started = told.and_then(|told| told.containers.iter().find(|c| c.id == attributes.id));
     let started = started.and_then(|c| u64::try_from(c.created_at).ok());
