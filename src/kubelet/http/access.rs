@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn a_caller_is_known_by_a_certificate_or_a_token() {
         let shown = User { name: "cert".into(), groups: vec![] };
-        let rows: [(&str, bool, Option<&User>, Option<&str>, Option<&str>); 10] = [
+        type Row<'a> = (&'a str, bool, Option<&'a User>, Option<&'a str>, Option<&'a str>);
+        let rows: [Row<'_>; 10] = [
             ("a certificate", false, Some(&shown), None, Some("cert")),
             ("a certificate before a token", false, Some(&shown), Some("Bearer t1"), Some("cert")),
             ("a token", false, None, Some("Bearer t1"), Some("ann")),
