@@ -66,7 +66,7 @@ put web.yaml
 put job.yaml
 put crasher.yaml
 came web phase=Running ready
-came job phase=Running phase=Succeeded
+came job phase=Succeeded
 came crasher restarts=1 waiting=CrashLoopBackOff
 statuses
 note "the job said: $(log_of job count 0)"
