@@ -32,7 +32,7 @@ fn filed(container: Value) -> Value {
 }
 
 fn environment(node: &mut Node) -> Result<()> {
-    node.manifest("map.yaml", &config_map("map", json!({"ONE": "1", "TWO": "2", "bad key": "x"})))?;
+    node.manifest("map.yaml", &config_map("map", json!({"ONE": "1", "TWO": "2"})))?;
     node.manifest("secret.yaml", &secret("secret", json!({"password": "hush", "TWO": "two"})))?;
     let main = with(
         sh("main", "env; trap 'exit 0' TERM; sleep 100000 & wait"),

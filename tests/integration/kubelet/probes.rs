@@ -39,7 +39,7 @@ fn liveness(node: &mut Node) -> Result<()> {
     let before = node.wait_ready("live")?;
     std::fs::remove_file(shared.join("well"))?;
     node.wait_for("live", "the probe's failure is told", |shown| {
-        shown.event("Unhealthy").is_some_and(|(_, told)| told.starts_with("Liveness probe failed"))
+        shown.event("Unhealthy").is_some_and(|(_, told)| told.starts_with("liveness probe failed"))
     })?;
     let killed = node.wait_for("live", "its killing is told", |shown| {
         shown.event("Killing").is_some_and(|(_, told)| told.contains("liveness"))
