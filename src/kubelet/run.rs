@@ -10,7 +10,7 @@ use super::source::{Source, SourcePod, Update};
 use super::spec::{full_name, uid};
 use super::worker::{Command, Ending, Handle, Host, orphan_pod, spawn};
 use crate::cri::proto;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,22 +123,32 @@ impl Kubelet {
 
     fn start(&mut self, SourcePod { pod, origin }: SourcePod) {
         // What has ended takes no room.
+        let board = &self.host.board;
         let ended = |pod: &Pod| {
-            let phase = self.host.board.status(uid(pod)).phase;
-            matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
+            matches!(board.status(uid(pod)).phase.as_deref(), Some("Succeeded" | "Failed"))
         };
         let others: Vec<&Pod> =
             self.workers.values().map(|(_, pod)| &**pod).filter(|pod| !ended(pod)).collect();
-        let known = self.host.board.status(uid(&pod)).phase.is_some();
-        let admitted = if known { Admitted::Yes } else { admit(&pod, &others, &self.host.node) };
-        let handle =
-            spawn(&self.host, Arc::clone(&pod), origin, self.ended.0.clone(), self.stop.clone());
-        if let Admitted::No(verdict) = admitted {
-            let what =
-                (super::board::EventKind::Warning, &*verdict.reason, verdict.message.clone());
-            self.host.board.event(&pod, None, what);
-            handle.tell(Command::End(Ending { verdict: Some(verdict), ..Ending::default() }));
-        }
+        let before = board.status(uid(&pod));
+        let admitted = match before.phase {
+            Some(_) => Admitted::Yes,
+            None => admit(&pod, &others, &self.host.node),
+        };
+        let ending = match admitted {
+            Admitted::Yes => None,
+            Admitted::No(verdict) => {
+                // At once: the next one finds its room free, and what happens to a pod that nobody has heard of
+                // is kept by nobody.
+                let failed = PodStatus { phase: Some("Failed".to_owned()), ..before };
+                board.publish(&pod, &origin, failed);
+                let reason = &*verdict.reason;
+                let what = (super::board::EventKind::Warning, reason, verdict.message.clone());
+                board.event(&pod, None, what);
+                Some(Ending { verdict: Some(verdict), ..Ending::default() })
+            }
+        };
+        let of = SourcePod { pod: Arc::clone(&pod), origin };
+        let handle = spawn(&self.host, of, ending, self.ended.0.clone(), self.stop.clone());
         self.workers.insert(uid(&pod).to_owned(), (handle, pod));
     }
 
@@ -205,8 +215,9 @@ impl Kubelet {
         self.pods.adopt_orphan(uid(&pod), &full_name(&pod));
         let pod = Arc::new(pod);
         let ended = self.ended.0.clone();
-        let handle = spawn(&self.host, Arc::clone(&pod), String::new(), ended, self.stop.clone());
-        handle.tell(Command::End(Ending { deleted: true, ..Ending::default() }));
+        let of = SourcePod { pod: Arc::clone(&pod), origin: String::new() };
+        let ending = Some(Ending { deleted: true, ..Ending::default() });
+        let handle = spawn(&self.host, of, ending, ended, self.stop.clone());
         self.workers.insert(uid(&pod).to_owned(), (handle, pod));
     }
 }

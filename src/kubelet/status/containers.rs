@@ -57,11 +57,12 @@ pub(super) fn container_status(context: &Context<'_>, member: Member<'_>) -> Con
     let Some(instance) = instance else {
         // What was known of it before the runtime lost it.
         let before = before(previous, member.role, name);
+        let began = before.is_some() || !observed.sandboxes.is_empty();
         status.restart_count = before.map_or(0, |before| before.restart_count);
         status.last_state = before.and_then(|before| before.last_state.clone());
         status.state = Some(match before.and_then(|before| before.state.clone()) {
             Some(state) if context.input.ended && state.terminated.is_some() => state,
-            _ if context.input.ended => lost(),
+            _ if context.input.ended && began => lost(),
             _ => waiting_state(context, waits, member.role),
         });
         status.started = Some(false);

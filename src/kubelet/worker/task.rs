@@ -2,11 +2,11 @@
 
 use super::body::Body;
 use super::host::Host;
-use super::inbox::{Ending, Handle, Inbox, inbox};
+use super::inbox::{Command, Ending, Handle, Inbox, inbox};
 use super::round::Round;
 use crate::kubelet::objects::Objects;
+use crate::kubelet::source::SourcePod;
 use crate::kubelet::volumes::VolumeInput;
-use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
@@ -20,16 +20,19 @@ pub struct Worker {
     objects: watch::Receiver<Arc<Objects>>,
 }
 
-/// Starts the worker of a pod. When nothing is left of the pod, its uid goes to `ended`. A `stop` leaves
-/// everything as it is.
+/// Starts the worker of a pod; with an `ending` it has only to end it, and begins nothing. When nothing is left of
+/// the pod, its uid goes to `ended`. A `stop` leaves everything as it is.
 pub fn spawn(
     host: &Arc<Host>,
-    pod: Arc<Pod>,
-    origin: String,
+    SourcePod { pod, origin }: SourcePod,
+    ending: Option<Ending>,
     ended: mpsc::UnboundedSender<String>,
     stop: CancellationToken,
 ) -> Handle {
     let (handle, inbox) = inbox();
+    if let Some(ending) = ending {
+        handle.tell(Command::End(ending));
+    }
     let objects = host.objects.clone();
     let mut worker = Worker { body: Body::new(Arc::clone(host), pod, origin), inbox, objects };
     host.tasks.spawn(async move {

@@ -3,7 +3,7 @@
 use crate::harness::image::PAGE;
 use crate::harness::kubelet::{host_folder, kubelet, patient, pod, sh, with};
 use crate::harness::machine::Need;
-use crate::harness::{Node, Test, eventually, kernel, own};
+use crate::harness::{Node, Test, eventually, kernel, own, poll};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::io::{Read as _, Write as _};
@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_crash_loop_tells_how_and_how_long", NETWORK, kubelet, crash_loop),
         own("the_last_lines_of_a_log_are_the_last_words", NETWORK, kubelet, last_words),
         own("a_deadline_ends_a_pod", NETWORK, kubelet, deadline),
+        own("a_pod_that_ends_while_it_starts_leaves_nothing", NETWORK, kubelet, cut_short),
     ]
 }
 
@@ -298,4 +299,19 @@ fn deadline(node: &mut Node) -> Result<()> {
     let shown = node.wait_phase("late", "Failed")?;
     ensure!(shown.text("/pod/status/reason") == "DeadlineExceeded", "{shown:?}");
     eventually("its process ends", || Ok((!kernel::alive(first)).then_some(())))
+}
+
+/// Each time a little later: what is begun must be ended, too, whoever waits for it.
+fn cut_short(node: &mut Node) -> Result<()> {
+    let of = pod("short", json!({"containers": [patient("main")]}));
+    for step in 0..15 {
+        node.manifest("short.yaml", &of)?;
+        let began = node.path("pod-logs");
+        eventually("the pod begins", || Ok((!kernel::names_in(&began).is_empty()).then_some(())))?;
+        poll::pause(Duration::from_millis(step * 10));
+        node.end_pods().with_context(|| format!("removed {step} × 10 ms after its beginning"))?;
+        let left = kernel::cgroups_below(&node.kubelet_cgroup().join("besteffort"));
+        ensure!(left.is_empty(), "{step} × 10 ms after its beginning: {left:?}");
+    }
+    Ok(())
 }
