@@ -23,6 +23,7 @@ HOST_ALONE := oci_engines:: conformance::a_refused_field_is conformance::an_igno
 	handler_enforcement:: handler_failures:: handler_terminals::runcs \
 	streaming::a_gibibyte streaming::a_side_that streaming::a_thousand streaming::two_hundred \
 	streaming::other_peoples streaming::spdy_windows streaming::a_client_that_does_not \
+	kubelet::sixty_manifests kubelet::a_pod_that_ends_while_it_starts kubelet::two_keys \
 	checkpoint::a_checkpoint_of checkpoint::a_failed_dump checkpoint::a_restore checkpoint::all_go_on
 
 # A C program that stands on nothing: no library, so that none is needed for 32 bits.

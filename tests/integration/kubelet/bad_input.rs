@@ -121,7 +121,7 @@ fn no_files(node: &mut Node) -> Result<()> {
 fn in_pieces(node: &mut Node) -> Result<()> {
     std::fs::create_dir_all(node.path("manifests"))?;
     // What is there halfway is a whole manifest of its own.
-    let half = plain("pieces").to_string();
+    let half = format!("---\n{}", plain("pieces"));
     let mut file = std::fs::File::create(node.manifest_file("pieces.yaml"))?;
     for piece in half.as_bytes().chunks(40) {
         file.write_all(piece)?;
