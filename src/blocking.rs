@@ -136,8 +136,8 @@ const OVERDUE_OF_ALL: usize = THREADS / 2;
 static ALL_OVERDUE: AtomicUsize = AtomicUsize::new(0);
 
 /// The work of one pod that is past its deadline and holds a thread each. Without a bound, a client
-/// that tries again and again would take all threads from the other pods.
-#[derive(Debug, Default)]
+/// that tries again and again would take all threads from the other pods. A clone counts the same work.
+#[derive(Clone, Debug, Default)]
 pub struct Overdue(Arc<AtomicUsize>);
 
 /// One such thread, counted until this is dropped.

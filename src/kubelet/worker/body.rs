@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 /// A pod, as its worker knows it.
 pub(super) struct Body {
@@ -53,6 +54,8 @@ pub(super) struct Body {
     pub(super) deleted: Option<SystemTime>,
     pub(super) verdict: Option<Verdict>,
     pub(super) overdue: Overdue,
+    /// What goes on when a round is cut, and has to be over before the pod can end.
+    pub(super) in_flight: TaskTracker,
     /// How often each container was restarted, by what was known before the runtime lost it.
     pub(super) counts: BTreeMap<String, u32>,
 }
@@ -91,6 +94,7 @@ impl Body {
             deleted: None,
             verdict: None,
             overdue: Overdue::default(),
+            in_flight: TaskTracker::new(),
             counts,
         }
     }

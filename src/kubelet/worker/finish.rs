@@ -31,6 +31,8 @@ impl Body {
             self.deleted = Some(SystemTime::now());
         }
         // A later order can make the time shorter, and never begins it anew.
+        self.in_flight.close();
+        self.in_flight.wait().await;
         let own = self.own_grace();
         let until = *self.until.get_or_insert_with(|| Until::within(own));
         let until = until.or_sooner(ending.grace.unwrap_or(own));

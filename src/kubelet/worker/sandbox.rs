@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::host::Host;
 use super::kill::Until;
+use crate::blocking::Overdue;
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
@@ -15,6 +16,7 @@ use crate::kubelet::request::{SandboxInput, sandbox_config};
 use crate::kubelet::spec::{name, namespace, spec, uid};
 use k8s_openapi::api::core::v1::Pod;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The servers behind systemd-resolved, which listens where pods cannot reach it.
 const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
@@ -37,33 +39,23 @@ pub(super) enum SandboxError {
 }
 
 impl Body {
-    /// Makes the pod's sandbox; whether that succeeded.
+    /// Makes the pod's sandbox; whether that succeeded. What is begun is finished even if the round is cut, and
+    /// the pod's end waits for it: the runtime does not list a sandbox that it is still making.
     pub(super) async fn create_sandbox(&mut self, attempt: u32) -> bool {
-        let pod = std::sync::Arc::clone(&self.pod);
-        let made = self.host.blocking(&self.overdue, "prepare the pod's sandbox", move |host| {
-            host.prepare(&pod)?;
-            host.sandbox_request(&pod, attempt)
-        });
-        let config = match made.await {
-            Ok(Ok((config, warnings))) => {
+        let (host, pod) = (Arc::clone(&self.host), Arc::clone(&self.pod));
+        let overdue = self.overdue.clone();
+        let made =
+            self.in_flight.spawn(async move { host.run_sandbox(pod, &overdue, attempt).await });
+        match made.await {
+            Ok(Ok(warnings)) => {
                 for warning in warnings {
                     self.event(EventKind::Warning, warning.reason(), warning.to_string());
                 }
-                config
-            }
-            Ok(Err(error)) => return self.sandbox_failed(&chain(&error)),
-            Err(error) => return self.sandbox_failed(&error.to_string()),
-        };
-        let request = proto::RunPodSandboxRequest {
-            config: Some(config),
-            runtime_handler: spec(&self.pod).runtime_class_name.clone().unwrap_or_default(),
-        };
-        match self.host.cri.run_pod_sandbox(request).await {
-            Ok(_) => {
                 self.failures.remove("");
                 true
             }
-            Err(error) => self.sandbox_failed(error.message()),
+            Ok(Err(message)) => self.sandbox_failed(&message),
+            Err(error) => self.sandbox_failed(&error.to_string()),
         }
     }
 
@@ -90,6 +82,28 @@ impl Body {
 }
 
 impl Host {
+    /// Prepares and makes a pod's sandbox; what is to be told of its DNS, or why there is none.
+    async fn run_sandbox(
+        self: Arc<Self>,
+        pod: Arc<Pod>,
+        overdue: &Overdue,
+        attempt: u32,
+    ) -> Result<Vec<DnsWarning>, String> {
+        let of = Arc::clone(&pod);
+        let made = self.blocking(overdue, "prepare the pod's sandbox", move |host| {
+            host.prepare(&of)?;
+            host.sandbox_request(&of, attempt)
+        });
+        let made = made.await.map_err(|error| error.to_string())?;
+        let (config, warnings) = made.map_err(|error: SandboxError| chain(&error))?;
+        let request = proto::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: spec(&pod).runtime_class_name.clone().unwrap_or_default(),
+        };
+        let ran = self.cri.run_pod_sandbox(request).await;
+        ran.map(|_| warnings).map_err(|error| error.message().to_owned())
+    }
+
     /// Makes what has to be there before a sandbox: the folder of logs, and the pod's cgroup.
     fn prepare(&self, pod: &Pod) -> Result<(), SandboxError> {
         let path = self.log_dir(namespace(pod), name(pod), uid(pod));

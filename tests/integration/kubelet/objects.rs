@@ -35,7 +35,7 @@ fn environment(node: &mut Node) -> Result<()> {
     node.manifest("map.yaml", &config_map("map", json!({"ONE": "1", "TWO": "2"})))?;
     node.manifest("secret.yaml", &secret("secret", json!({"password": "hush", "TWO": "two"})))?;
     let main = with(
-        sh("main", "env; trap 'exit 0' TERM; sleep 100000 & wait"),
+        sh("main", "env; echo end; trap 'exit 0' TERM; sleep 100000 & wait"),
         json!({
             "envFrom": [
                 {"configMapRef": {"name": "map"}},
@@ -52,7 +52,7 @@ fn environment(node: &mut Node) -> Result<()> {
     let shown = node.wait_ready("env")?;
     let text = eventually("its environment", || {
         let text = node.log_text(&shown, "main", 0);
-        Ok(text.contains("S_TWO").then_some(text))
+        Ok(text.ends_with("end\n").then_some(text))
     })?;
     let has = |line: &str| text.lines().any(|found| found == line);
     for line in ["TWO=2", "S_TWO=two", "S_password=hush", "PASSWORD=hush", "ONE=2"] {
@@ -228,7 +228,7 @@ fn downward(node: &mut Node) -> Result<()> {
         json!({"name": name, "valueFrom": {"resourceFieldRef": of}})
     };
     let main = with(
-        filed(sh("main", "env; trap 'exit 0' TERM; sleep 100000 & wait")),
+        filed(sh("main", "env; echo end; trap 'exit 0' TERM; sleep 100000 & wait")),
         json!({
             "env": [
                 field("NAME", "metadata.name"), field("SPACE", "metadata.namespace"),
@@ -253,7 +253,7 @@ fn downward(node: &mut Node) -> Result<()> {
     let shown = node.wait_ready("self")?;
     let text = eventually("its environment", || {
         let text = node.log_text(&shown, "main", 0);
-        Ok(text.contains("MEMORY=").then_some(text))
+        Ok(text.ends_with("end\n").then_some(text))
     })?;
     let (uid, ip) = (format!("POD_UID={}", shown.uid()), format!("IP={}", shown.ip()));
     let rows = [
