@@ -77,7 +77,7 @@ impl Node {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed) + 1;
         let base = std::env::var_os("BERTH_TEST_ROOT").map_or_else(std::env::temp_dir, Into::into);
         let root = base.join(format!("berth-{}-{number}", std::process::id()));
-        for folder in ["etc/net.d", "logs", "volumes"] {
+        for folder in ["etc/net.d", "logs", "manifests", "volumes"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
         let cri = Cri::new(&root.join("run/berth.sock"))?;
