@@ -139,7 +139,12 @@ impl Kubelet {
             Admitted::No(verdict) => {
                 // At once: the next one finds its room free, and what happens to a pod that nobody has heard of
                 // is kept by nobody.
-                let failed = PodStatus { phase: Some("Failed".to_owned()), ..before };
+                let failed = PodStatus {
+                    phase: Some("Failed".to_owned()),
+                    reason: Some(verdict.reason.clone()),
+                    message: Some(verdict.message.clone()),
+                    ..before
+                };
                 board.publish(&pod, &origin, failed);
                 let reason = &*verdict.reason;
                 let what = (super::board::EventKind::Warning, reason, verdict.message.clone());

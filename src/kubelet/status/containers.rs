@@ -57,7 +57,9 @@ pub(super) fn container_status(context: &Context<'_>, member: Member<'_>) -> Con
     let Some(instance) = instance else {
         // What was known of it before the runtime lost it.
         let before = before(previous, member.role, name);
-        let began = before.is_some() || !observed.sandboxes.is_empty();
+        // Of a pod that was never let in there is nothing that could be lost.
+        let began = before.is_some_and(|before| before.container_id.is_some())
+            || !observed.sandboxes.is_empty();
         status.restart_count = before.map_or(0, |before| before.restart_count);
         status.last_state = before.and_then(|before| before.last_state.clone());
         status.state = Some(match before.and_then(|before| before.state.clone()) {

@@ -214,6 +214,22 @@ fn a_container_of_which_nothing_is_left_was_lost() {
 }
 
 #[test]
+fn a_pod_that_was_never_let_in_has_lost_no_container() {
+    let mut scene = Scene::new(pod("Always")).ended();
+    scene.observed.sandboxes.clear();
+    scene.verdict = Some(Verdict { reason: "OutOfcpu".into(), message: "why".into() });
+    for _ in 0..2 {
+        let status = scene.status();
+        assert_eq!(
+            (status.phase.as_deref(), status.reason.as_deref()),
+            (Some("Failed"), Some("OutOfcpu"))
+        );
+        assert!(app(&status, 0).state.as_ref().unwrap().waiting.is_some());
+        scene.previous = status;
+    }
+}
+
+#[test]
 fn a_restarted_container_tells_of_the_one_before() {
     let mut scene = Scene::new(pod("Always")).with("a", exit(3)).with("a", running());
     scene.messages.insert("a0".into(), "last words".into());
