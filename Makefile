@@ -28,6 +28,7 @@ HOST_ALONE := oci_engines:: conformance::a_refused_field_is conformance::an_igno
 	kubelet::the_grace_of kubelet::a_startup_probe kubelet::a_crash_loop kubelet::a_failure_is_restarted \
 	kubelet::restarts_are_counted kubelet::a_container_that_ended kubelet::one_failure kubelet::a_command_that \
 	kubelet::a_missing kubelet::of_two kubelet::a_file_that kubelet::yaml kubelet::objects_become \
+	kubelet::a_rotated_log kubelet::who_follows kubelet::old_parts \
 	kubelet::what_is_optional kubelet::a_pod_knows kubelet::a_part_is kubelet::the_last_lines \
 	checkpoint::a_checkpoint_of checkpoint::a_failed_dump checkpoint::a_restore checkpoint::all_go_on
 

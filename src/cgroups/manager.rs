@@ -151,6 +151,15 @@ impl Cgroups {
         Group::new(&self.tree, path.clone()).apply(resources)
     }
 
+    /// Removes what [`Self::make_parent`] made, if a pod that never came has left it.
+    ///
+    /// # Errors
+    /// As [`Group::remove`].
+    pub fn remove_parent(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        let group = Group::new(&self.tree, path.clone());
+        if self.is_systemd() || !group.exists() { Ok(()) } else { group.remove() }
+    }
+
     /// Whether pods' cgroups are systemd's.
     pub fn is_systemd(&self) -> bool {
         matches!(self.driver, Driver::Systemd { .. })

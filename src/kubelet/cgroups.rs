@@ -73,11 +73,20 @@ impl QosCgroups {
         self.apply(&self.parent(pod), &limits(&resources), || format!("pod {}", uid(pod)))
     }
 
-    /// Takes a pod out of its class. Its cgroup went with its sandbox.
+    /// Takes a pod out of its class. Its cgroup went with its sandbox, if there ever was one.
     ///
     /// # Errors
-    /// [`QosError`]: the class's share cannot be set.
+    /// [`QosError`]: the class's share cannot be set, or the cgroup cannot be removed.
     pub fn remove(&self, pod: &Pod) -> Result<(), QosError> {
+        if !self.cgroups.is_systemd() {
+            let gone = CgroupPath::parse(&self.parent(pod))
+                .and_then(|path| self.cgroups.remove_parent(&path));
+            gone.map_err(|source| QosError {
+                operation: "remove",
+                subject: format!("pod {}", uid(pod)),
+                source: Box::new(source),
+            })?;
+        }
         let counted = lock(&self.burstable).remove(uid(pod)).is_some();
         let others = !lock(&self.burstable).is_empty();
         if counted && others { self.weigh_class(Qos::Burstable) } else { Ok(()) }

@@ -6,9 +6,11 @@
 mod bad_input;
 mod hooks;
 mod lifecycle;
+mod logs;
 mod objects;
 mod place;
 mod probes;
+mod remote;
 mod restarts;
 mod volumes;
 
@@ -22,6 +24,8 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(objects::tests());
     all.extend(volumes::tests());
     all.extend(place::tests());
+    all.extend(logs::tests());
+    all.extend(remote::tests());
     all.extend(bad_input::tests());
     all
 }
