@@ -23,13 +23,7 @@ HOST_ALONE := oci_engines:: conformance::a_refused_field_is conformance::an_igno
 	handler_enforcement:: handler_failures:: handler_terminals::runcs \
 	streaming::a_gibibyte streaming::a_side_that streaming::a_thousand streaming::two_hundred \
 	streaming::other_peoples streaming::spdy_windows streaming::a_client_that_does_not \
-	kubelet::sixty_manifests kubelet::a_pod_that_ends_while_it_starts kubelet::two_keys \
-	kubelet::a_failed_post_start kubelet::sigkill_comes kubelet::a_pre_stop_that kubelet::containers_end \
-	kubelet::the_grace_of kubelet::a_startup_probe kubelet::a_crash_loop kubelet::a_failure_is_restarted \
-	kubelet::restarts_are_counted kubelet::a_container_that_ended kubelet::one_failure kubelet::a_command_that \
-	kubelet::a_missing kubelet::of_two kubelet::a_file_that kubelet::yaml kubelet::objects_become \
-	kubelet::a_rotated_log kubelet::who_follows kubelet::old_parts \
-	kubelet::what_is_optional kubelet::a_pod_knows kubelet::a_part_is kubelet::the_last_lines \
+	kubelet:: \
 	checkpoint::a_checkpoint_of checkpoint::a_failed_dump checkpoint::a_restore checkpoint::all_go_on
 
 # A C program that stands on nothing: no library, so that none is needed for 32 bits.

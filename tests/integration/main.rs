@@ -117,6 +117,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ("in_flight", in_flight::tests()),
             ("inherited", inherited::tests()),
             ("kubelet", kubelet::tests()),
+            ("kubelet_place", kubelet::place::tests()),
             ("late_work", late_work::tests()),
             ("limits", limits::tests()),
             ("load", load::tests()),
