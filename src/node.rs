@@ -11,7 +11,6 @@ use crate::image::Images;
 use crate::selinux::Selinux;
 use crate::shim::client::{ShimBinaries, ShimEvent};
 use crate::store::{Durable, Layout};
-use crate::watch::Watcher;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -31,8 +30,6 @@ pub struct Node {
     pub cgroups: Cgroups,
     /// The pod network.
     pub network: Network,
-    /// What watches folders, once for the whole process.
-    pub watcher: Watcher,
     /// What makes containers beside the native executor.
     pub handlers: Handlers,
     /// SELinux labels.

@@ -4,7 +4,7 @@
 //! start adopts them.
 
 use super::notify;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::cri::client::{Cri, EngineCri, RemoteCri};
 use crate::cri::streaming::{StreamingError, StreamingServer};
 use crate::cri::{self, EngineGate, ServerError, Socket};
@@ -118,18 +118,17 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
         }
     };
     let kubelet = async {
-        let cri = runtime(&config, || EngineCri::new(&gate, &urls, &stop)).await?;
-        let kept =
-            kubelet::serve(Arc::clone(&config), cri, watcher.clone(), pods, stop.clone()).await;
+        let Some(own) = &config.kubelet else { return Ok(()) };
+        let kept = async {
+            let cri = runtime(own, || EngineCri::new(&gate, &urls, &stop)).await?;
+            let (config, watcher) = (Arc::clone(&config), watcher.clone());
+            let served = kubelet::serve(config, cri, watcher, pods, stop.clone());
+            served.await.map_err(DaemonError::Kubelet)
+        };
+        let kept = kept.await;
         // What cannot keep its pods does not pretend to.
         stop.cancel();
-        kept.map_err(DaemonError::Kubelet)
-    };
-    let kubelet = async {
-        match &config.kubelet {
-            Some(_) => kubelet.await,
-            None => Ok(()),
-        }
+        kept
     };
     let work = async {
         let (served, opened, (), kept) = tokio::join!(server, engine, streaming.serve(), kubelet);
@@ -151,10 +150,10 @@ pub async fn serve(config: Arc<Config>) -> Result<(), DaemonError> {
 
 /// What runs the pods of the kubelet half: another runtime if one is configured, else the engine in this process.
 async fn runtime(
-    config: &Config,
+    kubelet: &config::Kubelet,
     own: impl FnOnce() -> EngineCri,
 ) -> Result<Arc<dyn Cri>, DaemonError> {
-    match config.kubelet.as_ref().and_then(|kubelet| kubelet.runtime_endpoint.as_ref()) {
+    match &kubelet.runtime_endpoint {
         None => Ok(Arc::new(own())),
         Some(path) => match RemoteCri::connect(path).await {
             Ok(remote) => Ok(Arc::new(remote)),

@@ -43,7 +43,8 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the node's state and starts recovery in the background: until that ends, every verb
-    /// answers [`EngineError::Recovering`]. `watcher` is that of the process. `stopping` is cancelled when the daemon is about to end.
+    /// answers [`EngineError::Recovering`]. `watcher` is that of the process. `stopping` is cancelled
+    /// when the daemon is about to end.
     ///
     /// # Errors
     /// A folder, the cgroup hierarchy, the network's configuration or the shim's binaries cannot be
@@ -101,7 +102,6 @@ impl Engine {
             layout,
             cgroups,
             network,
-            watcher: watcher.clone(),
             handlers,
             selinux,
             images,

@@ -266,11 +266,12 @@ impl Node {
     pub(crate) fn answers(&mut self) -> Result<()> {
         eventually("the daemon answers", || {
             if let Some(status) = self.exited()? {
-                bail!("the daemon ended with {status}");
+                return Ok(Some(Err(status)));
             }
             self.cri.list_pod_sandbox(proto::ListPodSandboxRequest::default())?;
-            Ok(Some(()))
-        })
+            Ok(Some(Ok(())))
+        })?
+        .map_err(|status| anyhow::anyhow!("the daemon ended with {status}"))
     }
 
     /// How the daemon ended, if it did.

@@ -4,12 +4,15 @@ use super::lifecycle::NETWORK;
 use crate::harness::kubelet::{config_map, patient, pod, sh, with};
 use crate::harness::machine::Machine;
 use crate::harness::{Node, Options, Test, eventually, kernel, own};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use berth::cri::proto;
 use serde_json::json;
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![own("another_runtime_runs_pods_by_its_socket", NETWORK, plain, another)]
+    vec![
+        own("another_runtime_runs_pods_by_its_socket", NETWORK, plain, another),
+        own("a_runtime_that_is_not_there_ends_the_daemon", NETWORK, plain, nobody),
+    ]
 }
 
 fn plain(_: &Machine) -> Options {
@@ -63,4 +66,17 @@ fn another(first: &mut Node) -> Result<()> {
         })
         .context("the other pod stays")
     })
+}
+
+fn nobody(first: &mut Node) -> Result<()> {
+    let missing = first.path("nobody.sock");
+    let endpoint = format!("runtime_endpoint = {missing:?}\n");
+    let options = Options { kubelet: Some(endpoint), ..Options::default() };
+    let told = match Node::start(&first.machine, &options) {
+        Ok(_) => bail!("the daemon serves without a runtime for its pods"),
+        Err(error) => format!("{error:#}"),
+    };
+    let cause = format!("connect to the runtime at {}", missing.display());
+    ensure!(told.contains("the daemon ended with") && told.contains(&cause), "{told}");
+    Ok(())
 }
