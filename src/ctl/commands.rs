@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// id, a unique prefix, its name, POD/NAME, or NAMESPACE/POD/NAME.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Run the pod of a Kubernetes Pod file
+    /// Apply the pods of a file, and wait until they run; what fails is taken back
     Run(RunArgs),
     /// List pods
     Pods(PodsArgs),
@@ -37,7 +37,7 @@ pub enum ClientCommand {
     Inspect(InspectArgs),
     /// Stop pods or containers
     Stop(StopArgs),
-    /// Remove pods or containers, and what `berth run` made for them
+    /// Remove pods or containers
     Rm(RmArgs),
     /// Print what happens, as it happens; `--pods`: to pods of the kubelet half, `berth get events` lists those
     Events(EventsArgs),

@@ -10,9 +10,9 @@
 //! | 125 | `exec` and `attach` alone: berth failed |
 //! | other | `exec` and `attach` alone: the command's own, 128 + n when signal n ended it, or berth |
 
-use super::pod::PodError;
 use super::stream::StreamError;
 use crate::error::chain;
+use crate::kubelet::api::DecodeError;
 use std::io;
 use std::path::PathBuf;
 use tonic::{Code, Status};
@@ -85,13 +85,27 @@ pub enum CtlError {
         /// Why not.
         source: io::Error,
     },
-    /// A Pod file that cannot be run.
+    /// A manifest that cannot be read.
     #[error("{path}")]
-    Pod {
+    Manifest {
         /// The file.
         path: PathBuf,
         /// What is the matter.
-        source: PodError,
+        source: DecodeError,
+    },
+    /// A manifest without a pod.
+    #[error("{path}: no Pod in it")]
+    NoPod {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A pod that cannot be run.
+    #[error("pod {pod} does not run: {fault}")]
+    Fault {
+        /// Namespace and name.
+        pod: String,
+        /// Why.
+        fault: String,
     },
     /// The output cannot be written.
     #[error("write the output")]
@@ -148,13 +162,11 @@ impl CtlError {
         match self {
             Self::Connect { .. } => 4,
             Self::NotFound { .. } => 3,
-            Self::Ambiguous { .. } | Self::Pod { .. } => 2,
+            Self::Ambiguous { .. } | Self::Manifest { .. } | Self::NoPod { .. } => 2,
             Self::Rpc { verb, status, .. } => match status.code() {
                 Code::NotFound => 3,
                 // Of a pull it is the registry that does not answer.
                 Code::Unavailable if *verb != "pull" => 4,
-                // The daemon has read the manifest and will not have it.
-                Code::InvalidArgument if *verb == "apply" => 1,
                 Code::InvalidArgument => 2,
                 _ => 1,
             },
@@ -163,6 +175,7 @@ impl CtlError {
             Self::Stream { .. }
             | Self::Refused { .. }
             | Self::File { .. }
+            | Self::Fault { .. }
             | Self::Output(_)
             | Self::Format(_)
             | Self::Several(_) => 1,
@@ -184,10 +197,14 @@ impl CtlError {
                 _ => Some("`berth ps -a` lists containers, `berth pods` lists pods"),
             },
             Self::Ambiguous { .. } => Some("give the id"),
+            Self::Fault { .. } => Some("it was taken back; `berth apply` would keep on trying"),
             Self::Refused { hint, .. } => Some(hint),
             Self::Rpc { verb, status, .. } => match status.code() {
                 Code::Unavailable if *verb == "pull" => {
                     Some("check the image's name, and the daemon's way to the registry")
+                }
+                Code::AlreadyExists if *verb == "run" => {
+                    Some("`berth delete` takes it back, `berth apply` changes it")
                 }
                 Code::Unavailable => Some("the daemon is starting or stopping: try again"),
                 _ => None,

@@ -6,11 +6,11 @@ use super::console::Console;
 use super::error::{CtlError, NOT_RUN};
 use super::stream::Trust;
 use super::{
-    attach, events, exec, generate, images, inspect, kubelet, list, logs, port_forward, run, stats,
+    attach, events, exec, generate, images, inspect, kubelet, list, logs, port_forward, stats,
     stop, why,
 };
 use crate::config::Config;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Where the daemon is.
@@ -18,8 +18,6 @@ use std::process::ExitCode;
 pub struct Place {
     /// Its socket.
     pub socket: PathBuf,
-    /// Its state folder, below which pods of `berth run` have their volumes and logs.
-    pub state: PathBuf,
     /// Whom its streams are believed.
     pub trust: Trust,
 }
@@ -28,7 +26,6 @@ impl From<&Config> for Place {
     fn from(config: &Config) -> Self {
         Self {
             socket: config.server.socket.clone(),
-            state: config.paths.state.clone(),
             trust: Trust::of_certificate(config.streaming.tls_cert.clone()),
         }
     }
@@ -77,14 +74,14 @@ async fn ask(
 ) -> Result<u8, CtlError> {
     use ClientCommand as Cmd;
     let daemon = Daemon::connect(&place.socket).await?;
-    let (state, trust): (&Path, _) = (&place.state, &place.trust);
+    let trust = &place.trust;
     match command {
         Cmd::Exec(args) => return exec::exec(args, &daemon, trust).await,
         Cmd::Attach(args) => return attach::attach(args, &daemon, trust, console).await,
         Cmd::PortForward(args) => {
             return port_forward::port_forward(args, &daemon, trust, console).await;
         }
-        Cmd::Run(args) => run::run(args, &daemon, state, console).await,
+        Cmd::Run(args) => kubelet::run(args, &daemon, console).await,
         Cmd::Pods(args) => list::pods(args, &daemon, console).await,
         Cmd::Ps(args) => list::ps(args, &daemon, console).await,
         Cmd::Images(args) => images::list(args, &daemon, console).await,
@@ -93,7 +90,7 @@ async fn ask(
         Cmd::Stats(args) => stats::stats(args, &daemon, console).await,
         Cmd::Inspect(args) => inspect::inspect(args, &daemon, console).await,
         Cmd::Stop(args) => stop::stop(args, &daemon, console).await,
-        Cmd::Rm(args) => stop::remove(args, &daemon, state, console).await,
+        Cmd::Rm(args) => stop::remove(args, &daemon, console).await,
         Cmd::Events(args) if args.pods => {
             kubelet::follow_events(&args.output, &daemon, console).await
         }

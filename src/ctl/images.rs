@@ -226,14 +226,6 @@ pub(super) async fn listed(name: &str, daemon: &Daemon) -> Result<Option<cri::Im
     Ok(answer.into_inner().images.pop())
 }
 
-/// The image of that name, if containers can be made of it.
-pub(super) async fn find(name: &str, daemon: &Daemon) -> Result<Option<cri::Image>, CtlError> {
-    let image = cri::ImageSpec { image: name.to_owned(), ..Default::default() };
-    let request = cri::ImageStatusRequest { image: Some(image), verbose: false };
-    let answer = daemon.images.clone().image_status(request).await;
-    Ok(answer.map_err(CtlError::rpc("ask for", format!("image {name}")))?.into_inner().image)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,6 @@ use crate::kubelet::observed::{POD_UID_LABEL, RESTART_COUNT_ANNOTATION};
 use crate::kubelet::spec::{full_name, spec, uid};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
-use tonic::Code;
 
 /// The annotation that names the container that is meant without a name, as users of `kubectl` know it.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -23,10 +22,12 @@ pub(super) async fn find(
 ) -> Result<Option<String>, CtlError> {
     let namespace = namespace_of(args.namespace.as_deref());
     let only_pods = args.namespace.is_some() || args.container.is_some() || args.previous;
-    let all = match Inventory::read(daemon).await {
-        Ok(all) => all,
-        Err(error) if !only_pods && keeps_none(&error) => return Ok(None),
-        Err(error) => return Err(error),
+    let all = if only_pods {
+        Inventory::read(daemon).await?
+    } else if let Some(all) = Inventory::read_if_any(daemon).await? {
+        all
+    } else {
+        return Ok(None);
     };
     let Some(kept) = all.find(namespace, &args.name) else {
         return if only_pods { Err(missing(namespace, &args.name)) } else { Ok(None) };
@@ -42,12 +43,6 @@ pub(super) async fn find(
     let instances = answer.map_err(CtlError::rpc("list", "containers"))?.into_inner().containers;
     let instance = instance(instances, container.name, usize::from(args.previous));
     instance.map(Some).ok_or_else(|| no_instance(kept, container.name, args.previous))
-}
-
-/// Whether the daemon has no kubelet half, or not yet.
-fn keeps_none(error: &CtlError) -> bool {
-    let CtlError::Rpc { status, .. } = error else { return false };
-    matches!(status.code(), Code::FailedPrecondition | Code::Unavailable | Code::Unimplemented)
 }
 
 /// The container that is meant, and what it was chosen from.

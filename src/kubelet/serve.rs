@@ -116,7 +116,9 @@ pub async fn serve(
     Kubelet::new(Arc::clone(&host), sources, objects, stop).run(updates).await;
     tasks.close();
     tasks.wait().await;
-    Ok(())
+    let volumes = Arc::clone(&host.volumes);
+    Ok(blocking::run("release what volumes had of the node", move || volumes.release_node())
+        .await??)
 }
 
 /// Waits until the runtime answers; its name.

@@ -9,8 +9,15 @@ set -euo pipefail
 
 # shellcheck source=tests/demo/stage.sh
 source "$(dirname "${BASH_SOURCE[0]}")/stage.sh"
-further=
-away() { quiet rm --force demo; }
+further=$(cat <<'KUBELET'
+[kubelet]
+node_name = "node"
+pod_logs_dir = "ROOT/pod-logs"
+container_logs_dir = "ROOT/container-logs"
+cgroup_root = "berth-demo/kubepods"
+KUBELET
+)
+away() { quiet delete pod demo; }
 stage "$@"
 cp "$here/pod.yaml" "$root"
 
@@ -97,14 +104,14 @@ diff -q "$root/numbers" <(seq "$(wc -l <"$root/numbers")") >/dev/null
 note "the client's log has pages 1 to $(tail -n 1 "$root/numbers") without a gap"
 
 title "A graceful stop"
-shown stop demo
+shown stop demo/web demo/client
 shown logs --tail 1 demo/web
 shown logs --tail 1 demo/client
 shown ps --all
 [ "$(number demo/web exitCode)" = 0 ] && [ "$(number demo/client exitCode)" = 42 ]
 
 title "Away with it"
-shown rm demo
+shown delete pod demo
 shown image rm localhost/busybox:demo
 note "berth still runs; against the node before the pod (the bridge stays until berth ends):"
 kept "$root/daemon.before" process cgroup mount file

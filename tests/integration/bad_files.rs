@@ -2,8 +2,9 @@
 
 use crate::bad_input::{no_containers, nothing_listed};
 use crate::harness::image::{add_file, gzip, write_layout_as};
+use crate::harness::kubelet::kubelet;
 use crate::harness::pod::{PATIENT, container, pod};
-use crate::harness::{Node, Test, shared};
+use crate::harness::{Node, Test, own, shared};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
 use std::path::Path;
@@ -13,7 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         shared("mount_sources_that_cannot_be_resolved_are_named", &[], bad_sources),
         shared("bad_image_archives_are_refused_and_leave_nothing", &[], bad_archives),
-        shared("malformed_pod_files_are_refused", &[], bad_pod_files),
+        own("malformed_pod_files_are_refused", &[], kubelet, bad_pod_files),
     ]
 }
 
@@ -103,12 +104,17 @@ fn noise_layer() -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-fn bad_pod_files(node: &Node) -> Result<()> {
+fn bad_pod_files(node: &mut Node) -> Result<()> {
     let head = "apiVersion: v1\nkind: Pod\nmetadata: {name: bad}\n";
     let rows = [
         ("syntax", "a: [b".to_owned(), "line"),
-        ("empty", String::new(), "0 documents"),
-        ("two", format!("{head}spec: {{}}\n---\n{head}"), "2 documents"),
+        ("empty", String::new(), "no object in it"),
+        (
+            "podless",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\n".to_owned(),
+            "no Pod in it",
+        ),
+        ("two", format!("{head}spec: {{}}\n---\n{head}"), "spec.containers"),
         ("kind", "apiVersion: v1\nkind: Deployment\n".to_owned(), "kind"),
         ("nothing", format!("{head}spec: {{containers: []}}\n"), "spec.containers"),
         (
@@ -124,7 +130,7 @@ fn bad_pod_files(node: &Node) -> Result<()> {
                 "{head}spec: {{containers: [{{name: a, image: b, \
                  resources: {{limits: {{memory: lots}}}}}}]}}\n"
             ),
-            "spec.containers[0].resources.limits.memory",
+            "spec.containers[0].resources.limits[memory]",
         ),
     ];
     for (name, text, words) in rows {

@@ -1,9 +1,12 @@
 //! The command line, end to end: a Pod file runs, is looked at, and goes.
 
 use crate::harness::image::BUSYBOX;
+use crate::harness::kubelet::kubelet;
 use crate::harness::machine::Need;
-use crate::harness::{Node, Test, eventually, kernel, poll, shared};
+use crate::harness::scene::{Scene, as_is};
+use crate::harness::{Node, Test, eventually, kernel, own, poll, shared};
 use anyhow::{Context as _, Result, ensure};
+use berth::cri::proto;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -11,8 +14,9 @@ use std::process::{Child, Stdio};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        shared("a_pod_file_runs_end_to_end", &[], end_to_end),
-        shared("a_pod_that_cannot_run_is_taken_down_whole", &[], taken_down),
+        own("a_pod_file_runs_end_to_end", &[], kubelet, end_to_end),
+        own("what_cannot_run_is_taken_back_whole", &[], kubelet, taken_back),
+        own("a_run_that_is_interrupted_is_taken_back", &[], kubelet, interrupted),
         shared("logs_are_followed_to_their_end", &[], logs),
         shared("exec_passes_output_input_and_exit_code", &[], exec),
         shared("events_are_told_as_they_happen", &[], events),
@@ -39,16 +43,12 @@ fn pod_file(node: &Node, name: &str, spec: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A pod with one container that runs a shell script; `berth run` of it.
+/// A pod with one container that runs a shell script, made by CRI.
 fn run(node: &Node, name: &str, script: &str) -> Result<()> {
-    let script = serde_json::to_string(script)?;
-    let spec = format!(
-        "  terminationGracePeriodSeconds: 50\n  containers:\n  - name: main\n    image: {BUSYBOX}\n    \
-         command: [sh, -c, {script}]\n"
-    );
-    let file = pod_file(node, name, &spec)?;
-    node.berth_ok(&["run", &file.to_string_lossy()])?;
-    Ok(())
+    let cli = |config: &mut proto::PodSandboxConfig| {
+        config.metadata.get_or_insert_default().namespace = "cli".to_owned();
+    };
+    Scene::with(node, name, cli)?.script("main", script, as_is).map(drop)
 }
 
 fn json(node: &Node, arguments: &[&str]) -> Result<Value> {
@@ -60,18 +60,18 @@ fn json(node: &Node, arguments: &[&str]) -> Result<Value> {
 
 const PATIENT: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
 
-fn end_to_end(node: &Node) -> Result<()> {
+fn end_to_end(node: &mut Node) -> Result<()> {
     let host = node.volume("given")?;
     std::fs::write(host.join("note"), "from the host\n")?;
     let spec = format!(
         "  terminationGracePeriodSeconds: 50\n  hostAliases: [{{ip: 192.0.2.7, hostnames: [aliased]}}]\n  \
          volumes:\n  - {{name: scratch, emptyDir: {{}}}}\n  - name: host\n    hostPath: {{path: {host:?}}}\n  \
          containers:\n  \
-         - name: writer\n    image: {BUSYBOX}\n    command: [sh, -c]\n    \
+         - name: writer\n    image: {BUSYBOX}\n    imagePullPolicy: Never\n    command: [sh, -c]\n    \
            args: [\"echo $GREETING > /scratch/said; trap 'exit 0' TERM; sleep 100000 & wait\"]\n    \
            env: [{{name: GREETING, value: hello}}]\n    resources: {{limits: {{memory: 64Mi, cpu: 500m}}}}\n    \
            volumeMounts: [{{name: scratch, mountPath: /scratch}}]\n  \
-         - name: reader\n    image: {BUSYBOX}\n    command: [sh, -c]\n    \
+         - name: reader\n    image: {BUSYBOX}\n    imagePullPolicy: Never\n    command: [sh, -c]\n    \
            args: [\"until cat /scratch/said; do sleep 0.1; done; cat /host/note; exit 4\"]\n    \
            volumeMounts: [{{name: scratch, mountPath: /scratch, readOnly: true}}, \
                           {{name: host, mountPath: /host, readOnly: true}}]\n"
@@ -79,11 +79,10 @@ fn end_to_end(node: &Node) -> Result<()> {
     let file = pod_file(node, "pair", &spec)?;
     let ran = json(node, &["run", &file.to_string_lossy()])?;
     ensure!(ran["name"] == "pair" && ran["namespace"] == "cli", "{ran}");
-    let id = ran["id"].as_str().context("no id")?.to_owned();
     ensure!(ran["containers"].as_array().is_some_and(|all| all.len() == 2), "{ran}");
 
     let pods = json(node, &["pods", "--label", "app=pair"])?;
-    ensure!(pods[0]["id"] == id.as_str() && pods[0]["state"] == "Ready", "{pods}");
+    ensure!(pods[0]["state"] == "Ready" && pods[1].is_null(), "{pods}");
     let table = node.berth_ok(&["pods"])?;
     ensure!(table.starts_with("POD ID") && table.contains("pair"), "{table}");
     let reader = eventually("the reader has ended", || {
@@ -100,8 +99,8 @@ fn end_to_end(node: &Node) -> Result<()> {
     let hosts = node.berth_ok(&["exec", "pair/writer", "cat", "/etc/hosts"])?;
     ensure!(hosts.lines().any(|l| l.starts_with("192.0.2.7") && l.contains("aliased")), "{hosts}");
     if node.machine.has(Need::Controllers) {
-        let writer = running[0]["id"].as_str().context("no id")?;
-        let group = node.container_cgroup(&id, writer);
+        let shown = node.find("pair")?.context("no status")?;
+        let group = node.kubelet_pod_cgroup(&shown).join(shown.id("writer"));
         ensure!(kernel::read(group.join("memory.max"))? == (64 << 20).to_string());
         ensure!(kernel::read(group.join("cpu.max"))? == "50000 100000");
     }
@@ -109,47 +108,88 @@ fn end_to_end(node: &Node) -> Result<()> {
     let second = node.berth(&["run", &file.to_string_lossy()])?;
     let errors = String::from_utf8_lossy(&second.stderr);
     ensure!(second.status.code() == Some(1) && errors.contains("exists already"), "{errors}");
-    let early = node.berth(&["rm", "pair"])?;
-    ensure!(early.status.code() == Some(1), "a running pod was removed without --force");
-    node.berth_ok(&["stop", "pair"])?;
+    for refused in [&["rm", "--force", "pair"][..], &["stop", "pair"]] {
+        let output = node.berth(refused)?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{refused:?} of a pod that is kept");
+        ensure!(errors.contains("`berth delete pod`"), "{errors}");
+    }
+    node.berth_ok(&["stop", "pair/writer"])?;
     let stopped = json(node, &["ps", "-a", "--pod", "pair"])?;
     let writer = stopped.as_array().and_then(|all| all.iter().find(|c| c["name"] == "writer"));
     ensure!(writer.is_some_and(|c| c["exitCode"] == 0), "it heeds SIGTERM: {stopped}");
-    node.berth_ok(&["rm", "pair"])?;
-    ensure!(json(node, &["pods"])? == Value::Array(Vec::new()));
+    let deleted = node.berth_ok(&["delete", "pod", "pair", "-n", "cli"])?;
+    ensure!(deleted == "pod/pair -n cli deleted\n", "{deleted:?}");
     nothing_left(node)?;
     ensure!(host.join("note").exists(), "a hostPath is the host's and stays");
     Ok(())
 }
 
-/// Volumes and logs of `berth run` are gone.
+/// Sandboxes, volumes and logs of `berth run` are gone.
 fn nothing_left(node: &Node) -> Result<()> {
-    for folder in ["pods", "logs"] {
-        let names = kernel::names_in(&node.state_dir().join(folder));
+    ensure!(json(node, &["pods"])? == Value::Array(Vec::new()), "a sandbox is left");
+    for folder in ["state/kubelet/pods", "state/kubelet/local", "state/kubelet/status", "pod-logs"]
+    {
+        let names = kernel::names_in(&node.path(folder));
         ensure!(names.is_empty(), "left in {folder}: {names:?}");
     }
     Ok(())
 }
 
-fn taken_down(node: &Node) -> Result<()> {
+fn taken_back(node: &mut Node) -> Result<()> {
     let container = |name: &str, command: &str| {
-        format!("  - name: {name}\n    image: {BUSYBOX}\n    command: [{command}]\n")
+        format!(
+            "  - {{name: {name}, image: {BUSYBOX}, imagePullPolicy: Never, command: [{command}]}}\n"
+        )
     };
     let spec = format!(
-        "  containers:\n{}{}",
+        "  terminationGracePeriodSeconds: 2\n  containers:\n{}{}---\napiVersion: v1\nkind: ConfigMap\n\
+         metadata: {{name: beside, namespace: cli}}\n",
         container("good", "sleep, '100000'"),
         container("bad", "/no/such/program")
     );
-    let file = pod_file(node, "broken", &spec)?;
-    let output = node.berth(&["run", &file.to_string_lossy()])?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(!output.status.success() && errors.contains("/no/such/program"), "{errors}");
-    ensure!(errors.contains("broken/bad"), "which container: {errors}");
-    ensure!(json(node, &["pods"])? == Value::Array(Vec::new()), "the pod is left");
-    let spec = "  containers:\n  - {name: a, image: 'berth.test/none:1', imagePullPolicy: Never}\n";
-    let file = pod_file(node, "imageless", spec)?;
-    let output = node.berth(&["run", &file.to_string_lossy()])?;
-    ensure!(output.status.code() == Some(3), "{output:?}");
+    let rows = [
+        ("broken", spec, "/no/such/program"),
+        (
+            "imageless",
+            "  containers:\n  - {name: bad, image: 'berth.test/none:1', imagePullPolicy: Never}\n"
+                .to_owned(),
+            "ErrImageNeverPull",
+        ),
+        (
+            "large",
+            "  containers:\n  - {name: bad, image: i, resources: {requests: {cpu: '5000'}}}\n"
+                .to_owned(),
+            "OutOfcpu",
+        ),
+    ];
+    for (name, spec, words) in rows {
+        let file = pod_file(node, name, &spec)?;
+        let output = node.berth(&["run", &file.to_string_lossy()])?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{name}: {output:?}");
+        ensure!(errors.contains(words) && errors.contains(&format!("pod cli/{name}")), "{errors}");
+        ensure!(errors.trim_end().lines().count() == 1, "{name}: {errors}");
+        nothing_left(node)?;
+    }
+    Ok(())
+}
+
+/// One that waits for what does not come is taken back by Ctrl-C.
+fn interrupted(node: &mut Node) -> Result<()> {
+    let spec = format!(
+        "  terminationGracePeriodSeconds: 1\n  initContainers:\n  \
+         - {{name: slow, image: {BUSYBOX}, imagePullPolicy: Never, command: [sleep, '100000']}}\n  \
+         containers:\n  - {{name: main, image: {BUSYBOX}, imagePullPolicy: Never, command: [sleep, '100000']}}\n"
+    );
+    let file = pod_file(node, "waits", &spec)?;
+    let mut running = Running(node.command(&["run", &file.to_string_lossy()])?.spawn()?);
+    node.wait_for("waits", "the init container runs", |shown| shown.running("slow"))?;
+    ensure!(running.0.try_wait()?.is_none(), "the run did not wait");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(running.0.id())?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
+    let status = running.0.wait()?;
+    ensure!(status.code() == Some(130), "{status}");
     nothing_left(node)
 }
 

@@ -24,20 +24,26 @@ pub(in crate::ctl) async fn apply(
 }
 
 async fn apply_file(file: &Path, daemon: &Daemon, console: &mut Console) -> Result<(), CtlError> {
-    let request = proto::ApplyRequest { manifest: read(file)? };
+    let request = proto::ApplyRequest { manifest: read(file)?, only_new: false };
+    let applied = apply_bytes(request, ("apply", file), daemon, console).await?;
+    applied.iter().try_for_each(|object| console.line(&told(object)))
+}
+
+/// Hands over what a verb found in a file; what was applied. Warnings are noted.
+pub(super) async fn apply_bytes(
+    request: proto::ApplyRequest,
+    (verb, file): (&'static str, &Path),
+    daemon: &Daemon,
+    console: &mut Console,
+) -> Result<Vec<proto::Manifest>, CtlError> {
     let answer = daemon.pods.clone().apply(request).await;
     let subject = file.display().to_string();
-    let answer = answer.map_err(CtlError::rpc("apply", subject))?.into_inner();
-    for warning in &answer.warnings {
+    let answer = answer.map_err(CtlError::rpc(verb, subject))?.into_inner();
+    let own = answer.applied.iter().flat_map(|object| &object.warnings);
+    for warning in answer.warnings.iter().chain(own.filter(|w| !answer.warnings.contains(w))) {
         console.note(&format!("warning: {warning}"));
     }
-    for object in &answer.applied {
-        for warning in object.warnings.iter().filter(|w| !answer.warnings.contains(w)) {
-            console.note(&format!("warning: {warning}"));
-        }
-        console.line(&told(object))?;
-    }
-    Ok(())
+    Ok(answer.applied)
 }
 
 /// A file, or standard input for `-`.

@@ -119,6 +119,9 @@ pub struct DeleteArgs {
     /// The names
     #[arg(value_name = "NAME", required_unless_present = "files")]
     pub names: Vec<String>,
+    /// Do not wait until the pods have ended
+    #[arg(long)]
+    pub no_wait: bool,
     /// What these manifests name; `-` for standard input
     #[arg(short, long = "filename", value_name = "FILE")]
     pub files: Vec<PathBuf>,

@@ -3,6 +3,7 @@
 use super::apply::{object_name, read};
 use super::args::{DeleteArgs, namespace_of};
 use super::inventory::Inventory;
+use super::until::until;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::Console;
 use crate::ctl::error::{CtlError, several};
@@ -12,21 +13,35 @@ use crate::kubelet::control::proto::DeleteRequest;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tonic::Code;
 
-/// Takes back what was applied; each object for itself.
+/// Takes back what was applied, each object for itself, and waits for the pods among it to end.
 pub(in crate::ctl) async fn delete(
     args: &DeleteArgs,
     daemon: &Daemon,
     console: &mut Console,
 ) -> Result<(), CtlError> {
-    let mut failed = Vec::new();
+    let (mut failed, mut pods) = (Vec::new(), Vec::new());
     for request in requests(args)? {
         let origin = format!("{} {}/{}", request.kind, request.namespace, request.name);
-        match delete_one(request, daemon).await {
-            Ok(()) => console.line(&format!("{} deleted", object_name(&origin)))?,
+        match take_back(request.clone(), daemon).await {
+            Ok(()) => {
+                console.line(&format!("{} deleted", object_name(&origin)))?;
+                pods.extend(Some(request).filter(|request| is_pod(&request.kind)));
+            }
             Err(error) => failed.push(error),
         }
     }
+    if !args.no_wait {
+        for pod in pods {
+            ended(daemon, &pod.namespace, &pod.name).await?;
+        }
+    }
     several(failed)
+}
+
+/// Waits until a pod that was applied has ended, and nothing of it is left.
+pub(super) async fn ended(daemon: &Daemon, namespace: &str, name: &str) -> Result<(), CtlError> {
+    let gone = |all: &Inventory| all.find_applied(namespace, name).is_none().then_some(());
+    until(daemon, gone).await
 }
 
 /// What is to be deleted.
@@ -65,24 +80,36 @@ fn of_object(object: &Object, args: &DeleteArgs) -> DeleteRequest {
     }
 }
 
-async fn delete_one(request: DeleteRequest, daemon: &Daemon) -> Result<(), CtlError> {
+/// Takes back one object. A pod that is ending already is taken back.
+pub(super) async fn take_back(request: DeleteRequest, daemon: &Daemon) -> Result<(), CtlError> {
     let DeleteRequest { kind, namespace, name } = request.clone();
     let subject = format!("{kind} {namespace}/{name}");
-    match daemon.pods.clone().delete(request).await {
-        Ok(_) => Ok(()),
-        Err(status) if status.code() == Code::NotFound => {
-            let all = Inventory::read(daemon).await?;
-            let kept = all.find(&namespace, &name);
-            let kept = kept.filter(|kept| is_pod(&kind) && !kept.origin.is_empty());
-            match kept {
-                Some(kept) => Err(CtlError::Refused {
-                    problem: format!("{subject} was not applied: it comes from {}", kept.origin),
-                    hint: "remove it there",
-                }),
-                None => Err(CtlError::rpc("delete", subject)(status)),
-            }
+    let status = match daemon.pods.clone().delete(request).await {
+        Ok(_) => return Ok(()),
+        Err(status) => status,
+    };
+    if status.code() == Code::NotFound && is_pod(&kind) {
+        let all = Inventory::read(daemon).await?;
+        if all.find_applied(&namespace, &name).is_some() {
+            return Ok(());
         }
-        Err(status) => Err(CtlError::rpc("delete", subject)(status)),
+        if let Some(kept) = all.find(&namespace, &name) {
+            return Err(CtlError::Refused {
+                problem: format!("{subject} was not applied: it comes from {}", kept.origin),
+                hint: "remove it there",
+            });
+        }
+    }
+    Err(CtlError::rpc("delete", subject)(status))
+}
+
+impl DeleteRequest {
+    /// For the object of an origin: `ConfigMap shop/settings`; `None` when it is none.
+    pub(super) fn of_origin(origin: &str) -> Option<Self> {
+        let (kind, rest) = origin.split_once(' ')?;
+        let (namespace, name) = rest.split_once('/')?;
+        let of = |text: &str| text.to_owned();
+        Some(Self { kind: kind.to_lowercase(), namespace: of(namespace), name: of(name) })
     }
 }
 
@@ -100,6 +127,7 @@ mod tests {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             files,
             namespace: Some("shop".into()),
+            no_wait: false,
         }
     }
 

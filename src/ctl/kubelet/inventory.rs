@@ -3,10 +3,13 @@
 use super::args::NamespacesArgs;
 use crate::ctl::connect::Daemon;
 use crate::ctl::error::CtlError;
+use crate::kubelet::api::CONFIG_SOURCE;
 use crate::kubelet::board::{Event, EventKind};
 use crate::kubelet::control::proto;
+use crate::kubelet::source::Source;
 use crate::kubelet::spec::{full_name, name, namespace, spec};
 use k8s_openapi::api::core::v1::Pod;
+use tonic::{Code, Status};
 
 /// A pod that is kept, with its status.
 #[derive(Clone, Debug)]
@@ -23,6 +26,15 @@ pub(in crate::ctl) struct KeptPod {
 pub(in crate::ctl) struct Inventory(pub(in crate::ctl) Vec<KeptPod>);
 
 impl Inventory {
+    /// Asks the daemon; no pods of one that has no kubelet half, or not yet.
+    pub(in crate::ctl) async fn read_if_any(daemon: &Daemon) -> Result<Option<Self>, CtlError> {
+        match Self::read(daemon).await {
+            Ok(all) => Ok(Some(all)),
+            Err(CtlError::Rpc { status, .. }) if keeps_none(&status) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks the daemon.
     pub(in crate::ctl) async fn read(daemon: &Daemon) -> Result<Self, CtlError> {
         let answer = daemon.pods.clone().list_pods(proto::ListPodsRequest {}).await;
@@ -44,6 +56,12 @@ impl Inventory {
             .or_else(|| of.clone().find(|kept| is_named(&kept.pod, given)))
     }
 
+    /// A pod that was applied, or is being ended after it was taken back.
+    pub(super) fn find_applied(&self, in_namespace: &str, given: &str) -> Option<&KeptPod> {
+        let kept = self.find(in_namespace, given);
+        kept.filter(|kept| source_of(&kept.pod) == Some(Source::Local.name()))
+    }
+
     /// The pod that is meant.
     ///
     /// # Errors
@@ -55,6 +73,11 @@ impl Inventory {
     ) -> Result<&KeptPod, CtlError> {
         self.find(in_namespace, given).ok_or_else(|| missing(in_namespace, given))
     }
+}
+
+/// Whether an answer is that of a daemon without a kubelet half, or not yet with one.
+fn keeps_none(status: &Status) -> bool {
+    matches!(status.code(), Code::FailedPrecondition | Code::Unavailable | Code::Unimplemented)
 }
 
 /// The error for a pod that is not there.
@@ -88,6 +111,11 @@ fn is_named(pod: &Pod, given: &str) -> bool {
     let node = spec(pod).node_name.as_deref().unwrap_or_default();
     let written = name(pod).strip_suffix(node).and_then(|text| text.strip_suffix('-'));
     !node.is_empty() && written == Some(given)
+}
+
+/// The kind of source that a pod says it comes from.
+pub(super) fn source_of(pod: &Pod) -> Option<&str> {
+    pod.metadata.annotations.as_ref()?.get(CONFIG_SOURCE).map(String::as_str)
 }
 
 /// A pod from its JSON.

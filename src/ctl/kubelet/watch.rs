@@ -2,15 +2,14 @@
 
 use super::args::{GetPodsArgs, PodFormat};
 use super::get::{PodTable, name_line, now_seconds, object};
-use super::inventory::{Inventory, KeptPod, Which, pod};
+use super::inventory::{Inventory, KeptPod, Which, pod, source_of};
+use super::until::missed_some;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::Console;
 use crate::ctl::error::CtlError;
 use crate::kubelet::control::proto::{WatchPodsRequest, change::What};
 use crate::kubelet::spec::uid;
-use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
-use tonic::{Code, Status};
 
 /// Prints pods and what becomes of them, until the daemon stops.
 pub(super) async fn pods(
@@ -35,11 +34,6 @@ pub(super) async fn pods(
             console.write(text.as_bytes())?;
         }
     }
-}
-
-/// Whether this reader was too slow, and has to list again.
-fn missed_some(status: &Status) -> bool {
-    status.code() == Code::DataLoss
 }
 
 /// What was printed of each pod.
@@ -91,7 +85,7 @@ impl<'a> Watched<'a> {
                 let known = self.shown.get(uid(&pod));
                 let origin = known.map(|known| known.kept.origin.clone()).unwrap_or_else(|| {
                     // A change does not say it; the annotation tells of files and of addresses.
-                    source_of(&pod)
+                    source_of(&pod).unwrap_or_default().to_owned()
                 });
                 self.seen(KeptPod { pod, origin, events: Vec::new() }, now)
             }
@@ -153,19 +147,13 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// Where a pod says it comes from.
-fn source_of(pod: &Pod) -> String {
-    let annotations = pod.metadata.annotations.as_ref();
-    let source = annotations.and_then(|all| all.get("kubernetes.io/config.source"));
-    source.cloned().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ctl::kubelet::args::NamespacesArgs;
     use crate::ctl::kubelet::test_pods::kept;
     use serde_json::{Value, json};
+    use tonic::Status;
 
     fn args(output: PodFormat) -> GetPodsArgs {
         GetPodsArgs { name: None, namespaces: NamespacesArgs::default(), output, watch: true }

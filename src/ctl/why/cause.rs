@@ -42,13 +42,22 @@ pub(super) struct Cause {
     pub(super) headline: String,
     /// More of it, a line each.
     pub(super) details: Vec<String>,
+    /// Whether nothing has failed: a step takes its time.
+    pub(super) under_way: bool,
 }
 
 impl Cause {
     pub(super) fn new(stage: Stage, headline: String) -> Self {
         // A message may have lines of its own.
         let headline = headline.trim_end().replace(['\n', '\r'], " ");
-        Self { stage, headline, details: Vec::new() }
+        let under_way = matches!(stage, Stage::Ending | Stage::Progress);
+        Self { stage, headline, details: Vec::new(), under_way }
+    }
+
+    /// Of a step that takes its time.
+    pub(super) fn under_way(mut self) -> Self {
+        self.under_way = true;
+        self
     }
 
     /// With one more line, if there is one.

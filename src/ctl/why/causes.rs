@@ -3,9 +3,17 @@
 use super::cause::{Cause, Stage};
 use super::of_container::{Subject, of_container};
 use super::of_pod;
+use crate::ctl::kubelet::KeptPod;
 use crate::kubelet::board::Event;
 use crate::kubelet::spec::{Role, members};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+
+/// Why the pod's containers cannot be started, at a second since 1970; `None` while nothing has failed.
+pub(in crate::ctl) fn first_fault(kept: &KeptPod, now: i64) -> Option<String> {
+    let all = causes(&kept.pod, &kept.events, now);
+    let fault = all.into_iter().find(|cause| !cause.under_way && cause.stage < Stage::Startup);
+    fault.map(|cause| cause.headline)
+}
 
 /// Why the pod does not run or is not ready, at a second since 1970; nothing for one that does and is, or that has
 /// done its work. Events come with the oldest first.

@@ -11,4 +11,5 @@ mod of_container;
 mod of_pod;
 mod print;
 
+pub(super) use causes::first_fault;
 pub(super) use print::why;

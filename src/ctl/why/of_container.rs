@@ -132,7 +132,8 @@ fn creating(of: &Subject<'_>) -> Option<Cause> {
         }
         _ => (Stage::Progress, format!("{name} is being made, for {since}")),
     };
-    Some(Cause::new(stage, headline).with(Some(format!("newest event: {}", told(last, of.now)))))
+    let cause = Cause::new(stage, headline).under_way();
+    Some(cause.with(Some(format!("newest event: {}", told(last, of.now)))))
 }
 
 /// One that runs: whether it has started, is well, is ready.

@@ -14,8 +14,8 @@ pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// Hexadecimal digits of a UID.
 const DIGITS: usize = 32;
 
-/// Makes a decoded pod, before its defaults, the one of this node: namespace, name with the node's name appended,
-/// UID, the annotations of its source, the toleration of every NoExecute taint, the node's name.
+/// Makes a decoded pod, before its defaults, the one of this node: namespace, UID, the annotations of its source,
+/// the toleration of every NoExecute taint, the node's name.
 ///
 /// `source` is the kind of the source, `origin` the file or URL within it. Fields that only an API server
 /// writes are cleared. A pod without a name stays without one, which validation tells.
@@ -28,10 +28,6 @@ pub fn static_identity(pod: &mut Pod, node_name: &str, source: &str, origin: &st
     }
     if metadata.namespace.as_deref().unwrap_or_default().is_empty() {
         metadata.namespace = Some(DEFAULT_NAMESPACE.to_owned());
-    }
-    if let Some(name) = metadata.name.as_mut().filter(|name| !name.is_empty()) {
-        name.push('-');
-        name.push_str(node_name);
     }
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(CONFIG_SOURCE.to_owned(), source.to_owned());
@@ -46,6 +42,14 @@ pub fn static_identity(pod: &mut Pod, node_name: &str, source: &str, origin: &st
     let tolerations = spec.tolerations.get_or_insert_default();
     if !tolerations.contains(&tolerates) {
         tolerations.push(tolerates);
+    }
+}
+
+/// Appends the node's name to a pod's own, so that the same manifest may lie on every node of a cluster.
+pub fn name_after_node(pod: &mut Pod, node_name: &str) {
+    if let Some(name) = pod.metadata.name.as_mut().filter(|name| !name.is_empty()) {
+        name.push('-');
+        name.push_str(node_name);
     }
 }
 
@@ -83,6 +87,7 @@ mod tests {
     fn identified(text: &str, [node, source, origin]: [&str; 3]) -> Pod {
         let mut pod: Pod = serde_yaml_ng::from_str(text).unwrap();
         static_identity(&mut pod, node, source, origin);
+        name_after_node(&mut pod, node);
         pod
     }
 

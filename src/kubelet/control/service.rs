@@ -1,11 +1,12 @@
 //! The service: read the board, or hand what is applied to the local source.
 
-use super::gate::KubeletGate;
+use super::gate::{Control, KubeletGate};
 use super::proto::{self, pods_server::Pods, pods_server::PodsServer};
 use crate::cri::status_of;
-use crate::kubelet::api::decode;
-use crate::kubelet::board::{Change, Event, EventKind, PodView};
-use crate::kubelet::source::{FileStatus, Kind};
+use crate::kubelet::api::{Decoded, Object, decode};
+use crate::kubelet::board::{Board, Change, Event, EventKind, PodView};
+use crate::kubelet::source::{Existing, FileStatus, Kind};
+use crate::kubelet::spec::full_name;
 use futures::stream::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_stream::wrappers::BroadcastStream;
@@ -86,6 +87,20 @@ fn change(change: &Change) -> proto::Change {
     }
 }
 
+/// Refuses a pod of which there is one of the same name: of another source, or one that has not ended yet.
+fn refuse_known(decoded: &Decoded, board: &Board) -> Result<(), Status> {
+    let known = board.pods();
+    let names = decoded.objects.iter().filter_map(|object| match object {
+        Object::Pod(pod) => Some(full_name(pod)),
+        _ => None,
+    });
+    let mut taken = names.filter(|name| known.values().any(|view| full_name(&view.pod) == *name));
+    match taken.next() {
+        Some(name) => Err(Status::already_exists(format!("pod {name} exists already"))),
+        None => Ok(()),
+    }
+}
+
 #[tonic::async_trait]
 impl Pods for PodsService {
     async fn list_pods(&self, _: Request<proto::ListPodsRequest>) -> Answer<proto::ListPodsAnswer> {
@@ -128,11 +143,15 @@ impl Pods for PodsService {
     }
 
     async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answer<proto::ApplyAnswer> {
-        let local = &self.gate.control()?.local;
-        let decoded = decode(&request.into_inner().manifest)
-            .map_err(|error| status_of(error.kind(), &error))?;
+        let Control { local, board } = self.gate.control()?;
+        let proto::ApplyRequest { manifest: text, only_new } = request.into_inner();
+        let decoded = decode(&text).map_err(|error| status_of(error.kind(), &error))?;
+        let existing = if only_new { Existing::Stays } else { Existing::Replaced };
+        if only_new {
+            refuse_known(&decoded, board)?;
+        }
         let warnings = decoded.warnings.clone();
-        let stored = local.apply(decoded).await.map_err(|e| status_of(e.kind(), &e))?;
+        let stored = local.apply(decoded, existing).await.map_err(|e| status_of(e.kind(), &e))?;
         let applied = stored.into_iter().map(|stored| proto::Manifest {
             outcome: stored.outcome.to_string(),
             ..manifest("local".to_owned(), stored.origin, stored.status)

@@ -72,6 +72,12 @@ pub enum LocalError {
         /// As it was asked for.
         name: String,
     },
+    /// There is one of its name already.
+    #[error("{origin} exists already")]
+    Exists {
+        /// The object.
+        origin: String,
+    },
     /// It could not be kept or removed.
     #[error("keep or remove {origin}")]
     Store {
@@ -102,11 +108,21 @@ impl LocalError {
             Self::Folder { source, .. } => crate::error::Kinded::kind(source),
             Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Exists { .. } => ErrorKind::AlreadyExists,
             Self::Store { source, .. } => source.kind(),
             Self::Encode { .. } => ErrorKind::Internal,
             Self::Blocking(source) => source.kind(),
         }
     }
+}
+
+/// What becomes of an object that was applied before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced.
+    Replaced,
+    /// It stays, and nothing is applied.
+    Stays,
 }
 
 /// What applying an object did.
@@ -177,15 +193,23 @@ impl LocalPods {
         Ok(made)
     }
 
-    /// Adds or replaces objects, all of them or none. A pod that is replaced by another one ends first.
+    /// Adds objects, or replaces those that `existing` lets go, all of them or none. A pod that is replaced by
+    /// another one ends first.
     ///
     /// # Errors
-    /// [`LocalError::Invalid`] with the first object that is wrong; [`LocalError::Store`].
-    pub async fn apply(&self, decoded: Decoded) -> Result<Vec<Stored>, LocalError> {
+    /// [`LocalError::Invalid`] with the first object that is wrong; [`LocalError::Exists`], [`LocalError::Store`].
+    pub async fn apply(
+        &self,
+        decoded: Decoded,
+        existing: Existing,
+    ) -> Result<Vec<Stored>, LocalError> {
         let mut state = self.state.lock().await;
         let mut new = BTreeMap::new();
         for object in &decoded.objects {
             let origin = origin(object);
+            if existing == Existing::Stays && state.texts.contains_key(&origin) {
+                return Err(LocalError::Exists { origin });
+            }
             let text = text(object)
                 .map_err(|source| LocalError::Encode { origin: origin.clone(), source })?;
             new.insert(origin, text);
@@ -222,20 +246,17 @@ impl LocalPods {
         Ok(stored)
     }
 
-    /// Takes an object back. A pod may be named as it was written, or with the node's name appended.
+    /// Takes an object back.
     ///
     /// # Errors
     /// [`LocalError::NotFound`], [`LocalError::Store`].
     pub async fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<(), LocalError> {
         let mut state = self.state.lock().await;
-        let written = name.strip_suffix(&format!("-{}", state.node_name));
-        let names = [Some(name), written.filter(|_| kind == Kind::Pod)];
-        let mut origins =
-            names.into_iter().flatten().map(|name| format!("{kind} {namespace}/{name}"));
-        let Some(origin) = origins.find(|origin| state.texts.contains_key(origin)) else {
+        let origin = format!("{kind} {namespace}/{name}");
+        if !state.texts.contains_key(&origin) {
             let (namespace, name) = (namespace.to_owned(), name.to_owned());
             return Err(LocalError::NotFound { kind, namespace, name });
-        };
+        }
         let (files, of) = (state.files.clone(), origin.clone());
         let removed = blocking::run("remove what was applied", move || files.remove(&of));
         let removed = removed.await.map_err(LocalError::Blocking)?;

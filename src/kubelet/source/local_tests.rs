@@ -29,15 +29,15 @@ async fn what_is_applied_is_told_until_it_is_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (local, mut updates) = open(dir.path()).await;
     assert_eq!(names(&updates.recv().await.unwrap()), [""; 0], "the first comes always");
-    let stored = local.apply(pod("web", "i")).await.unwrap();
+    let stored = local.apply(pod("web", "i"), Existing::Replaced).await.unwrap();
     assert_eq!(
         (stored[0].origin.as_str(), stored[0].status.pods.clone()),
-        ("pod default/web", vec!["default/web-n".to_owned()])
+        ("pod default/web", vec!["default/web".to_owned()])
     );
-    local.apply(map("m")).await.unwrap();
+    local.apply(map("m"), Existing::Replaced).await.unwrap();
     updates.recv().await.unwrap();
     let update = updates.recv().await.unwrap();
-    assert_eq!((names(&update), update.source), (vec!["web-n"], Source::Local));
+    assert_eq!((names(&update), update.source), (vec!["web"], Source::Local));
     assert!(update.objects.config_map("default", "m").is_some());
     local.delete(Kind::Pod, "default", "web").await.unwrap();
     local.delete(Kind::ConfigMap, "default", "m").await.unwrap();
@@ -50,13 +50,12 @@ async fn what_is_applied_is_told_until_it_is_deleted() {
 async fn what_was_applied_outlives_the_daemon_with_its_uid() {
     let dir = tempfile::tempdir().unwrap();
     let (local, mut updates) = open(dir.path()).await;
-    local.apply(pod("web", "i")).await.unwrap();
+    local.apply(pod("web", "i"), Existing::Replaced).await.unwrap();
     updates.recv().await.unwrap();
     let before = updates.recv().await.unwrap();
     let (again, mut updates) = open(dir.path()).await;
     assert_eq!(updates.recv().await.unwrap(), before);
-    // By the name of the pod, too.
-    again.delete(Kind::Pod, "default", "web-n").await.unwrap();
+    again.delete(Kind::Pod, "default", "web").await.unwrap();
     let (_, mut updates) = open(dir.path()).await;
     assert_eq!(names(&updates.recv().await.unwrap()), [""; 0]);
 }
@@ -68,7 +67,7 @@ async fn of_what_is_applied_together_all_counts_or_nothing() {
     updates.recv().await.unwrap();
     let mut both = pod("good", "i");
     both.objects.extend(pod("Bad", "i").objects);
-    let error = local.apply(both).await.unwrap_err();
+    let error = local.apply(both, Existing::Replaced).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     let told = chain(&error);
     assert!(
@@ -90,9 +89,9 @@ async fn nothing_that_is_applied_takes_the_uid_of_another() {
     };
     let dir = tempfile::tempdir().unwrap();
     let (local, _updates) = open(dir.path()).await;
-    local.apply(with_uid("b")).await.unwrap();
+    local.apply(with_uid("b"), Existing::Replaced).await.unwrap();
     for name in ["a", "c"] {
-        let told = chain(&local.apply(with_uid(name)).await.unwrap_err());
+        let told = chain(&local.apply(with_uid(name), Existing::Replaced).await.unwrap_err());
         assert!(told.contains("its UID u is that of a pod in"), "{told}");
     }
 }
@@ -101,9 +100,9 @@ async fn nothing_that_is_applied_takes_the_uid_of_another() {
 async fn the_same_again_is_no_news() {
     let dir = tempfile::tempdir().unwrap();
     let (local, mut updates) = open(dir.path()).await;
-    local.apply(pod("web", "i")).await.unwrap();
-    local.apply(pod("web", "i")).await.unwrap();
-    local.apply(pod("web", "j")).await.unwrap();
+    local.apply(pod("web", "i"), Existing::Replaced).await.unwrap();
+    local.apply(pod("web", "i"), Existing::Replaced).await.unwrap();
+    local.apply(pod("web", "j"), Existing::Replaced).await.unwrap();
     let uids: Vec<Option<String>> = std::iter::from_fn(|| updates.try_recv().ok())
         .map(|update| update.pods.first().and_then(|pod| pod.pod.metadata.uid.clone()))
         .collect();
@@ -112,10 +111,24 @@ async fn the_same_again_is_no_news() {
 }
 
 #[tokio::test]
+async fn what_exists_stays_if_it_is_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, _updates) = open(dir.path()).await;
+    local.apply(map("m"), Existing::Stays).await.unwrap();
+    let mut both = pod("web", "i");
+    both.objects.extend(map("m").objects);
+    let error = local.apply(both, Existing::Stays).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(chain(&error), "ConfigMap default/m exists already");
+    let error = local.delete(Kind::Pod, "default", "web").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "nothing of it counts");
+}
+
+#[tokio::test]
 async fn what_was_not_applied_cannot_be_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (local, _updates) = open(dir.path()).await;
-    local.apply(map("web")).await.unwrap();
+    local.apply(map("web"), Existing::Replaced).await.unwrap();
     for (kind, namespace, name) in [
         (Kind::Pod, "default", "web"),
         (Kind::ConfigMap, "other", "web"),
@@ -130,13 +143,13 @@ async fn what_was_not_applied_cannot_be_deleted() {
 async fn a_broken_file_is_told_and_hurts_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (local, _updates) = open(dir.path()).await;
-    local.apply(pod("web", "i")).await.unwrap();
+    local.apply(pod("web", "i"), Existing::Replaced).await.unwrap();
     let broken = dir.path().join("local/x.json");
     std::fs::write(&broken, "{").unwrap();
     std::fs::write(dir.path().join("local/y.new"), "{").unwrap();
     let (_, mut updates) = open(dir.path()).await;
     let update = updates.recv().await.unwrap();
-    assert_eq!(names(&update), ["web-n"]);
+    assert_eq!(names(&update), ["web"]);
     let problems = &update.files[&broken.display().to_string()].problems;
     assert!(problems[0].starts_with("not JSON"), "{problems:?}");
     assert_eq!(update.files.len(), 2);

@@ -21,7 +21,7 @@ mod update;
 
 pub use file::FileSource;
 pub use http::HttpSource;
-pub use local::{Kind, LocalError, LocalPods, Outcome, Stored};
+pub use local::{Existing, Kind, LocalError, LocalPods, Outcome, Stored};
 pub use read::{Reader, Text};
 pub use update::{FileStatus, Source, SourcePod, Update};
 

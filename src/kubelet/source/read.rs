@@ -6,7 +6,8 @@
 use super::update::{FileStatus, Source, SourcePod, Update};
 use crate::error::chain;
 use crate::kubelet::api::{
-    Decoded, Object, decode, default_pod, static_identity, validate_object, validate_pod,
+    Decoded, Object, decode, default_pod, name_after_node, static_identity, validate_object,
+    validate_pod,
 };
 use crate::kubelet::objects::{DEFAULT_NAMESPACE, Objects};
 use k8s_openapi::api::core::v1::Pod;
@@ -135,6 +136,10 @@ impl Reader {
                 Object::Pod(mut pod) => {
                     let what = format!("pod {}", full_name(&pod.metadata));
                     static_identity(&mut pod, &self.node_name, self.source.name(), origin);
+                    // What is applied is of this node alone, and keeps the name that its user gave it.
+                    if self.source != Source::Local {
+                        name_after_node(&mut pod, &self.node_name);
+                    }
                     default_pod(&mut pod);
                     let errors = validate_pod(&pod);
                     meant.pods.push(Arc::new(*pod));

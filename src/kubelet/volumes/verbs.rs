@@ -19,6 +19,7 @@ use crate::kubelet::objects::{DEFAULT_NAMESPACE, Objects};
 use crate::sys::mount::attr;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, umount2};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -106,6 +107,21 @@ impl Volumes {
         let attributes = attr::NOSUID | attr::NODEV;
         let tmpfs = Tmpfs { size_bytes: None, mode: "0700", attributes };
         mount_tmpfs(path, &tmpfs).map_err(VolumeError::io("mount a tmpfs on", path))
+    }
+
+    /// Unmounts the tmpfs of the node if no pod has files on it. After the last of the other verbs.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or the mount's refusal.
+    pub fn release_node(&self) -> Result<(), VolumeError> {
+        let path = &self.folders.payload;
+        let look = |error| VolumeError::io("look at", path)(error);
+        let empty = fs::read_dir(path).map_err(look)?.next().is_none();
+        if !empty || !is_mount_point(path).map_err(look)? {
+            return Ok(());
+        }
+        let unmounted = umount2(path, MntFlags::MNT_DETACH).map_err(io::Error::from);
+        unmounted.map_err(VolumeError::io("unmount", path))
     }
 
     /// Makes what is missing of a pod's volumes. May be repeated, also after it was cut off.

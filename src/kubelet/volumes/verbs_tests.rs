@@ -43,6 +43,18 @@ fn the_nodes_tmpfs_is_mounted_once_and_is_roots_alone() {
 }
 
 #[test]
+fn the_nodes_tmpfs_goes_when_no_pod_needs_it() {
+    let node = Node::new();
+    fs::create_dir(node.path("payload/uid")).unwrap();
+    node.volumes().release_node().unwrap();
+    assert_eq!(node.mounts(), 1, "a pod has files on it");
+    fs::remove_dir(node.path("payload/uid")).unwrap();
+    node.volumes().release_node().unwrap();
+    assert_eq!(node.mounts(), 0);
+    node.volumes().release_node().unwrap();
+}
+
+#[test]
 fn written_volumes_cost_no_mount() {
     let node = node();
     let before = node.mounts();

@@ -241,13 +241,13 @@ impl Node {
         Ok(all)
     }
 
-    /// The status of a pod by the name in its manifest.
+    /// The status of a pod by the name in its manifest, be it one of a folder or one that was applied.
     ///
     /// # Errors
     /// It cannot be read.
     pub(crate) fn find(&self, pod: &str) -> Result<Option<Shown>> {
         let name = format!("{pod}-{NODE_NAME}");
-        Ok(self.shown()?.into_iter().find(|shown| shown.name() == name))
+        Ok(self.shown()?.into_iter().find(|shown| [&*name, pod].contains(&shown.name())))
     }
 
     /// Waits until the status of a pod is so.

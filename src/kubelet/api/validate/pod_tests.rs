@@ -1,6 +1,6 @@
 //! Each violation by its path and its kind; the sound pod that the rows change is the control.
 
-use super::super::super::{default_pod, samples, static_identity};
+use super::super::super::{default_pod, name_after_node, samples, static_identity};
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ fn problems(changes: &Value) -> Vec<FieldError> {
     merge(&mut value, changes);
     let mut pod = samples::pod(value);
     static_identity(&mut pod, "n", "file", "origin");
+    name_after_node(&mut pod, "n");
     default_pod(&mut pod);
     validate_pod(&pod)
 }
@@ -993,6 +994,7 @@ proptest! {
     #[test]
     fn no_pod_makes_it_panic(mut pod in samples::pods()) {
         static_identity(&mut pod, "n", "file", "origin");
+    name_after_node(&mut pod, "n");
         default_pod(&mut pod);
         validate_pod(&pod);
     }
