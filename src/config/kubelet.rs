@@ -1,5 +1,6 @@
 //! `[kubelet]`: with it, berth takes pods itself.
 
+use super::eviction::{Eviction, ImageGc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -67,6 +68,10 @@ pub struct Kubelet {
     pub readers: Vec<String>,
     /// Who may run commands through it.
     pub executors: Vec<String>,
+    /// When pods have to make room.
+    pub eviction: Eviction,
+    /// When images have to.
+    pub image_gc: ImageGc,
 }
 
 impl Default for Kubelet {
@@ -101,6 +106,8 @@ impl Default for Kubelet {
             anonymous: false,
             readers: vec!["group:system:masters".into()],
             executors: vec!["group:system:masters".into()],
+            eviction: Eviction::default(),
+            image_gc: ImageGc::default(),
         }
     }
 }

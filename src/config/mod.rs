@@ -1,13 +1,18 @@
 //! The daemon's configuration: read once at start, immutable, handed down.
 
 mod error;
+mod eviction;
 mod kubelet;
 mod load;
 mod print;
 mod schema;
 mod validate;
+mod validate_eviction;
 
 pub use error::ConfigError;
+pub use eviction::{
+    Amount, BadThreshold, Eviction, ImageGc, MinimumReclaim, Signal, SoftThreshold, Threshold,
+};
 pub use kubelet::Kubelet;
 pub use load::{DEFAULT_PATH, Loaded, Origin, Overrides, load};
 pub use print::keys;

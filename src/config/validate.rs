@@ -176,6 +176,7 @@ fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
     check.that(servers <= 3, "kubelet.cluster_dns", servers, "more than three servers")?;
     let root = crate::cgroups::CgroupPath::parse(&c.cgroup_root).is_ok();
     check.that(root, "kubelet.cgroup_root", &c.cgroup_root, "not a cgroup's path")?;
+    super::validate_eviction::eviction(&check, c)?;
     kubelet_http(loaded, c)
 }
 
@@ -324,12 +325,12 @@ fn plain(path: &Path) -> bool {
     path.is_absolute() && !path.components().any(|c| c == std::path::Component::ParentDir)
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     loaded: &'a Loaded,
 }
 
 impl Check<'_> {
-    fn that(
+    pub(super) fn that(
         &self,
         holds: bool,
         key: &'static str,

@@ -17,6 +17,7 @@ pub mod board;
 pub mod cgroups;
 pub mod control;
 pub mod env;
+pub mod eviction;
 pub mod files;
 pub mod http;
 pub mod logs;

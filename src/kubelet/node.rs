@@ -1,6 +1,6 @@
 //! What is known of the node, and what of it pods may use.
 
-use crate::config;
+use crate::config::{self, Signal};
 use nix::ifaddrs::getifaddrs;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,8 +38,6 @@ pub struct NodeFacts {
 
 /// Bytes in a kibibyte, the unit of /proc/meminfo.
 const KIB: u64 = 1024;
-/// What pods never get: the hard eviction threshold of memory, bytes.
-const MEMORY_KEPT: u64 = 100 << 20;
 
 impl NodeFacts {
     /// Reads what the node is and has. Blocking. `state` is on the file system that pods use.
@@ -59,7 +57,12 @@ impl NodeFacts {
             hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
         };
         let mut allocatable = capacity.clone();
-        allocatable.memory_bytes = capacity.memory_bytes.saturating_sub(MEMORY_KEPT);
+        let kept = |signal, capacity| config.eviction.hard_of(signal, capacity);
+        let whole = capacity.memory_bytes;
+        allocatable.memory_bytes = whole.saturating_sub(kept(Signal::MemoryAvailable, whole));
+        let storage = capacity.ephemeral_storage_bytes;
+        allocatable.ephemeral_storage_bytes =
+            storage.saturating_sub(kept(Signal::NodeFsAvailable, storage));
         Self { name, ips, capacity, swap_bytes: field(&memory, "SwapTotal"), allocatable }
     }
 }
@@ -133,6 +136,9 @@ mod tests {
         assert!(node.capacity.cpu_milli >= 1000 && node.capacity.memory_bytes > 0);
         assert!(node.allocatable.memory_bytes < node.capacity.memory_bytes);
         assert_eq!(node.allocatable.pods, 110);
+        let storage = node.capacity.ephemeral_storage_bytes;
+        let tenth = u64::try_from(u128::from(storage) * 10_000 / 100_000).unwrap();
+        assert_eq!(node.allocatable.ephemeral_storage_bytes, storage - tenth);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::board::{Board, BoardError};
 use super::cgroups::QosCgroups;
 use super::control::{Control, KubeletGate};
+use super::eviction::Pressure;
 use super::files::ClusterDns;
 use super::http::{HttpError, HttpServer, Place, Pulse, Shown, Tallies};
 use super::logs::{Limits, keep_rotating};
@@ -173,6 +174,7 @@ fn prepare(parts: Parts) -> Result<Arc<Host>, KubeletError> {
         board,
         tallies: Tallies::default(),
         pulse: Pulse::new(Instant::now()),
+        pressure: watch::Sender::new(Pressure::default()),
         tasks,
     }))
 }

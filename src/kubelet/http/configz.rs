@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
     let seconds = |seconds: u64| format!("{seconds}s");
     let address = kubelet.http_address;
+    let (eviction, images) = (&kubelet.eviction, &kubelet.image_gc);
     let mut config = json!({
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -36,12 +37,30 @@ pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
         "podLogsDir": kubelet.pod_logs_dir,
         "containerRuntimeEndpoint": kubelet.runtime_endpoint,
         "crashLoopBackOff": {"maxContainerRestartPeriod": seconds(kubelet.crash_loop_max_seconds)},
+        "evictionHard": map(eviction.hard.iter().map(|t| (t.signal, t.below.to_string()))),
+        "evictionSoft":
+            map(eviction.soft.iter().map(|s| (s.threshold.signal, s.threshold.below.to_string()))),
+        "evictionSoftGracePeriod":
+            map(eviction.soft.iter().map(|s| (s.threshold.signal, seconds(s.grace_seconds)))),
+        "evictionMinimumReclaim":
+            map(eviction.minimum_reclaim.iter().map(|m| (m.signal, m.more.to_string()))),
+        "evictionPressureTransitionPeriod": seconds(eviction.pressure_transition_seconds),
+        "evictionMaxPodGracePeriod": eviction.max_pod_grace_seconds,
+        "imageGCHighThresholdPercent": images.high_percent,
+        "imageGCLowThresholdPercent": images.low_percent,
+        "imageMinimumGCAge": seconds(images.min_age_seconds),
+        "imageMaximumGCAge": images.max_age_seconds.map(seconds),
         "enableServer": true,
         "enableDebuggingHandlers": true,
     });
     // What is not set is not there.
     prune(&mut config);
     json!({"kubeletconfig": config})
+}
+
+/// Values by their signals.
+fn map(rows: impl Iterator<Item = (config::Signal, String)>) -> Value {
+    rows.map(|(signal, value)| (signal.name().to_owned(), Value::from(value))).collect()
 }
 
 #[cfg(test)]
@@ -63,6 +82,7 @@ mod tests {
         assert_eq!((&config["address"], &config["port"]), (&json!("127.0.0.1"), &json!(10250)));
         assert_eq!(config["authentication"]["anonymous"]["enabled"], false);
         assert_eq!(config["maxPods"], 110);
+        assert_eq!(config["evictionHard"]["imagefs.available"], "15%");
         assert_eq!(config.get("resolvConf"), None);
         assert!(!told.to_string().contains("s3cret"));
     }

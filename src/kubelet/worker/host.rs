@@ -4,6 +4,7 @@ use crate::blocking::{BlockingError, Overdue};
 use crate::cri::client::Cri;
 use crate::kubelet::board::Board;
 use crate::kubelet::cgroups::QosCgroups;
+use crate::kubelet::eviction::Pressure;
 use crate::kubelet::http::{Pulse, Tallies};
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::Objects;
@@ -62,6 +63,8 @@ pub struct Host {
     pub tallies: Tallies,
     /// Whether the loop of the kubelet half turns.
     pub pulse: Pulse,
+    /// What of the node is short: `borrow()` it, or `subscribe()` to be told.
+    pub pressure: watch::Sender<Pressure>,
     /// Every task of the kubelet half.
     pub tasks: TaskTracker,
 }
