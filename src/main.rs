@@ -60,9 +60,13 @@ fn serve(cli: &Cli, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // Before there is a second thread.
     sys::heap::keep_moderate();
     sys::signals::of_a_daemon().context("set the signals")?;
-    let config = Arc::new(load(cli, args)?.config);
+    let Loaded { config, ignored, .. } = load(cli, args)?;
+    let config = Arc::new(config);
     let journal_stream = std::env::var_os("JOURNAL_STREAM");
     telemetry::init(&config.log, journal_stream.as_deref())?;
+    for sentence in ignored {
+        tracing::warn!(sentence, "a part of the KubeletConfiguration changes nothing");
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(MAX_WORKERS))

@@ -31,6 +31,14 @@ pub enum ConfigError {
         /// What does not fit.
         message: String,
     },
+    /// A KubeletConfiguration that is none, or asks for what is not done.
+    #[error("{path}: {message}")]
+    KubeletFile {
+        /// The file.
+        path: PathBuf,
+        /// The field, and what is wrong with it.
+        message: String,
+    },
     /// A value that cannot be meant.
     #[error("{key} = {value} ({origin}): {reason}")]
     Value {
@@ -50,9 +58,10 @@ impl ConfigError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { .. } => ErrorKind::Internal,
-            Self::Syntax { .. } | Self::Merge { .. } | Self::Value { .. } => {
-                ErrorKind::InvalidArgument
-            }
+            Self::Syntax { .. }
+            | Self::Merge { .. }
+            | Self::KubeletFile { .. }
+            | Self::Value { .. } => ErrorKind::InvalidArgument,
         }
     }
 }

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kubelet {
+    /// A KubeletConfiguration of `kubelet.config.k8s.io/v1beta1`, for what is not set here.
+    pub config_file: Option<PathBuf>,
     /// A folder of manifests; none: no such source.
     pub manifest_dir: Option<PathBuf>,
     /// An address that manifests are fetched from; none: no such source.
@@ -42,6 +44,16 @@ pub struct Kubelet {
     pub resolv_conf: Option<PathBuf>,
     /// The most pods at a time.
     pub max_pods: u64,
+    /// The most pods a CPU at a time; none: as many as `max_pods`.
+    pub pods_per_core: Option<u64>,
+    /// Sysctls that pods may set beside the safe ones; one that ends in `*` stands for all that begin so.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// How many images are pulled at a time; none: all that are asked for.
+    pub parallel_pulls: Option<usize>,
+    /// How many pulls are begun a second; none: all that are asked for.
+    pub pulls_per_second: Option<u64>,
+    /// How many of them may be begun at once, after a time without.
+    pub pulls_burst: u64,
     /// The longest back-off of containers that crash, seconds.
     pub crash_loop_max_seconds: u64,
     /// How often a pod is looked at without a reason, seconds.
@@ -77,6 +89,7 @@ pub struct Kubelet {
 impl Default for Kubelet {
     fn default() -> Self {
         Self {
+            config_file: None,
             manifest_dir: None,
             manifest_url: None,
             manifest_url_headers: BTreeMap::new(),
@@ -93,6 +106,11 @@ impl Default for Kubelet {
             cluster_domain: "cluster.local".into(),
             resolv_conf: None,
             max_pods: 110,
+            pods_per_core: None,
+            allowed_unsafe_sysctls: Vec::new(),
+            parallel_pulls: None,
+            pulls_per_second: None,
+            pulls_burst: 10,
             crash_loop_max_seconds: 300,
             sync_seconds: 60,
             container_log_max_bytes: 10 << 20,

@@ -4,6 +4,7 @@
 //! of one key the last file wins; lists are replaced, not joined. Each file is checked on its own
 //! against the schema, so that a mistake is told with its file and line.
 
+use super::kubelet_file::{self, KubeletFile};
 use super::{Config, ConfigError, validate};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,8 @@ pub enum Origin {
     Default,
     /// In a file, at a line from 1 on.
     File(PathBuf, usize),
+    /// By fields of a KubeletConfiguration.
+    KubeletFile(PathBuf, String),
     /// By an option of the command line.
     CommandLine(&'static str),
 }
@@ -31,6 +34,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::KubeletFile(path, fields) => write!(f, "{}: {fields}", path.display()),
             Self::CommandLine(option) => f.write_str(option),
         }
     }
@@ -50,6 +54,8 @@ pub struct Overrides {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// What of a KubeletConfiguration changes nothing, a sentence each.
+    pub ignored: Vec<String>,
     origins: BTreeMap<String, Origin>,
 }
 
@@ -100,7 +106,8 @@ fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(paths)
 }
 
-/// Makes one configuration of the texts of files, the first one weakest. Pure.
+/// Makes one configuration of the texts of files, the first one weakest, and of the KubeletConfiguration that they
+/// name, which is weaker than any of them.
 pub(super) fn merge(
     files: &[(PathBuf, String)],
     overrides: &Overrides,
@@ -119,6 +126,7 @@ pub(super) fn merge(
         note_origins(path, text, places.get_ref(), "", &mut origins);
         merge_tables(&mut merged, text.parse().map_err(failed)?);
     }
+    let from_kubelet = take_kubelet_file(&mut merged, &mut origins)?;
     let mut config: Config = merged
         .try_into()
         .map_err(|e: toml::de::Error| ConfigError::Merge { message: e.message().to_owned() })?;
@@ -130,9 +138,48 @@ pub(super) fn merge(
         config.log.json = true;
         origins.insert("log.json".into(), Origin::CommandLine("--log-json"));
     }
-    let loaded = Loaded { config, origins };
+    if let (Some(kubelet), Some(Origin::KubeletFile(..))) =
+        (&mut config.kubelet, origins.get("kubelet.runtime_endpoint"))
+        && kubelet.runtime_endpoint.as_ref() == Some(&config.server.socket)
+    {
+        // That is berth itself.
+        kubelet.runtime_endpoint = None;
+    }
+    let driver = config.cgroups.driver;
+    let loaded = Loaded { config, ignored: from_kubelet.ignored, origins };
+    if from_kubelet.driver.is_some_and(|wanted| wanted != driver) {
+        return Err(ConfigError::Value {
+            key: "cgroups.driver",
+            value: format!("{driver:?}").to_lowercase(),
+            origin: loaded.origin("cgroups.driver").to_string(),
+            reason: "not the cgroupDriver of kubelet.config_file",
+        });
+    }
     validate::validate(&loaded)?;
     Ok(loaded)
+}
+
+/// Sets the keys of `[kubelet]` that nobody has set yet from the KubeletConfiguration that it names.
+fn take_kubelet_file(
+    merged: &mut toml::Table,
+    origins: &mut BTreeMap<String, Origin>,
+) -> Result<KubeletFile, ConfigError> {
+    let Some(toml::Value::Table(kubelet)) = merged.get_mut("kubelet") else {
+        return Ok(KubeletFile::default());
+    };
+    let Some(path) = kubelet.get("config_file").and_then(toml::Value::as_str) else {
+        return Ok(KubeletFile::default());
+    };
+    let path = PathBuf::from(path);
+    let file = kubelet_file::read(&path)?;
+    for (key, (value, fields)) in &file.keys {
+        if kubelet.get(*key).is_none() {
+            kubelet.insert((*key).to_owned(), value.clone());
+            let origin = Origin::KubeletFile(path.clone(), fields.clone());
+            origins.insert(format!("kubelet.{key}"), origin);
+        }
+    }
+    Ok(file)
 }
 
 fn merge_tables(into: &mut toml::Table, from: toml::Table) {
@@ -205,6 +252,56 @@ mod tests {
         ] {
             assert_eq!(loaded.origin(key).to_string(), origin, "{key}");
         }
+    }
+
+    fn kubelet_file(dir: &Path, text: &str) -> String {
+        let path = dir.join("kubelet.yaml");
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+        std::fs::write(&path, format!("{head}{text}")).unwrap();
+        format!("[kubelet]\nconfig_file = {:?}\n", path.to_str().unwrap())
+    }
+
+    #[test]
+    fn a_kubelet_configuration_is_weaker_than_berths_own_keys_and_stronger_than_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = kubelet_file(
+            dir.path(),
+            "maxPods: 7\nsyncFrequency: 10s\nrotateCertificates: true\n\
+            staticPodURLHeader: {A: [b]}\ncontainerRuntimeEndpoint: unix:///run/berth/berth.sock\n",
+        );
+        let own = "max_pods = 9\nsync_seconds = 60\n";
+        let loaded =
+            merge(&files(&[("/c", &format!("{text}{own}"))]), &Overrides::default()).unwrap();
+        let kubelet = loaded.config.kubelet.as_ref().unwrap();
+        // Also one that is set to its default.
+        assert_eq!((kubelet.max_pods, kubelet.sync_seconds), (9, 60));
+        assert_eq!(kubelet.manifest_url_headers["A"], "b");
+        assert_eq!(kubelet.file_check_seconds, 20);
+        assert_eq!(kubelet.runtime_endpoint, None, "berth itself");
+        assert_eq!(loaded.ignored.len(), 1);
+        let loaded = merge(&files(&[("/c", &text)]), &Overrides::default()).unwrap();
+        assert_eq!(loaded.config.kubelet.as_ref().unwrap().max_pods, 7);
+        let origin = loaded.origin("kubelet.max_pods").to_string();
+        assert!(origin.ends_with("/kubelet.yaml: maxPods"), "{origin}");
+    }
+
+    #[test]
+    fn what_a_kubelet_configuration_says_is_checked_as_all_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, wanted) in [
+            ("clusterDNS: [a]\n", "invalid"),
+            ("crashLoopBackOff: {maxContainerRestartPeriod: 400s}\n", "not 1 to 300"),
+            (
+                "cgroupDriver: systemd\n",
+                "cgroups.driver = cgroupfs (default): not the cgroupDriver",
+            ),
+            ("maxPod: 1\n", "kubelet.yaml: maxPod: there is no such field"),
+        ] {
+            let message = refused(&kubelet_file(dir.path(), text));
+            assert!(message.contains(wanted), "{text}: {message}");
+        }
+        let message = refused("[kubelet]\nconfig_file = \"/nowhere/k.yaml\"\n");
+        assert!(message.contains("/nowhere/k.yaml"), "{message}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod error;
 mod eviction;
 mod kubelet;
+mod kubelet_file;
 mod load;
 mod print;
 mod schema;

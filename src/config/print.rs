@@ -12,6 +12,9 @@ impl Loaded {
     /// A value that cannot be written as TOML, which no valid configuration holds.
     pub fn to_text(&self) -> Result<String, ConfigError> {
         let mut text = String::new();
+        for sentence in &self.ignored {
+            writeln!(text, "# {sentence}").ok();
+        }
         for (table, keys) in tables(&self.config)? {
             // Writing to a String cannot fail, here and below.
             writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" }).ok();

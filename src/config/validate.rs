@@ -172,12 +172,36 @@ fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
     check.that(bytes >= 1024, "kubelet.container_log_max_bytes", bytes, "less than 1024")?;
     let some = (2..=1000).contains(&files);
     check.that(some, "kubelet.container_log_max_files", files, "not 2 to 1000")?;
+    for (key, number) in [
+        ("kubelet.pods_per_core", c.pods_per_core),
+        ("kubelet.parallel_pulls", c.parallel_pulls.map(|n| u64::try_from(n).unwrap_or(u64::MAX))),
+        ("kubelet.pulls_per_second", c.pulls_per_second),
+        ("kubelet.pulls_burst", Some(c.pulls_burst)),
+    ] {
+        let number = number.unwrap_or(1);
+        check.that((1..=10_000).contains(&number), key, number, "not 1 to 10000")?;
+    }
+    sysctls(loaded, c)?;
     let servers = c.cluster_dns.len();
     check.that(servers <= 3, "kubelet.cluster_dns", servers, "more than three servers")?;
     let root = crate::cgroups::CgroupPath::parse(&c.cgroup_root).is_ok();
     check.that(root, "kubelet.cgroup_root", &c.cgroup_root, "not a cgroup's path")?;
     super::validate_eviction::eviction(&check, c)?;
     kubelet_http(loaded, c)
+}
+
+/// Those of the namespaces of a pod; others are the node's.
+fn sysctls(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
+    let check = Check { loaded };
+    for name in &c.allowed_unsafe_sysctls {
+        let own = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "net."];
+        let namespaced = own.iter().any(|prefix| name.replace('/', ".").starts_with(prefix));
+        let stars = name.matches('*').count();
+        let fits = namespaced && (stars == 0 || stars == 1 && name.ends_with('*'));
+        let reason = "not a sysctl of a pod's namespaces, or such with a '*' at its end";
+        check.that(fits, "kubelet.allowed_unsafe_sysctls", name, reason)?;
+    }
+    Ok(())
 }
 
 fn kubelet_http(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
@@ -240,6 +264,7 @@ fn paths(loaded: &Loaded) -> Result<(), ConfigError> {
     paths.extend(c.image.policy.iter().map(|p| ("image.policy", p)));
     paths.extend(c.cdi.dirs.iter().map(|p| ("cdi.dirs", p)));
     if let Some(k) = &c.kubelet {
+        paths.extend(k.config_file.iter().map(|p| ("kubelet.config_file", p)));
         paths.extend(k.manifest_dir.iter().map(|p| ("kubelet.manifest_dir", p)));
         paths.extend(k.runtime_endpoint.iter().map(|p| ("kubelet.runtime_endpoint", p)));
         paths.extend(k.http_tls_cert.iter().map(|p| ("kubelet.http_tls_cert", p)));
@@ -393,6 +418,10 @@ mod tests {
             ("[blockio.slow]\nmax = [\"/dev/sda\"]", "blockio"),
             ("[blockio.slow]\nmax = [\"sda rbps=1\"]", "blockio"),
             ("[blockio.slow]\nmax = [\"8:0 speed=1\"]", "blockio"),
+            ("[kubelet]\nparallel_pulls = 0", "kubelet.parallel_pulls"),
+            ("[kubelet]\npods_per_core = 0", "kubelet.pods_per_core"),
+            ("[kubelet]\nallowed_unsafe_sysctls = [\"vm.x\"]", "kubelet.allowed_unsafe_sysctls"),
+            ("[kubelet]\nallowed_unsafe_sysctls = [\"net.*.x\"]", "kubelet.allowed_unsafe_sysctls"),
             ("[log]\nlevel = \"berth=lots\"", "log.level"),
             ("[log]\nlevel = \"loud\"", "log.level"),
         ] {

@@ -88,17 +88,29 @@ fn no(reason: &str, message: String) -> Admitted {
     Admitted::No(Verdict { reason: reason.to_owned(), message })
 }
 
-/// Whether a pod may run beside the others.
-pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeFacts) -> Admitted {
+/// Whether a name is one of `allowed`, or begins as one of them that ends in `*` does.
+fn is_allowed(name: &str, allowed: &[String]) -> bool {
+    allowed.iter().any(|pattern| {
+        let pattern = pattern.replace('/', ".");
+        match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == pattern,
+        }
+    })
+}
+
+/// Whether a pod may run beside the others. `sysctls` are those that it may set beside the safe ones.
+pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeFacts, sysctls: &[String]) -> Admitted {
     if let Some(os) = spec(pod).os.as_ref().filter(|os| os.name != "linux") {
         let message =
             format!("the pod is for the operating system {:?}, the node's is linux", os.name);
         return no("PodOSNotSupported", message);
     }
     let security = spec(pod).security_context.as_ref();
-    let sysctls = security.and_then(|context| context.sysctls.as_ref());
-    for sysctl in sysctls.into_iter().flatten() {
-        if !SAFE_SYSCTLS.contains(&sysctl.name.replace('/', ".").as_str()) {
+    let asked = security.and_then(|context| context.sysctls.as_ref());
+    for sysctl in asked.into_iter().flatten() {
+        let name = sysctl.name.replace('/', ".");
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !is_allowed(&name, sysctls) {
             return no(
                 "SysctlForbidden",
                 format!("sysctl {:?} is not among the safe ones", sysctl.name),

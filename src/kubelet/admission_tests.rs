@@ -23,7 +23,8 @@ fn node() -> NodeFacts {
 
 /// The reason of a refusal; empty for none.
 fn reason(pod: &Pod, others: &[Pod]) -> String {
-    match admit(pod, &others.iter().collect::<Vec<_>>(), &node()) {
+    let allowed = ["fs.mqueue.*".to_owned(), "net/core/somaxconn".to_owned()];
+    match admit(pod, &others.iter().collect::<Vec<_>>(), &node(), &allowed) {
         Admitted::Yes => String::new(),
         Admitted::No(verdict) => verdict.reason,
     }
@@ -84,6 +85,9 @@ fn other_systems_and_unsafe_sysctls_are_refused() {
         (sysctl("kernel.msgmax"), "SysctlForbidden"),
         (sysctl("net.ipv4.tcp_syncookies"), ""),
         (sysctl("net/ipv4/tcp_syncookies"), ""),
+        (sysctl("net.core.somaxconn"), ""),
+        (sysctl("net.core.somaxconns"), "SysctlForbidden"),
+        (sysctl("fs.mqueue.msg_max"), ""),
     ] {
         assert_eq!(reason(&pod("p", spec.clone()), &[]), expected, "{spec}");
     }

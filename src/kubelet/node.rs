@@ -49,11 +49,13 @@ impl NodeFacts {
         let ips = if config.node_ips.is_empty() { own_ips() } else { config.node_ips.clone() };
         let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let cpus = u64::try_from(cpus).unwrap_or(1);
+        let of_cpus = config.pods_per_core.map(|each| each.saturating_mul(cpus));
         let capacity = Amounts {
-            cpu_milli: u64::try_from(cpus).unwrap_or(1) * 1000,
+            cpu_milli: cpus * 1000,
             memory_bytes: field(&memory, "MemTotal"),
             ephemeral_storage_bytes: size_of_file_system(state),
-            pods: config.max_pods,
+            pods: of_cpus.map_or(config.max_pods, |pods| pods.min(config.max_pods)),
             hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
         };
         let mut allocatable = capacity.clone();

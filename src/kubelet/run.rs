@@ -132,7 +132,7 @@ impl Kubelet {
         let before = board.status(uid(&pod));
         let admitted = match before.phase {
             Some(_) => Admitted::Yes,
-            None => admit(&pod, &others, &self.host.node),
+            None => admit(&pod, &others, &self.host.node, &self.host.settings.allowed_sysctls),
         };
         let ending = match admitted {
             Admitted::Yes => None,

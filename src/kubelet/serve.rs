@@ -12,7 +12,7 @@ use super::objects::Objects;
 use super::run::Kubelet;
 use super::source::{FileSource, HttpSource, LocalError, LocalPods, Source, Update};
 use super::volumes::{VolumeError, Volumes};
-use super::worker::{Host, Settings};
+use super::worker::{Host, PullLimits, Settings};
 use crate::blocking;
 use crate::cgroups::{CgroupError, Cgroups};
 use crate::config::{self, Config};
@@ -169,6 +169,7 @@ fn prepare(parts: Parts) -> Result<Arc<Host>, KubeletError> {
         objects,
         cgroups,
         volumes: Arc::new(volumes),
+        pulls: PullLimits::new(&own),
         checker,
         began: Instant::now(),
         board,
@@ -219,6 +220,7 @@ fn settings(own: &config::Kubelet, pods: std::path::PathBuf) -> Settings {
         seccomp_profiles: own.seccomp_dir.clone(),
         crash_cap: Duration::from_secs(own.crash_loop_max_seconds),
         sync: Duration::from_secs(own.sync_seconds),
+        allowed_sysctls: own.allowed_unsafe_sysctls.clone(),
         dns: ClusterDns {
             servers: own.cluster_dns.iter().map(ToString::to_string).collect(),
             domain: own.cluster_domain.clone(),

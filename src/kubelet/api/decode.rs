@@ -151,6 +151,19 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(reader.finish())
 }
 
+/// The documents of a text, whatever they are about, each with the paths of the keys that it has twice.
+///
+/// # Errors
+/// It is neither YAML nor JSON.
+pub(crate) fn documents(bytes: &[u8]) -> Result<Vec<(Value, Vec<String>)>, DecodeError> {
+    let trees = match bytes.trim_ascii_start().first() {
+        _ if is_blank(bytes) => return Err(DecodeError::Empty),
+        Some(b'{') => json_documents(bytes)?,
+        _ => yaml_documents(bytes)?,
+    };
+    Ok(trees.into_iter().map(|tree| (tree.value, tree.repeated)).collect())
+}
+
 /// Whether there is nothing but comments and marks of documents. To the parser of YAML the end of a text is an error.
 fn is_blank(bytes: &[u8]) -> bool {
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);

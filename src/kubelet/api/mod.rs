@@ -20,6 +20,7 @@ mod samples;
 mod tree;
 mod validate;
 
+pub(crate) use decode::documents;
 pub use decode::{DecodeError, Decoded, Object, decode};
 pub use defaults::default_pod;
 pub use identity::{CONFIG_HASH, CONFIG_SOURCE, name_after_node, static_identity};

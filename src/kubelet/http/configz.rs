@@ -10,6 +10,10 @@ pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
     let seconds = |seconds: u64| format!("{seconds}s");
     let address = kubelet.http_address;
     let (eviction, images) = (&kubelet.eviction, &kubelet.image_gc);
+    // Pods are in a cgroup of this name below the root.
+    let root = kubelet.cgroup_root.trim_matches('/');
+    let root = root.strip_suffix("kubepods").unwrap_or(root).trim_matches('/');
+    let root = format!("/{root}");
     let mut config = json!({
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -32,8 +36,18 @@ pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
         "clusterDomain": kubelet.cluster_domain,
         "clusterDNS": kubelet.cluster_dns,
         "resolvConf": kubelet.resolv_conf,
-        "cgroupRoot": kubelet.cgroup_root,
+        "cgroupRoot": root,
+        "cgroupsPerQOS": !kubelet.cgroup_root.is_empty(),
         "maxPods": kubelet.max_pods,
+        "podsPerCore": kubelet.pods_per_core.unwrap_or(0),
+        "allowedUnsafeSysctls": kubelet.allowed_unsafe_sysctls,
+        "serializeImagePulls": kubelet.parallel_pulls == Some(1),
+        "maxParallelImagePulls": kubelet.parallel_pulls,
+        "registryPullQPS": kubelet.pulls_per_second.unwrap_or(0),
+        "registryBurst": kubelet.pulls_burst,
+        "containerLogMaxSize": kubelet.container_log_max_bytes.to_string(),
+        "containerLogMaxFiles": kubelet.container_log_max_files,
+        "containerLogMonitorInterval": seconds(kubelet.container_log_check_seconds),
         "podLogsDir": kubelet.pod_logs_dir,
         "containerRuntimeEndpoint": kubelet.runtime_endpoint,
         "crashLoopBackOff": {"maxContainerRestartPeriod": seconds(kubelet.crash_loop_max_seconds)},

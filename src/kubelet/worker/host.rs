@@ -1,5 +1,6 @@
 //! What all workers work with.
 
+use super::pull_limits::PullLimits;
 use crate::blocking::{BlockingError, Overdue};
 use crate::cri::client::Cri;
 use crate::kubelet::board::Board;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub crash_cap: Duration,
     /// How often a pod is looked at without a reason.
     pub sync: Duration,
+    /// Sysctls that pods may set beside the safe ones.
+    pub allowed_sysctls: Vec<String>,
     /// The DNS servers and the domain of the cluster; no servers: pods get the node's.
     pub dns: crate::kubelet::files::ClusterDns,
     /// The resolv.conf that pods get.
@@ -53,6 +56,8 @@ pub struct Host {
     pub cgroups: Option<QosCgroups>,
     /// The pods' volumes.
     pub volumes: Arc<Volumes>,
+    /// How many images are pulled at once.
+    pub pulls: PullLimits,
     /// What probes and hooks share.
     pub checker: Arc<Checker>,
     /// When the daemon began: what runs since before is not probed all at once.

@@ -101,6 +101,7 @@ impl Body {
     async fn pull(&mut self, name: &str, image: &str) -> Result<Present, Failure> {
         let message = format!("Pulling image {image:?}");
         self.container_event(name, (EventKind::Normal, "Pulling", message));
+        let turn = self.host.pulls.turn().await;
         let began = Instant::now();
         let mut failed = None;
         for auth in self.credentials(image) {
@@ -127,6 +128,7 @@ impl Body {
                 Err(error) => failed = Some(error),
             }
         }
+        drop(turn);
         Err(self.pull_failed(name, image, failed))
     }
 
