@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 /// `{"kubeletconfig": {...}}`.
 pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
-    let seconds = |seconds: u64| format!("{seconds}s");
     let address = kubelet.http_address;
-    let (eviction, images) = (&kubelet.eviction, &kubelet.image_gc);
     // Pods are in a cgroup of this name below the root.
     let root = kubelet.cgroup_root.trim_matches('/');
     let root = root.strip_suffix("kubepods").unwrap_or(root).trim_matches('/');
@@ -51,6 +49,25 @@ pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
         "podLogsDir": kubelet.pod_logs_dir,
         "containerRuntimeEndpoint": kubelet.runtime_endpoint,
         "crashLoopBackOff": {"maxContainerRestartPeriod": seconds(kubelet.crash_loop_max_seconds)},
+        "enableServer": true,
+        "enableDebuggingHandlers": true,
+    });
+    if let (Some(all), Value::Object(limits)) = (config.as_object_mut(), limits(kubelet)) {
+        all.extend(limits);
+    }
+    // What is not set is not there.
+    prune(&mut config);
+    json!({"kubeletconfig": config})
+}
+
+fn seconds(seconds: u64) -> String {
+    format!("{seconds}s")
+}
+
+/// When pods are evicted and images collected.
+fn limits(kubelet: &config::Kubelet) -> Value {
+    let (eviction, images) = (&kubelet.eviction, &kubelet.image_gc);
+    json!({
         "evictionHard": map(eviction.hard.iter().map(|t| (t.signal, t.below.to_string()))),
         "evictionSoft":
             map(eviction.soft.iter().map(|s| (s.threshold.signal, s.threshold.below.to_string()))),
@@ -64,12 +81,7 @@ pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
         "imageGCLowThresholdPercent": images.low_percent,
         "imageMinimumGCAge": seconds(images.min_age_seconds),
         "imageMaximumGCAge": images.max_age_seconds.map(seconds),
-        "enableServer": true,
-        "enableDebuggingHandlers": true,
-    });
-    // What is not set is not there.
-    prune(&mut config);
-    json!({"kubeletconfig": config})
+    })
 }
 
 /// Values by their signals.
