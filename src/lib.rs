@@ -50,6 +50,8 @@ pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod engine;
 #[cfg(feature = "daemon")]
+mod expand;
+#[cfg(feature = "daemon")]
 pub mod failpoint;
 #[cfg(feature = "daemon")]
 pub mod handlers;

@@ -1,5 +1,6 @@
 //! What a volume is made of. Pure.
 
+use crate::kubelet::api::elsewhere;
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, DownwardAPIVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource,
     ImageVolumeSource, Pod, ProjectedVolumeSource, SecretVolumeSource, Volume,
@@ -49,37 +50,8 @@ impl<'a> Source<'a> {
         if let Some(source) = &volume.image {
             return Self::Image(source);
         }
-        unsupported(volume).map_or(Self::EmptyDir(None), Self::Unsupported)
+        elsewhere(volume).first().map_or(Self::EmptyDir(None), |field| Self::Unsupported(field))
     }
-}
-
-fn unsupported(volume: &Volume) -> Option<&'static str> {
-    let rows = [
-        ("awsElasticBlockStore", volume.aws_elastic_block_store.is_some()),
-        ("azureDisk", volume.azure_disk.is_some()),
-        ("azureFile", volume.azure_file.is_some()),
-        ("cephfs", volume.cephfs.is_some()),
-        ("cinder", volume.cinder.is_some()),
-        ("csi", volume.csi.is_some()),
-        ("ephemeral", volume.ephemeral.is_some()),
-        ("fc", volume.fc.is_some()),
-        ("flexVolume", volume.flex_volume.is_some()),
-        ("flocker", volume.flocker.is_some()),
-        ("gcePersistentDisk", volume.gce_persistent_disk.is_some()),
-        ("gitRepo", volume.git_repo.is_some()),
-        ("glusterfs", volume.glusterfs.is_some()),
-        ("iscsi", volume.iscsi.is_some()),
-        ("nfs", volume.nfs.is_some()),
-        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
-        ("photonPersistentDisk", volume.photon_persistent_disk.is_some()),
-        ("portworxVolume", volume.portworx_volume.is_some()),
-        ("quobyte", volume.quobyte.is_some()),
-        ("rbd", volume.rbd.is_some()),
-        ("scaleIO", volume.scale_io.is_some()),
-        ("storageos", volume.storageos.is_some()),
-        ("vsphereVolume", volume.vsphere_volume.is_some()),
-    ];
-    rows.into_iter().find_map(|(name, given)| given.then_some(name))
 }
 
 /// An image that must be there before the containers that mount it.

@@ -162,5 +162,5 @@ pub(super) fn name(problems: &mut Problems, at: &At, name: &str) {
 }
 
 #[cfg(test)]
-#[path = "pod_tests.rs"]
+#[path = "pod_tests/mod.rs"]
 mod tests;

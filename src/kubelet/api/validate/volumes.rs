@@ -5,6 +5,7 @@ use super::problem::{At, Problems};
 use super::projection::{config_map, downward_api, mode, projected, secret, user};
 use super::resources::quantity;
 use super::spec::name;
+use crate::kubelet::api::elsewhere;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, PodSpec, Volume};
 use std::collections::BTreeSet;
 
@@ -84,36 +85,6 @@ fn made_here(problems: &mut Problems, at: &At, volume: &Volume, spec: &PodSpec) 
         problems.one_of(&at.field("pullPolicy"), source.pull_policy.as_deref(), &policies);
     }
     made
-}
-
-/// The sources of a volume that come from elsewhere.
-fn elsewhere(volume: &Volume) -> Vec<&'static str> {
-    let sources = [
-        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
-        ("ephemeral", volume.ephemeral.is_some()),
-        ("csi", volume.csi.is_some()),
-        ("awsElasticBlockStore", volume.aws_elastic_block_store.is_some()),
-        ("azureDisk", volume.azure_disk.is_some()),
-        ("azureFile", volume.azure_file.is_some()),
-        ("cephfs", volume.cephfs.is_some()),
-        ("cinder", volume.cinder.is_some()),
-        ("fc", volume.fc.is_some()),
-        ("flexVolume", volume.flex_volume.is_some()),
-        ("flocker", volume.flocker.is_some()),
-        ("gcePersistentDisk", volume.gce_persistent_disk.is_some()),
-        ("gitRepo", volume.git_repo.is_some()),
-        ("glusterfs", volume.glusterfs.is_some()),
-        ("iscsi", volume.iscsi.is_some()),
-        ("nfs", volume.nfs.is_some()),
-        ("photonPersistentDisk", volume.photon_persistent_disk.is_some()),
-        ("portworxVolume", volume.portworx_volume.is_some()),
-        ("quobyte", volume.quobyte.is_some()),
-        ("rbd", volume.rbd.is_some()),
-        ("scaleIO", volume.scale_io.is_some()),
-        ("storageos", volume.storageos.is_some()),
-        ("vsphereVolume", volume.vsphere_volume.is_some()),
-    ];
-    sources.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
 }
 
 fn empty_dir(problems: &mut Problems, at: &At, source: &EmptyDirVolumeSource) {
