@@ -33,6 +33,14 @@ impl Usage {
     }
 }
 
+/// Bytes on disk and inodes of a tree that others may be changing, as [`walk`] counts them. Blocking.
+///
+/// # Errors
+/// The root cannot be opened.
+pub(crate) fn disk_use(root: &Path, limit: u64) -> io::Result<(u64, u64)> {
+    walk(root, limit).map(|usage| (usage.bytes, usage.inodes))
+}
+
 /// Now, nanoseconds since 1970.
 pub(super) fn now_nanos() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

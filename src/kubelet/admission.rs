@@ -1,7 +1,7 @@
 //! Whether the node takes a pod; pure. Who is refused has failed, with a reason that tools know.
 
 use super::node::NodeFacts;
-use super::quantity::{cpu_milli, memory_bytes};
+use super::quantity::{cpu_milli, memory_bytes, storage_bytes};
 use super::spec::{Role, host_network, members, spec};
 use super::status::Verdict;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -31,9 +31,15 @@ pub enum Admitted {
 
 /// What a pod asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Asked {
-    cpu_milli: u64,
-    memory_bytes: u64,
+pub(super) struct Asked {
+    pub(super) cpu_milli: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) ephemeral_storage_bytes: u64,
+}
+
+/// What a pod asks for: the most that runs at once, and the pod's overhead.
+pub(super) fn asked(pod: &Pod) -> Asked {
+    Asked::of(pod)
 }
 
 impl Asked {
@@ -41,6 +47,9 @@ impl Asked {
         Self {
             cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
             memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            ephemeral_storage_bytes: self
+                .ephemeral_storage_bytes
+                .saturating_add(other.ephemeral_storage_bytes),
         }
     }
 
@@ -48,6 +57,9 @@ impl Asked {
         Self {
             cpu_milli: self.cpu_milli.max(other.cpu_milli),
             memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            ephemeral_storage_bytes: self
+                .ephemeral_storage_bytes
+                .max(other.ephemeral_storage_bytes),
         }
     }
 
@@ -58,10 +70,10 @@ impl Asked {
         Self {
             cpu_milli: cpu_milli(requests).or(cpu_milli(limits)).unwrap_or(0),
             memory_bytes: memory_bytes(requests).or(memory_bytes(limits)).unwrap_or(0),
+            ephemeral_storage_bytes: storage_bytes(requests).or(storage_bytes(limits)).unwrap_or(0),
         }
     }
 
-    /// The most that runs at once, and the pod's overhead.
     fn of(pod: &Pod) -> Self {
         let (mut beside, mut most, mut apps) = (Self::default(), Self::default(), Self::default());
         for member in members(pod) {
@@ -79,6 +91,7 @@ impl Asked {
         let overhead = Self {
             cpu_milli: cpu_milli(overhead).unwrap_or(0),
             memory_bytes: memory_bytes(overhead).unwrap_or(0),
+            ephemeral_storage_bytes: storage_bytes(overhead).unwrap_or(0),
         };
         most.most(beside.plus(apps)).plus(overhead)
     }
@@ -130,6 +143,12 @@ fn fits(pod: &Pod, others: &[&Pod], node: &NodeFacts) -> Option<Verdict> {
         ("pods", 1, count, has.pods),
         ("cpu", asked.cpu_milli, used.cpu_milli, has.cpu_milli),
         ("memory", asked.memory_bytes, used.memory_bytes, has.memory_bytes),
+        (
+            "ephemeral-storage",
+            asked.ephemeral_storage_bytes,
+            used.ephemeral_storage_bytes,
+            has.ephemeral_storage_bytes,
+        ),
     ];
     let full = rows
         .into_iter()

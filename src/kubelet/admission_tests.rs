@@ -17,6 +17,7 @@ fn node() -> NodeFacts {
     let mut node = NodeFacts::default();
     node.allocatable.cpu_milli = 2000;
     node.allocatable.memory_bytes = 1 << 30;
+    node.allocatable.ephemeral_storage_bytes = 1000;
     node.allocatable.pods = 3;
     node
 }
@@ -47,6 +48,10 @@ fn what_is_more_than_the_node_has_left_is_refused_by_its_name() {
     ] {
         assert_eq!(reason(&pod("p", spec), std::slice::from_ref(&other)), expected, "{name}");
     }
+    let storage = |bytes: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"ephemeral-storage": bytes}}}]});
+    let other = pod("o", storage("600"));
+    assert_eq!(reason(&pod("p", storage("400")), std::slice::from_ref(&other)), "");
+    assert_eq!(reason(&pod("p", storage("401")), &[other]), "OutOfephemeral-storage");
     let full: Vec<Pod> = (0..3).map(|n| pod(&n.to_string(), json!({"containers": []}))).collect();
     assert_eq!(reason(&pod("p", json!({"containers": []})), &full), "OutOfpods");
 }

@@ -26,3 +26,8 @@ pub fn cpu_milli(list: Option<&ResourceList>) -> Option<u64> {
 pub fn memory_bytes(list: Option<&ResourceList>) -> Option<u64> {
     list.and_then(|list| list.get("memory")).and_then(whole)
 }
+
+/// `ephemeral-storage` of a list, in bytes.
+pub fn storage_bytes(list: Option<&ResourceList>) -> Option<u64> {
+    list.and_then(|list| list.get("ephemeral-storage")).and_then(whole)
+}

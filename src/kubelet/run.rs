@@ -1,6 +1,7 @@
 //! The kubelet half at work: what sources say becomes workers, what the runtime tells wakes them.
 
 use super::admission::{Admitted, admit};
+use super::eviction::{Order, under_pressure};
 use super::http::pulse::BEAT;
 use super::objects::Objects;
 use super::observed::POD_UID_LABEL;
@@ -53,8 +54,12 @@ impl Kubelet {
         }
     }
 
-    /// Runs until `stop`. Pods are left as they are then.
-    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
+    /// Runs until `stop`. Pods are left as they are then. `orders` are of those who end pods that sources want.
+    pub async fn run(
+        mut self,
+        mut updates: mpsc::Receiver<Update>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
         let (stirs, mut stirred) = mpsc::unbounded_channel();
         let watcher = pleg::watch(Arc::clone(&self.host.cri), stirs);
         tokio::pin!(watcher);
@@ -70,6 +75,7 @@ impl Kubelet {
                 () = &mut watcher => {}
                 Some(update) = updates.recv() => self.update(update),
                 Some(stir) = stirred.recv() => self.stir(&stir),
+                Some((uid, ending)) = orders.recv() => self.end(&uid, ending),
                 Some(uid) = self.ended.1.recv() => self.ended(&uid),
                 _ = beat.tick() => self.host.pulse.beat(Instant::now()),
                 _ = housekeeping.tick(), if !cleaned && self.pods.all_spoke() => {
@@ -132,7 +138,10 @@ impl Kubelet {
         let before = board.status(uid(&pod));
         let admitted = match before.phase {
             Some(_) => Admitted::Yes,
-            None => admit(&pod, &others, &self.host.node, &self.host.settings.allowed_sysctls),
+            None => match under_pressure(&pod, *self.host.pressure.borrow()) {
+                Some(verdict) => Admitted::No(verdict),
+                None => admit(&pod, &others, &self.host.node, &self.host.settings.allowed_sysctls),
+            },
         };
         let ending = match admitted {
             Admitted::Yes => None,

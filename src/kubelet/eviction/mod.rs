@@ -1,7 +1,38 @@
-//! Making room when the node runs out of something.
+//! Making room when the node runs out of memory, disk or process ids, and keeping pods within the local storage they
+//! may use.
 //!
-//! [`pressure`]: what of the node is short, as everybody may see it.
+//! Every ten seconds: [`signals`] are read, [`machine`] says what of them is short and since when (pure), [`pressure`] is
+//! told to everybody, [`storage`] finds who uses more than it may, and then either [`reclaim`] makes room with what
+//! nobody needs, or one pod has to go: the first in the order of [`rank`] (pure). [`evictor`] is that loop, and [`log`]
+//! what it leaves behind: each decision with its figures, a line each.
+//!
+//! [`usage`] is what pods use; [`images`] and [`collect`] keep images within their file system, [`links`] what is left of
+//! removed logs; [`admit`] keeps pods out meanwhile.
+//!
+//! What always holds: a critical pod is never evicted; no more than one pod goes a round for a signal, and the next one
+//! only after it has given back what it held, or too long after; who was evicted has failed, and does not come back
+//! before its manifest is another.
 
+mod admit;
+mod collect;
+mod evictor;
+mod images;
+mod links;
+mod log;
+mod machine;
 mod pressure;
+mod rank;
+mod reclaim;
+mod signals;
+mod storage;
+mod usage;
+mod words;
 
+pub use admit::{is_critical, under_pressure};
+pub use collect::Collector;
+pub use evictor::{Evictor, Order};
+pub use links::keep_links;
 pub use pressure::Pressure;
+
+/// The reason of a pod that was evicted, or kept out.
+pub const EVICTED: &str = "Evicted";

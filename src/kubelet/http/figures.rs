@@ -84,7 +84,7 @@ pub(super) async fn stats(shown: &Shown, looks: &Looks) -> Result<Answer, Refusa
             let place = used.fs_id.as_ref().map(|id| PathBuf::from(&id.mountpoint));
             (place.and_then(|place| FileSystem::read(&place)), used)
         });
-        input.logs = input.pods.iter().flat_map(|pod| logs(&folders, pod)).collect();
+        input.logs = input.pods.iter().flat_map(|pod| logs_of(&folders, pod)).collect();
         input
     })
     .await?;
@@ -93,21 +93,26 @@ pub(super) async fn stats(shown: &Shown, looks: &Looks) -> Result<Answer, Refusa
 
 type Logs = ((String, String), (u64, u64));
 
-/// The bytes and files of a pod's logs, by container: `<namespace>_<name>_<uid>/<container>/<file>`.
-fn logs(folder: &Path, pod: &proto::PodSandboxStats) -> Vec<Logs> {
+/// The bytes and files of a pod's logs, by uid and container, in its folder `<namespace>_<name>_<uid>`.
+fn logs_of(folder: &Path, pod: &proto::PodSandboxStats) -> Vec<Logs> {
     let Some(of) = pod.attributes.as_ref().and_then(|a| a.metadata.as_ref()) else {
         return Vec::new();
     };
-    let folder = folder.join(format!("{}_{}_{}", of.namespace, of.name, of.uid));
+    let all = logs(&folder.join(format!("{}_{}_{}", of.namespace, of.name, of.uid)));
+    all.into_iter().map(|(name, sum)| ((of.uid.clone(), name), sum)).collect()
+}
+
+/// The bytes and files of logs by container, in the folder of a pod's: `<container>/<file>`. Blocking.
+pub(in crate::kubelet) fn logs(folder: &Path) -> Vec<(String, (u64, u64))> {
     let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
     let container = |entry: std::fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         let files = entries(&entry.path()).filter_map(|file| file.metadata().ok());
         let sizes = files.filter(|about| about.is_file()).map(|about| about.len());
         let sum = sizes.fold((0, 0), |(bytes, files), size| (bytes + size, files + 1));
-        Some(((of.uid.clone(), name), sum))
+        Some((name, sum))
     };
-    entries(&folder).filter_map(container).collect()
+    entries(folder).filter_map(container).collect()
 }
 
 /// `/metrics`.
@@ -187,6 +192,6 @@ mod tests {
             }),
             ..proto::PodSandboxStats::default()
         };
-        assert_eq!(logs(dir.path(), &pod), [(("u".into(), "c".into()), (8, 2))]);
+        assert_eq!(logs_of(dir.path(), &pod), [(("u".into(), "c".into()), (8, 2))]);
     }
 }

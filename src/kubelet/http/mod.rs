@@ -15,13 +15,13 @@ mod api;
 mod certificate;
 mod configz;
 mod error;
-mod figures;
+pub(in crate::kubelet) mod figures;
 #[cfg(test)]
 mod fixture;
 mod log_lines;
 mod logs;
 mod metrics;
-mod node_usage;
+pub(in crate::kubelet) mod node_usage;
 mod pki;
 mod pods;
 mod proxy;

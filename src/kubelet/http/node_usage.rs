@@ -5,33 +5,33 @@ use std::path::Path;
 
 /// What the node uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct NodeUsage {
+pub(in crate::kubelet) struct NodeUsage {
     /// When it was read, nanoseconds since 1970.
-    pub(super) at_nanos: i64,
+    pub(in crate::kubelet) at_nanos: i64,
     /// When the node was booted, nanoseconds since 1970.
-    pub(super) boot_nanos: i64,
+    pub(in crate::kubelet) boot_nanos: i64,
     /// CPU time of all CPUs, nanoseconds.
-    pub(super) cpu_nanos: u64,
+    pub(in crate::kubelet) cpu_nanos: u64,
     /// Memory less what is free.
-    pub(super) used_bytes: u64,
+    pub(in crate::kubelet) used_bytes: u64,
     /// That less files that were not used for long.
-    pub(super) working_set_bytes: u64,
+    pub(in crate::kubelet) working_set_bytes: u64,
     /// What is left of the memory.
-    pub(super) available_bytes: u64,
+    pub(in crate::kubelet) available_bytes: u64,
     /// Memory of processes that is of no file.
-    pub(super) rss_bytes: u64,
+    pub(in crate::kubelet) rss_bytes: u64,
     /// Swap in use.
-    pub(super) swap_used_bytes: u64,
+    pub(in crate::kubelet) swap_used_bytes: u64,
     /// Swap not in use.
-    pub(super) swap_available_bytes: u64,
+    pub(in crate::kubelet) swap_available_bytes: u64,
     /// Page faults since the boot.
-    pub(super) page_faults: u64,
+    pub(in crate::kubelet) page_faults: u64,
     /// Those that had to read.
-    pub(super) major_page_faults: u64,
+    pub(in crate::kubelet) major_page_faults: u64,
     /// Tasks there are.
-    pub(super) tasks: u64,
+    pub(in crate::kubelet) tasks: u64,
     /// The most process ids.
-    pub(super) pid_max: u64,
+    pub(in crate::kubelet) pid_max: u64,
 }
 
 /// Nanoseconds in a tick of /proc/stat: USER_HZ is 100 (proc(5)).
@@ -41,7 +41,7 @@ const SECOND: i64 = 1_000_000_000;
 
 impl NodeUsage {
     /// Reads it. Blocking. What cannot be read is 0.
-    pub(super) fn read(proc: &Path) -> Self {
+    pub(in crate::kubelet) fn read(proc: &Path) -> Self {
         let text = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
         let (stat, memory) = (text("stat"), text("meminfo"));
         let (vmstat, load, most) = (text("vmstat"), text("loadavg"), text("sys/kernel/pid_max"));
@@ -68,7 +68,7 @@ impl NodeUsage {
     }
 
     /// Nanoseconds of CPU a second since an earlier look.
-    pub(super) fn nano_cores_since(&self, before: &Self) -> Option<u64> {
+    pub(in crate::kubelet) fn nano_cores_since(&self, before: &Self) -> Option<u64> {
         let passed = u64::try_from(self.at_nanos.checked_sub(before.at_nanos)?).ok()?;
         let used = u128::from(self.cpu_nanos.checked_sub(before.cpu_nanos)?) * 1_000_000_000;
         u64::try_from(used.checked_div(u128::from(passed))?).ok()
@@ -101,17 +101,17 @@ fn tasks(load: &str) -> u64 {
 
 /// A file system as `statvfs` tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FileSystem {
-    pub(super) capacity_bytes: u64,
-    pub(super) available_bytes: u64,
-    pub(super) used_bytes: u64,
-    pub(super) inodes: u64,
-    pub(super) inodes_free: u64,
+pub(in crate::kubelet) struct FileSystem {
+    pub(in crate::kubelet) capacity_bytes: u64,
+    pub(in crate::kubelet) available_bytes: u64,
+    pub(in crate::kubelet) used_bytes: u64,
+    pub(in crate::kubelet) inodes: u64,
+    pub(in crate::kubelet) inodes_free: u64,
 }
 
 impl FileSystem {
     /// The one that `path` is on. Blocking.
-    pub(super) fn read(path: &Path) -> Option<Self> {
+    pub(in crate::kubelet) fn read(path: &Path) -> Option<Self> {
         let stat = nix::sys::statvfs::statvfs(path).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
         Some(Self {

@@ -1,6 +1,7 @@
 //! A pod's conditions. Their transition times change only with their value.
 
 use super::make::{Input, api_time};
+use crate::kubelet::eviction::EVICTED;
 use crate::kubelet::spec::{Role, members, spec};
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 
@@ -52,7 +53,30 @@ pub(super) fn conditions(input: &Input<'_>, status: &PodStatus) -> Vec<PodCondit
     ]
     .into_iter()
     .map(|(kind, value)| condition(input, kind, value))
+    .chain(disruption(input))
     .collect()
+}
+
+/// What ends a pod that ran, although it did nothing wrong.
+const DISRUPTIONS: [&str; 1] = [EVICTED];
+
+/// DisruptionTarget, of a pod that was let in and then ended by the node; it stays.
+fn disruption(input: &Input<'_>) -> Option<PodCondition> {
+    const KIND: &str = "DisruptionTarget";
+    let before = input.previous.conditions.iter().flatten().find(|c| c.type_ == KIND);
+    if let Some(before) = before {
+        return Some(before.clone());
+    }
+    let ended = matches!(input.previous.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let verdict = input.verdict.filter(|v| !ended && DISRUPTIONS.contains(&v.reason.as_str()))?;
+    Some(PodCondition {
+        type_: KIND.to_owned(),
+        status: "True".to_owned(),
+        reason: Some("TerminationByKubelet".to_owned()),
+        message: Some(verdict.message.clone()),
+        last_transition_time: Some(api_time(input.now)),
+        ..PodCondition::default()
+    })
 }
 
 impl Value {

@@ -214,6 +214,32 @@ fn a_container_of_which_nothing_is_left_was_lost() {
 }
 
 #[test]
+fn a_pod_that_the_node_ends_was_the_target_of_a_disruption_from_then_on() {
+    let mut scene = Scene::new(pod("Always")).with("a", running()).with("b", running());
+    let told = |status: &PodStatus| {
+        let all = status.conditions.clone().unwrap();
+        all.into_iter().find(|c| c.type_ == "DisruptionTarget")
+    };
+    assert_eq!(told(&scene.status()), None);
+    scene.previous = scene.status();
+    scene.verdict = Some(Verdict { reason: "Evicted".into(), message: "why".into() });
+    let first = told(&scene.status()).unwrap();
+    assert_eq!(
+        (first.status.as_str(), first.reason.as_deref()),
+        ("True", Some("TerminationByKubelet"))
+    );
+    assert_eq!(first.message.as_deref(), Some("why"));
+    scene.previous = scene.status();
+    scene.now = at(99);
+    assert_eq!(told(&scene.ended().status()), Some(first));
+    // Who was kept out had failed before its first status was made.
+    let mut kept_out = Scene::new(pod("Always")).ended();
+    kept_out.previous.phase = Some("Failed".into());
+    kept_out.verdict = Some(Verdict { reason: "Evicted".into(), message: "why".into() });
+    assert_eq!(told(&kept_out.status()), None);
+}
+
+#[test]
 fn a_pod_that_was_never_let_in_has_lost_no_container() {
     let mut scene = Scene::new(pod("Always")).ended();
     scene.observed.sandboxes.clear();

@@ -31,6 +31,11 @@ pub(super) enum Medium {
     },
 }
 
+/// Whether an emptyDir is a folder on disk.
+pub fn on_disk(source: &EmptyDirVolumeSource) -> bool {
+    source.medium.as_deref().unwrap_or_default().is_empty()
+}
+
 /// What to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {

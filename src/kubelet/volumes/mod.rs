@@ -29,6 +29,7 @@ mod sub_path;
 mod test_node;
 mod verbs;
 
+pub use empty_dir::on_disk;
 pub use error::{VolumeError, VolumeErrors};
 pub use source::{ImageVolume, image_volumes};
 pub use verbs::{Refreshed, VolumeInput, Volumes};

@@ -13,9 +13,11 @@ use super::remove::{remove_tree, unmount_below};
 use super::source::{Payload, Source};
 use super::sub_path::{self, Missing, Wanted};
 use crate::cri::proto;
+use crate::image::disk_use;
 use crate::kubelet::env::{EnvInput, Kind, Named};
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::{DEFAULT_NAMESPACE, Objects};
+use crate::kubelet::spec::{spec, uid};
 use crate::sys::mount::attr;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use nix::fcntl::OFlag;
@@ -25,6 +27,9 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+
+/// How many inodes of a volume are counted.
+const MOST_COUNTED: u64 = 1_000_000;
 
 /// The volumes of the node's pods.
 #[derive(Clone, Debug)]
@@ -215,6 +220,19 @@ impl Volumes {
             _ => {}
         }
         if errors.is_empty() { Ok(()) } else { Err(VolumeErrors(errors)) }
+    }
+
+    /// Bytes and inodes that the emptyDirs on disk of a pod take, by volume. Blocking. One that is not there, or is more
+    /// than can be counted, is told as far as it was.
+    pub fn empty_dirs(&self, pod: &Pod) -> Vec<(String, (u64, u64))> {
+        let Ok(folders) = self.folders.of(uid(pod)) else { return Vec::new() };
+        let volumes = spec(pod).volumes.iter().flatten();
+        let own = volumes.filter(|v| v.empty_dir.as_ref().is_some_and(empty_dir::on_disk));
+        own.filter_map(|volume| {
+            let folder = folders.volume(component(&volume.name).ok()?);
+            Some((volume.name.clone(), disk_use(&folder, MOST_COUNTED).ok()?))
+        })
+        .collect()
     }
 
     /// The uids of all pods that have a folder.

@@ -90,17 +90,22 @@ impl Host {
     }
 
     /// The folder of a pod's files.
-    pub(super) fn pod_dir(&self, uid: &str) -> PathBuf {
+    pub(in crate::kubelet) fn pod_dir(&self, uid: &str) -> PathBuf {
         self.settings.pods.join(uid)
     }
 
     /// The folder of a pod's logs.
-    pub(super) fn log_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+    pub(in crate::kubelet) fn log_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
         self.settings.pod_logs.join(format!("{namespace}_{name}_{uid}"))
     }
 
     /// The link by which tools find a container's log.
-    pub(super) fn log_link(&self, pod: &str, namespace: &str, container: (&str, &str)) -> PathBuf {
+    pub(in crate::kubelet) fn log_link(
+        &self,
+        pod: &str,
+        namespace: &str,
+        container: (&str, &str),
+    ) -> PathBuf {
         let (name, id) = container;
         let link = format!("{pod}_{namespace}_{name}-{id}.log");
         self.settings.container_logs.join(link)

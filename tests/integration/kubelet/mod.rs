@@ -4,6 +4,7 @@
 //! the manifests are removed, and nothing of their pods may be left.
 
 mod bad_input;
+mod eviction;
 mod hooks;
 mod lifecycle;
 mod logs;
@@ -27,5 +28,6 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(logs::tests());
     all.extend(remote::tests());
     all.extend(bad_input::tests());
+    all.extend(eviction::tests());
     all
 }

@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![
+    let mut all = super::eviction::of_memory();
+    all.extend([
         own("a_pods_cgroup_is_in_its_class", NETWORK, kubelet, classes),
         own("a_process_is_killed_by_its_class", WITH_RESOURCES, kubelet, scores),
         own("a_pods_cgroup_has_its_limits", WITH_CONTROLLERS, kubelet, limits),
@@ -20,7 +21,8 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_user_that_cannot_be_told_apart_from_root_is_refused", NETWORK, kubelet, non_root),
         own("a_missing_image_that_is_never_pulled_is_told", NETWORK, kubelet, no_image),
         own("a_command_that_is_missing_is_told", NETWORK, kubelet, no_command),
-    ]
+    ]);
+    all
 }
 
 const WITH_RESOURCES: &[Need] = &[Need::PodNetwork, Need::Resources];

@@ -1,0 +1,164 @@
+//! Keeping images within their file system: those that no container uses go, when it is full or they are too old.
+
+use super::images::{Image, Ledger, excess};
+use super::signals::image_place;
+use crate::blocking;
+use crate::config::ImageGc;
+use crate::cri::client::{Cri, CriError};
+use crate::cri::proto;
+use crate::kubelet::http::node_usage::FileSystem;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+/// What keeps images within their file system.
+pub struct Collector {
+    cri: Arc<dyn Cri>,
+    config: ImageGc,
+    /// One collection at a time.
+    ledger: Mutex<Ledger>,
+}
+
+/// What there is at a moment.
+struct Look {
+    images: Vec<Image>,
+    /// What containers say of their images.
+    named: BTreeSet<String>,
+    now: Instant,
+}
+
+impl Collector {
+    /// One for the images of a runtime.
+    pub fn new(cri: Arc<dyn Cri>, config: ImageGc) -> Self {
+        Self { cri, config, ledger: Mutex::new(Ledger::new(Instant::now())) }
+    }
+
+    /// Collects every so often, for ever. The first look is at once, and collects nothing.
+    pub async fn keep(self: Arc<Self>) {
+        if let Err(error) = self.look(&mut *self.ledger.lock().await).await {
+            warn!(%error, "images are not known");
+        }
+        let every = Duration::from_secs(self.config.check_seconds);
+        let mut pulse = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+        pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            pulse.tick().await;
+            if let Err(error) = self.collect().await {
+                warn!(error, "images were not collected");
+            }
+        }
+    }
+
+    async fn look(&self, ledger: &mut Ledger) -> Result<Look, CriError> {
+        let images = self.cri.list_images(proto::ListImagesRequest::default()).await?.images;
+        let containers = self.cri.list_containers(proto::ListContainersRequest::default()).await?;
+        let images: Vec<Image> = images.into_iter().map(image).collect();
+        let named = containers.containers.into_iter().flat_map(words).collect();
+        let now = Instant::now();
+        ledger.note(&images, &named, now);
+        Ok(Look { images, named, now })
+    }
+
+    /// Removes what is too old, and what is in the way.
+    async fn collect(&self) -> Result<(), String> {
+        let mut ledger = self.ledger.lock().await;
+        let Look { images, named, now } =
+            self.look(&mut ledger).await.map_err(|error| error.to_string())?;
+        let least = Duration::from_secs(self.config.min_age_seconds);
+        let mut unused = ledger.unused(&images, &named, (now, least));
+        if let Some(most) = self.config.max_age_seconds {
+            for image in ledger.outdated(&unused, (now, Duration::from_secs(most))) {
+                self.remove(image, "it was unused for too long").await;
+                unused.retain(|other| other.id != image.id);
+            }
+        }
+        if self.config.high_percent >= 100 {
+            return Ok(());
+        }
+        let place = image_place(&*self.cri).await?;
+        let limits = (self.config.high_percent, self.config.low_percent);
+        let wanted = over(&place, limits).await;
+        // Layers are shared: what an image takes away with it is known when it has gone.
+        let mut freed = 0_u64;
+        let mut left = wanted;
+        for image in unused {
+            if left == 0 || freed >= wanted {
+                break;
+            }
+            if self.remove(image, "its file system is full").await {
+                freed = freed.saturating_add(image.bytes);
+                left = left_over(&place, limits).await;
+            }
+        }
+        if left > 0 && freed < wanted {
+            warn!(
+                reason = "FreeDiskSpaceFailed", wanted_bytes = wanted, freed_bytes = freed,
+                place = %place.display(), "the images that nobody uses do not take enough"
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes every image that nobody uses and that is old enough; their ids.
+    pub(super) async fn remove_unused(&self) -> Vec<String> {
+        let mut ledger = self.ledger.lock().await;
+        let look = match self.look(&mut ledger).await {
+            Ok(look) => look,
+            Err(error) => {
+                warn!(%error, "images are not known");
+                return Vec::new();
+            }
+        };
+        let least = Duration::from_secs(self.config.min_age_seconds);
+        let mut gone = Vec::new();
+        for image in ledger.unused(&look.images, &look.named, (look.now, least)) {
+            if self.remove(image, "the node's disk is full").await {
+                gone.push(image.id.clone());
+            }
+        }
+        gone
+    }
+
+    /// Whether it could be removed.
+    async fn remove(&self, image: &Image, why: &'static str) -> bool {
+        let spec = proto::ImageSpec { image: image.id.clone(), ..proto::ImageSpec::default() };
+        let removed = self.cri.remove_image(proto::RemoveImageRequest { image: Some(spec) }).await;
+        let names = image.names.join(" ");
+        match &removed {
+            Ok(_) => info!(image = image.id, names, bytes = image.bytes, why, "image collected"),
+            Err(error) => warn!(image = image.id, names, %error, "an image was not collected"),
+        }
+        removed.is_ok()
+    }
+}
+
+/// How many bytes have to go from the file system of images.
+async fn over(place: &Path, limits: (u8, u8)) -> u64 {
+    space(place).await.map_or(0, |fs| excess(fs.capacity_bytes, fs.available_bytes, limits))
+}
+
+/// How many bytes have to go yet, now that some have gone.
+async fn left_over(place: &Path, (_, low): (u8, u8)) -> u64 {
+    over(place, (low.min(99), low)).await
+}
+
+async fn space(place: &Path) -> Option<FileSystem> {
+    let place: PathBuf = place.to_owned();
+    blocking::run("read a file system", move || FileSystem::read(&place)).await.ok().flatten()
+}
+
+fn image(of: proto::Image) -> Image {
+    let names = of.repo_tags.into_iter().chain(of.repo_digests).collect();
+    Image { id: of.id, names, bytes: of.size, pinned: of.pinned }
+}
+
+/// All that a container says of its image.
+fn words(container: proto::Container) -> impl Iterator<Item = String> {
+    let named =
+        container.image.into_iter().flat_map(|spec| [spec.image, spec.user_specified_image]);
+    let all = named.chain([container.image_ref, container.image_id]);
+    all.filter(|word| !word.is_empty())
+}
