@@ -19,7 +19,7 @@ use super::limits::{Setting, plan_limits};
 use super::path::{HELPERS, SHIM_SCOPE, SHIM_SLICE, SHIMS, is_slice};
 use super::pod::{PodCgroup, sandbox_of, scope_path};
 use super::scope::Scope;
-use super::systemd::{Seat, Shims, Systemd};
+use super::systemd::{Seat, Shims, Systemd, limits};
 use super::tree::Tree;
 use super::{CgroupError, CgroupPath, Resources};
 use crate::config;
@@ -138,26 +138,54 @@ impl Cgroups {
     }
 
     /// A cgroup for pods to be in, with all above it and with `resources` in force: a kubelet's, of a pod or of a
-    /// class of pods. It is gone with the last pod in it. With the systemd driver it is a slice, which systemd
-    /// makes when a pod comes, and whose own limits are not set.
+    /// class of pods. It is gone with the last pod in it. With the systemd driver it is a slice, which stays until
+    /// [`Self::remove_parent`]. Blocks.
     ///
     /// # Errors
     /// It cannot be made, or a value is refused.
     pub fn make_parent(&self, path: &CgroupPath, resources: &Resources) -> Result<(), CgroupError> {
-        if let Driver::Systemd { .. } = self.driver {
-            return Ok(());
+        if let Driver::Systemd { systemd, .. } = &self.driver {
+            let properties = limits(&plan_limits(resources)?)?;
+            return Ok(systemd.make_slice(path.slice(), properties)?);
         }
         self.tree.make_passing_domain(path)?;
         Group::new(&self.tree, path.clone()).apply(resources)
     }
 
-    /// Removes what [`Self::make_parent`] made, if a pod that never came has left it.
+    /// Removes what [`Self::make_parent`] made, if a pod that never came has left it, or it is a slice. Blocks.
     ///
     /// # Errors
-    /// As [`Group::remove`].
+    /// As [`Group::remove`]; [`CgroupError::Systemd`].
     pub fn remove_parent(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        if let Driver::Systemd { systemd, .. } = &self.driver {
+            return Ok(systemd.stop(path.slice())?);
+        }
         let group = Group::new(&self.tree, path.clone());
-        if self.is_systemd() || !group.exists() { Ok(()) } else { group.remove() }
+        if group.exists() { group.remove() } else { Ok(()) }
+    }
+
+    /// Sets limits of a cgroup that is there already. With the systemd driver it is a slice or another unit, and systemd
+    /// sets them. Blocks.
+    ///
+    /// # Errors
+    /// It does not exist; a value is refused.
+    pub fn limit(&self, path: &CgroupPath, resources: &Resources) -> Result<(), CgroupError> {
+        let group = Group::new(&self.tree, path.clone());
+        if !group.exists() {
+            return Err(CgroupError::invalid("cgroup", path, "it does not exist"));
+        }
+        match &self.driver {
+            Driver::Systemd { systemd, .. } => {
+                let properties = limits(&plan_limits(resources)?)?;
+                Ok(systemd.set(path.slice(), properties)?)
+            }
+            Driver::Cgroupfs => group.apply(resources),
+        }
+    }
+
+    /// Whether there is a cgroup.
+    pub fn exists(&self, path: &CgroupPath) -> bool {
+        Group::new(&self.tree, path.clone()).exists()
     }
 
     /// Whether pods' cgroups are systemd's.

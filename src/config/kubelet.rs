@@ -6,6 +6,32 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+/// Whether containers may swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwapBehavior {
+    /// No container does.
+    #[default]
+    NoSwap,
+    /// Containers of burstable pods do, in proportion to the memory that they ask for.
+    LimitedSwap,
+}
+
+/// What of the node is held to its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforced {
+    /// All pods together: to what is not reserved.
+    Pods,
+    /// `system_reserved_cgroup`: to `system_reserved`.
+    SystemReserved,
+    /// `kube_reserved_cgroup`: to `kube_reserved`.
+    KubeReserved,
+    /// The same of its CPU alone.
+    SystemReservedCompressible,
+    /// The same of its CPU alone.
+    KubeReservedCompressible,
+}
+
 /// `[kubelet]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,6 +62,30 @@ pub struct Kubelet {
     pub seccomp_dir: PathBuf,
     /// The cgroup below which pods are; empty: the runtime's choice.
     pub cgroup_root: String,
+    /// What of the node is held to its limits.
+    pub enforce_node_allocatable: Vec<Enforced>,
+    /// What the system keeps for itself: quantities of `cpu`, `memory`, `ephemeral-storage`, `pid`.
+    pub system_reserved: BTreeMap<String, String>,
+    /// What the runtime and the kubelet half keep for themselves, as above.
+    pub kube_reserved: BTreeMap<String, String>,
+    /// The cgroup of the system, which exists; none: it is not held to anything.
+    pub system_reserved_cgroup: Option<String>,
+    /// The cgroup of the runtime, which exists; none: it is not held to anything.
+    pub kube_reserved_cgroup: Option<String>,
+    /// The most processes of a pod; none: as many as the kernel allows.
+    pub pod_pids_limit: Option<u64>,
+    /// Whether memory that is asked for is kept, and who takes much more is slowed down.
+    pub memory_qos: bool,
+    /// From how much on of what is between request and limit, percent.
+    pub memory_throttling_percent: u64,
+    /// Whether containers may swap.
+    pub swap_behavior: SwapBehavior,
+    /// Whether a node with swap is an error.
+    pub fail_swap_on: bool,
+    /// Whether the kernel kills one process that uses too much memory, and not its whole container.
+    pub single_process_oom_kill: bool,
+    /// Whether containers that say nothing of seccomp have the runtime's profile.
+    pub seccomp_default: bool,
     /// The servers of the cluster's DNS; empty: pods get the node's.
     pub cluster_dns: Vec<IpAddr>,
     /// The domain of the cluster.
@@ -102,6 +152,18 @@ impl Default for Kubelet {
             container_logs_dir: "/var/log/containers".into(),
             seccomp_dir: "/var/lib/kubelet/seccomp".into(),
             cgroup_root: "kubepods".into(),
+            enforce_node_allocatable: vec![Enforced::Pods],
+            system_reserved: BTreeMap::new(),
+            kube_reserved: BTreeMap::new(),
+            system_reserved_cgroup: None,
+            kube_reserved_cgroup: None,
+            pod_pids_limit: None,
+            memory_qos: false,
+            memory_throttling_percent: 90,
+            swap_behavior: SwapBehavior::NoSwap,
+            fail_swap_on: false,
+            single_process_oom_kill: false,
+            seccomp_default: false,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             resolv_conf: None,

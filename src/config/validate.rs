@@ -1,6 +1,6 @@
 //! Values that have the right type and still cannot be meant.
 
-use super::{ConfigError, Kubelet, Loaded};
+use super::{ConfigError, Enforced, Kubelet, Loaded};
 use crate::cri::streaming::detach::DetachKeys;
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
@@ -182,6 +182,7 @@ fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
         check.that((1..=10_000).contains(&number), key, number, "not 1 to 10000")?;
     }
     sysctls(loaded, c)?;
+    reserved(loaded, c)?;
     let servers = c.cluster_dns.len();
     check.that(servers <= 3, "kubelet.cluster_dns", servers, "more than three servers")?;
     let root = crate::cgroups::CgroupPath::parse(&c.cgroup_root).is_ok();
@@ -200,6 +201,56 @@ fn sysctls(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
         let fits = namespaced && (stars == 0 || stars == 1 && name.ends_with('*'));
         let reason = "not a sysctl of a pod's namespaces, or such with a '*' at its end";
         check.that(fits, "kubelet.allowed_unsafe_sysctls", name, reason)?;
+    }
+    Ok(())
+}
+
+/// The largest number of processes that the kernel knows (PID_MAX_LIMIT).
+const MAX_PIDS: u64 = 4_194_304;
+
+fn reserved(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
+    let check = Check { loaded };
+    for (key, list) in [
+        ("kubelet.system_reserved", &c.system_reserved),
+        ("kubelet.kube_reserved", &c.kube_reserved),
+    ] {
+        for (name, quantity) in list {
+            let known = ["cpu", "memory", "ephemeral-storage", "pid"].contains(&name.as_str());
+            let value = format!("{name}: {quantity}");
+            check.that(known, key, &value, "not cpu, memory, ephemeral-storage or pid")?;
+            let read = crate::quantity::parse_milli(quantity).is_ok();
+            check.that(read, key, &value, "not a quantity such as 500m or 1Gi")?;
+        }
+    }
+    let key = "kubelet.enforce_node_allocatable";
+    let enforced = |what: &Enforced| c.enforce_node_allocatable.contains(what);
+    let system = [Enforced::SystemReserved, Enforced::SystemReservedCompressible];
+    let kube = [Enforced::KubeReserved, Enforced::KubeReservedCompressible];
+    for (both, group, missing) in [
+        (system, &c.system_reserved_cgroup, "without kubelet.system_reserved_cgroup"),
+        (kube, &c.kube_reserved_cgroup, "without kubelet.kube_reserved_cgroup"),
+    ] {
+        let some = both.iter().filter(|what| enforced(what)).count();
+        let list = format!("{:?}", c.enforce_node_allocatable);
+        check.that(some < 2, key, &list, "of a group both all and its CPU alone")?;
+        check.that(some == 0 || group.is_some(), key, &list, missing)?;
+    }
+    for (key, group) in [
+        ("kubelet.system_reserved_cgroup", &c.system_reserved_cgroup),
+        ("kubelet.kube_reserved_cgroup", &c.kube_reserved_cgroup),
+    ] {
+        let Some(group) = group else { continue };
+        let path = crate::cgroups::CgroupPath::parse(group);
+        let fits = path.is_ok_and(|path| path.as_str() != "/");
+        check.that(fits, key, group, "not a cgroup's path below the root")?;
+    }
+    let percent = c.memory_throttling_percent;
+    let fits = (1..=100).contains(&percent);
+    check.that(fits, "kubelet.memory_throttling_percent", percent, "not 1 to 100")?;
+    if let Some(pids) = c.pod_pids_limit {
+        let key = "kubelet.pod_pids_limit";
+        check.that((1..=MAX_PIDS).contains(&pids), key, pids, "not 1 to 4194304")?;
+        check.that(!c.cgroup_root.is_empty(), key, pids, "without kubelet.cgroup_root")?;
     }
     Ok(())
 }
@@ -422,6 +473,16 @@ mod tests {
             ("[kubelet]\npods_per_core = 0", "kubelet.pods_per_core"),
             ("[kubelet]\nallowed_unsafe_sysctls = [\"vm.x\"]", "kubelet.allowed_unsafe_sysctls"),
             ("[kubelet]\nallowed_unsafe_sysctls = [\"net.*.x\"]", "kubelet.allowed_unsafe_sysctls"),
+            ("[kubelet.system_reserved]\ngpu = \"1\"", "kubelet.system_reserved"),
+            ("[kubelet.kube_reserved]\nmemory = \"1 GB\"", "kubelet.kube_reserved"),
+            (
+                "[kubelet]\nenforce_node_allocatable = [\"system-reserved\"]",
+                "kubelet.enforce_node_allocatable",
+            ),
+            ("[kubelet]\nkube_reserved_cgroup = \"/\"", "kubelet.kube_reserved_cgroup"),
+            ("[kubelet]\nmemory_throttling_percent = 0", "kubelet.memory_throttling_percent"),
+            ("[kubelet]\npod_pids_limit = 0", "kubelet.pod_pids_limit"),
+            ("[kubelet]\npod_pids_limit = 9\ncgroup_root = \"\"", "kubelet.pod_pids_limit"),
             ("[log]\nlevel = \"berth=lots\"", "log.level"),
             ("[log]\nlevel = \"loud\"", "log.level"),
         ] {

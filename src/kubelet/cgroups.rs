@@ -1,18 +1,31 @@
 //! The cgroups of a kubelet: `kubepods/{burstable,besteffort}/pod<uid>`, with guaranteed pods directly below
-//! `kubepods`. A sandbox's own cgroup is made below its pod's by the runtime.
+//! `kubepods`; with the systemd driver slices of the same names. A sandbox's own cgroup is made below its pod's by the
+//! runtime.
 //!
-//! A class gets the CPU of what its pods ask for together; a pod its own requests and limits.
+//! All pods together are held to what the node has for them; a class gets the CPU, and the memory that is kept, of
+//! what its pods ask for together; a pod its own requests and limits. They go with the last pod, so that each new pod
+//! sets what is above it anew; and every minute, what others may have changed.
 
+use super::node::NodeFacts;
 use super::qos::{Qos, qos};
-use super::request::{pod_resources, qos_shares};
+use super::request::{memory_request, pod_resources, qos_shares};
+use super::reserved::Reserved;
 use super::spec::uid;
+use super::worker::Host;
+use crate::blocking;
 use crate::cgroups::{CgroupError, CgroupPath, Cgroups, Limit, Resources};
+use crate::config::{self, Enforced};
 use crate::cri::proto;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, chain};
 use crate::lock::lock;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tracing::warn;
+
+/// How often what is above pods is set again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// A cgroup of a pod or a class that cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +38,119 @@ pub struct QosError {
 }
 
 impl QosError {
+    fn new(
+        operation: &'static str,
+        subject: impl Into<String>,
+    ) -> impl FnOnce(CgroupError) -> Self {
+        let subject = subject.into();
+        move |source| Self { operation, subject, source: Box::new(source) }
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.source.kind()
     }
+}
+
+/// What holds for all pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodRules {
+    /// The limits of all pods together.
+    together: Resources,
+    /// The most processes of a pod.
+    pids: Option<u64>,
+    /// Whether memory that is asked for is kept.
+    keeps_memory: bool,
+}
+
+impl PodRules {
+    /// As configured, on this node.
+    pub fn new(config: &config::Kubelet, node: &NodeFacts) -> Self {
+        let pods = config.enforce_node_allocatable.contains(&Enforced::Pods);
+        let left = &node.for_pods;
+        let together = Reserved {
+            cpu_milli: left.cpu_milli,
+            memory_bytes: left.memory_bytes,
+            pids: left.pids,
+            ..Reserved::default()
+        };
+        Self {
+            together: if pods { held_to(together) } else { Resources::default() },
+            pids: config.pod_pids_limit,
+            keeps_memory: config.memory_qos,
+        }
+    }
+}
+
+/// The limits of a cgroup that may use so much; what is nothing is no limit.
+fn held_to(amounts: Reserved) -> Resources {
+    let some = |amount: u64| Some(amount).filter(|amount| *amount > 0);
+    Resources {
+        cpu_shares: some(amounts.cpu_milli).map(qos_shares),
+        memory_limit: some(amounts.memory_bytes).map(Limit::Value),
+        // Without it a limit of memory would be one of swap, too.
+        memory_swap_limit: some(amounts.memory_bytes).map(|_| Limit::Max),
+        pids_limit: some(amounts.pids).map(Limit::Value),
+        ..Resources::default()
+    }
+}
+
+/// Holds the system and the runtime to what is reserved for them, where that is asked for. Blocking.
+///
+/// # Errors
+/// Their cgroup is not there, or does not take the limits.
+pub fn enforce_reserved(config: &config::Kubelet, cgroups: &Cgroups) -> Result<(), QosError> {
+    let has = |what| config.enforce_node_allocatable.contains(&what);
+    let rows = [
+        (
+            "the system",
+            &config.system_reserved_cgroup,
+            &config.system_reserved,
+            (has(Enforced::SystemReserved), has(Enforced::SystemReservedCompressible)),
+        ),
+        (
+            "the runtime",
+            &config.kube_reserved_cgroup,
+            &config.kube_reserved,
+            (has(Enforced::KubeReserved), has(Enforced::KubeReservedCompressible)),
+        ),
+    ];
+    for (whose, group, reserved, (all, cpu_alone)) in rows {
+        let Some(group) = group.as_ref().filter(|_| all || cpu_alone) else { continue };
+        let all_of_it = Reserved::parse(reserved);
+        let amounts = match all {
+            true => all_of_it,
+            false => Reserved { cpu_milli: all_of_it.cpu_milli, ..Reserved::default() },
+        };
+        let limited =
+            CgroupPath::parse(group).and_then(|path| cgroups.limit(&path, &held_to(amounts)));
+        limited.map_err(QosError::new("limit", whose))?;
+    }
+    Ok(())
+}
+
+/// Sets what is above pods again from time to time.
+pub async fn keep_enforced(host: Arc<Host>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let of = Arc::clone(&host);
+        let set = blocking::run("set the limits of all pods", move || {
+            of.cgroups.as_ref().map_or(Ok(()), QosCgroups::refresh)
+        });
+        match set.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = %chain(&error), "limits of all pods are not set"),
+            Err(error) => warn!(%error, "limits of all pods are not set"),
+        }
+    }
+}
+
+/// What a pod asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asks {
+    class: Qos,
+    shares: u64,
+    memory: u64,
 }
 
 /// The cgroups of all pods.
@@ -36,88 +158,151 @@ impl QosError {
 pub struct QosCgroups {
     cgroups: Cgroups,
     root: String,
-    /// The CPU shares of the burstable pods, by uid.
-    burstable: Mutex<BTreeMap<String, u64>>,
+    rules: PodRules,
+    /// What the pods ask for, by uid.
+    asks: Mutex<BTreeMap<String, Asks>>,
 }
 
 impl QosCgroups {
     /// Below `root`: `kubepods`, or a path that ends so.
-    pub fn new(cgroups: Cgroups, root: &str) -> Self {
-        Self { cgroups, root: root.trim_matches('/').to_owned(), burstable: Mutex::default() }
+    pub fn new(cgroups: Cgroups, root: &str, rules: PodRules) -> Self {
+        let root = root.trim_matches('/').to_owned();
+        Self { cgroups, root, rules, asks: Mutex::default() }
+    }
+
+    /// The path of a cgroup below the root: by its class and its last name.
+    fn path(&self, class: Option<&str>, last: Option<&str>) -> String {
+        let names = class.into_iter().chain(last);
+        if self.cgroups.is_systemd() {
+            // Dashes are levels.
+            let root = self.root.replace('/', "-");
+            let name = names.fold(root, |path, name| format!("{path}-{}", name.replace('-', "_")));
+            return format!("{name}.slice");
+        }
+        names.fold(format!("/{}", self.root), |path, name| format!("{path}/{name}"))
     }
 
     /// A pod's cgroup, as its sandbox's parent.
     pub fn parent(&self, pod: &Pod) -> String {
-        let class = class(qos(pod));
-        if self.cgroups.is_systemd() {
-            // Dashes are levels.
-            let root = self.root.replace('/', "-");
-            let class = class.map(|class| format!("-{class}")).unwrap_or_default();
-            return format!("{root}{class}-pod{}.slice", uid(pod).replace('-', "_"));
-        }
-        let class = class.map(|class| format!("/{class}")).unwrap_or_default();
-        format!("/{}{class}/pod{}", self.root, uid(pod))
+        self.path(class(qos(pod)), Some(&format!("pod{}", uid(pod))))
     }
 
-    /// Makes a pod's cgroup, and counts it in its class.
+    /// Counts a pod in its class, also one whose sandbox is there already.
+    pub fn count(&self, pod: &Pod) {
+        let shares = u64::try_from(pod_resources(pod).cpu_shares).unwrap_or(0);
+        let asks = Asks { class: qos(pod), shares, memory: memory_request(pod) };
+        lock(&self.asks).insert(uid(pod).to_owned(), asks);
+    }
+
+    /// Makes a pod's cgroup, and counts it in its class. Blocking.
     ///
     /// # Errors
     /// [`QosError`].
     pub fn make(&self, pod: &Pod) -> Result<(), QosError> {
-        let resources = pod_resources(pod);
-        if qos(pod) == Qos::Burstable {
-            let shares = u64::try_from(resources.cpu_shares).unwrap_or(0);
-            lock(&self.burstable).insert(uid(pod).to_owned(), shares);
-        }
+        self.count(pod);
+        let resources = self.of_pod(pod);
+        let made = self
+            .place(&self.parent(pod))
+            .and_then(|path| self.cgroups.make_parent(&path, &resources));
+        made.map_err(QosError::new("make", format!("pod {}", uid(pod))))?;
+        // After it: what is above a pod does not go while there is one.
         self.weigh_class(qos(pod))?;
-        self.apply(&self.parent(pod), &limits(&resources), || format!("pod {}", uid(pod)))
+        self.limit_root()
     }
 
-    /// Takes a pod out of its class. Its cgroup went with its sandbox, if there ever was one.
+    fn of_pod(&self, pod: &Pod) -> Resources {
+        let mut resources = limits(&pod_resources(pod));
+        resources.pids_limit = self.rules.pids.map(Limit::Value);
+        self.keep_memory(&mut resources, memory_request(pod));
+        resources
+    }
+
+    fn keep_memory(&self, resources: &mut Resources, bytes: u64) {
+        if self.rules.keeps_memory {
+            resources.unified.insert("memory.min".to_owned(), bytes.to_string());
+        }
+    }
+
+    /// Takes a pod out of its class. Its cgroup went with its sandbox, if there ever was one and it is no slice.
+    /// Blocking.
     ///
     /// # Errors
     /// [`QosError`]: the class's share cannot be set, or the cgroup cannot be removed.
     pub fn remove(&self, pod: &Pod) -> Result<(), QosError> {
-        if !self.cgroups.is_systemd() {
-            let gone = CgroupPath::parse(&self.parent(pod))
-                .and_then(|path| self.cgroups.remove_parent(&path));
-            gone.map_err(|source| QosError {
-                operation: "remove",
-                subject: format!("pod {}", uid(pod)),
-                source: Box::new(source),
-            })?;
+        let gone =
+            CgroupPath::parse(&self.parent(pod)).and_then(|path| self.cgroups.remove_parent(&path));
+        gone.map_err(QosError::new("remove", format!("pod {}", uid(pod))))?;
+        lock(&self.asks).remove(uid(pod));
+        self.refresh()
+    }
+
+    /// Sets what is above pods, where it is. Blocking.
+    ///
+    /// # Errors
+    /// [`QosError`], after all was tried.
+    pub fn refresh(&self) -> Result<(), QosError> {
+        let asks = lock(&self.asks).clone();
+        let mut result = Ok(());
+        for of in [Qos::Burstable, Qos::BestEffort] {
+            if asks.values().any(|asks| asks.class == of) {
+                result = result.and(self.weigh_class(of));
+            }
         }
-        let counted = lock(&self.burstable).remove(uid(pod)).is_some();
-        let others = !lock(&self.burstable).is_empty();
-        if counted && others { self.weigh_class(Qos::Burstable) } else { Ok(()) }
+        if asks.is_empty() { result } else { result.and(self.limit_root()) }
     }
 
     fn weigh_class(&self, of: Qos) -> Result<(), QosError> {
         let Some(name) = class(of) else { return Ok(()) };
+        let (shares, memory) = self.sum(|asks| asks.class == of);
         let shares = match of {
-            Qos::Burstable => lock(&self.burstable).values().sum::<u64>().clamp(2, 262_144),
+            Qos::Burstable => shares.clamp(2, 262_144),
             Qos::BestEffort | Qos::Guaranteed => qos_shares(0),
         };
-        let resources = Resources { cpu_shares: Some(shares), ..Resources::default() };
-        self.apply(&format!("/{}/{name}", self.root), &resources, || format!("class {name}"))
+        let mut resources = Resources { cpu_shares: Some(shares), ..Resources::default() };
+        self.keep_memory(&mut resources, memory);
+        self.apply(&self.path(Some(name), None), &resources, &format!("class {name}"))
     }
 
-    fn apply(
-        &self,
-        path: &str,
-        resources: &Resources,
-        subject: impl Fn() -> String,
-    ) -> Result<(), QosError> {
-        if self.cgroups.is_systemd() {
+    fn limit_root(&self) -> Result<(), QosError> {
+        let mut resources = self.rules.together.clone();
+        let (_, memory) = self.sum(|_| true);
+        self.keep_memory(&mut resources, memory);
+        if resources == Resources::default() {
             return Ok(());
         }
-        let made =
-            CgroupPath::parse(path).and_then(|path| self.cgroups.make_parent(&path, resources));
-        made.map_err(|source| QosError {
-            operation: "make",
-            subject: subject(),
-            source: Box::new(source),
+        match self.apply(&self.path(None, None), &resources, "all pods") {
+            // Pods of before have more than they may: they are not ended for it, and it is tried again.
+            Err(error) if matches!(*error.source, CgroupError::Conflict { .. }) => {
+                warn!(error = %chain(&error), "all pods together are not held to their limits yet");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// The shares and the memory that pods ask for together.
+    fn sum(&self, counts: impl Fn(&Asks) -> bool) -> (u64, u64) {
+        let asks = lock(&self.asks);
+        asks.values().filter(|asks| counts(asks)).fold((0, 0), |(shares, memory), asks| {
+            (shares.saturating_add(asks.shares), memory.saturating_add(asks.memory))
         })
+    }
+
+    /// Where a cgroup of [`Self::path`] is in the hierarchy.
+    fn place(&self, path: &str) -> Result<CgroupPath, CgroupError> {
+        match self.cgroups.is_systemd() {
+            true => CgroupPath::of_slice(Some(path)),
+            false => CgroupPath::parse(path),
+        }
+    }
+
+    /// Sets limits above pods. Where there is nothing, there is no pod either.
+    fn apply(&self, path: &str, resources: &Resources, subject: &str) -> Result<(), QosError> {
+        let set = self.place(path).and_then(|path| match self.cgroups.limit(&path, resources) {
+            Err(_) if !self.cgroups.exists(&path) => Ok(()),
+            result => result,
+        });
+        set.map_err(QosError::new("limit", subject))
     }
 }
 
@@ -139,5 +324,34 @@ fn limits(resources: &proto::LinuxContainerResources) -> Resources {
         cpu_period: some(resources.cpu_quota).and(some(resources.cpu_period)),
         memory_limit: some(resources.memory_limit_in_bytes).map(Limit::Value),
         ..Resources::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pods_are_held_to_what_is_not_reserved() {
+        let mut node = NodeFacts::default();
+        node.for_pods.cpu_milli = 1500;
+        node.for_pods.memory_bytes = 1 << 30;
+        node.for_pods.pids = 4000;
+        let rules = PodRules::new(&config::Kubelet::default(), &node);
+        let expected = Resources {
+            cpu_shares: Some(1536),
+            memory_limit: Some(Limit::Value(1 << 30)),
+            memory_swap_limit: Some(Limit::Max),
+            pids_limit: Some(Limit::Value(4000)),
+            ..Resources::default()
+        };
+        assert_eq!(rules.together, expected);
+        let off = config::Kubelet {
+            enforce_node_allocatable: Vec::new(),
+            pod_pids_limit: Some(7),
+            ..config::Kubelet::default()
+        };
+        let rules = PodRules::new(&off, &node);
+        assert_eq!((rules.together, rules.pids), (Resources::default(), Some(7)));
     }
 }

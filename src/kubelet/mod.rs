@@ -6,7 +6,7 @@
 //!   Secrets and Services that pods may name.
 //! * [`serve()`] and [`run`]: from the configuration to one [`worker`] a pod; [`pods`] and [`admission`] decide which.
 //! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`]: what a worker decides from, pure; [`request`]: how it asks.
-//! * [`mod@env`], [`files`], [`volumes`], [`cgroups`]: what a container finds; [`node`]: where it is.
+//! * [`mod@env`], [`files`], [`volumes`], [`cgroups`], [`userns`]: what a container finds; [`node`], [`reserved`]: where it is.
 //! * [`logs`]: kept from growing without end.
 //! * [`pleg`]: what the runtime tells; [`status`] and [`board`]: what everybody may see; [`control`] and [`http`]: how they ask.
 
@@ -30,11 +30,13 @@ pub mod pods;
 pub mod qos;
 pub mod quantity;
 pub mod request;
+pub mod reserved;
 pub mod run;
 mod serve;
 pub mod source;
 pub mod spec;
 pub mod status;
+pub mod userns;
 pub mod volumes;
 pub mod worker;
 

@@ -1,5 +1,6 @@
 //! What is known of the node, and what of it pods may use.
 
+use super::reserved::Reserved;
 use crate::config::{self, Signal};
 use nix::ifaddrs::getifaddrs;
 use std::collections::BTreeMap;
@@ -17,8 +18,19 @@ pub struct Amounts {
     pub ephemeral_storage_bytes: u64,
     /// Pods.
     pub pods: u64,
+    /// Processes.
+    pub pids: u64,
     /// Bytes of huge pages, by page size in bytes.
     pub hugepages: BTreeMap<u64, u64>,
+}
+
+/// More is reserved than there is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reserved} of {resource} are reserved, and the node has {capacity}")]
+pub struct NodeError {
+    resource: &'static str,
+    reserved: u64,
+    capacity: u64,
 }
 
 /// The node that pods run on.
@@ -32,7 +44,9 @@ pub struct NodeFacts {
     pub capacity: Amounts,
     /// Bytes of swap.
     pub swap_bytes: u64,
-    /// What pods may use of it: capacity less what is reserved and less the hard eviction thresholds.
+    /// What all pods together are held to: capacity less what is reserved.
+    pub for_pods: Amounts,
+    /// What pods may ask for: capacity less what is reserved and less the hard eviction thresholds.
     pub allocatable: Amounts,
 }
 
@@ -41,7 +55,10 @@ const KIB: u64 = 1024;
 
 impl NodeFacts {
     /// Reads what the node is and has. Blocking. `state` is on the file system that pods use.
-    pub fn read(config: &config::Kubelet, state: &Path) -> Self {
+    ///
+    /// # Errors
+    /// Nothing would be left for pods.
+    pub fn read(config: &config::Kubelet, state: &Path) -> Result<Self, NodeError> {
         let name = config.node_name.clone().unwrap_or_else(|| {
             let name = nix::unistd::gethostname().unwrap_or_default();
             name.to_string_lossy().to_lowercase()
@@ -56,16 +73,19 @@ impl NodeFacts {
             memory_bytes: field(&memory, "MemTotal"),
             ephemeral_storage_bytes: size_of_file_system(state),
             pods: of_cpus.map_or(config.max_pods, |pods| pods.min(config.max_pods)),
+            pids: most_pids(),
             hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
         };
-        let mut allocatable = capacity.clone();
-        let kept = |signal, capacity| config.eviction.hard_of(signal, capacity);
-        let whole = capacity.memory_bytes;
-        allocatable.memory_bytes = whole.saturating_sub(kept(Signal::MemoryAvailable, whole));
+        let for_pods = Reserved::of(config).taken_from(&capacity)?;
+        let mut allocatable = for_pods.clone();
+        let less = |left: &mut u64, signal, capacity| {
+            *left = left.saturating_sub(config.eviction.hard_of(signal, capacity));
+        };
+        less(&mut allocatable.memory_bytes, Signal::MemoryAvailable, capacity.memory_bytes);
         let storage = capacity.ephemeral_storage_bytes;
-        allocatable.ephemeral_storage_bytes =
-            storage.saturating_sub(kept(Signal::NodeFsAvailable, storage));
-        Self { name, ips, capacity, swap_bytes: field(&memory, "SwapTotal"), allocatable }
+        less(&mut allocatable.ephemeral_storage_bytes, Signal::NodeFsAvailable, storage);
+        let swap_bytes = field(&memory, "SwapTotal");
+        Ok(Self { name, ips, capacity, swap_bytes, for_pods, allocatable })
     }
 }
 
@@ -74,6 +94,36 @@ fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.unwrap_or(0).saturating_mul(KIB)
+}
+
+impl Reserved {
+    /// What is left of `capacity`.
+    fn taken_from(&self, capacity: &Amounts) -> Result<Amounts, NodeError> {
+        let less = |resource, capacity: u64, reserved: u64| {
+            let error = NodeError { resource, reserved, capacity };
+            capacity.checked_sub(reserved).ok_or(error)
+        };
+        Ok(Amounts {
+            cpu_milli: less("cpu (thousandths)", capacity.cpu_milli, self.cpu_milli)?,
+            memory_bytes: less("memory (bytes)", capacity.memory_bytes, self.memory_bytes)?,
+            ephemeral_storage_bytes: less(
+                "ephemeral-storage (bytes)",
+                capacity.ephemeral_storage_bytes,
+                self.ephemeral_storage_bytes,
+            )?,
+            pids: less("pid", capacity.pids, self.pids)?,
+            ..capacity.clone()
+        })
+    }
+}
+
+/// The most processes that the kernel allows at a time.
+fn most_pids() -> u64 {
+    let number = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    number("pid_max").into_iter().chain(number("threads-max")).min().unwrap_or(0)
 }
 
 fn size_of_file_system(path: &Path) -> u64 {
@@ -133,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_node_has_a_name_addresses_and_something_for_pods() {
-        let node = NodeFacts::read(&config::Kubelet::default(), Path::new("/"));
+        let node = NodeFacts::read(&config::Kubelet::default(), Path::new("/")).unwrap();
         assert!(!node.name.is_empty() && !node.ips.is_empty());
         assert!(node.capacity.cpu_milli >= 1000 && node.capacity.memory_bytes > 0);
         assert!(node.allocatable.memory_bytes < node.capacity.memory_bytes);
@@ -141,6 +191,22 @@ mod tests {
         let storage = node.capacity.ephemeral_storage_bytes;
         let tenth = u64::try_from(u128::from(storage) * 10_000 / 100_000).unwrap();
         assert_eq!(node.allocatable.ephemeral_storage_bytes, storage - tenth);
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_for_pods_and_more_than_there_is_cannot_be() {
+        let reserving = |cpu: &str| config::Kubelet {
+            system_reserved: [("cpu".to_owned(), cpu.to_owned())].into(),
+            kube_reserved: [("memory".to_owned(), "1Mi".to_owned())].into(),
+            ..config::Kubelet::default()
+        };
+        let node = NodeFacts::read(&reserving("250m"), Path::new("/")).unwrap();
+        let (all, left) = (&node.capacity, &node.for_pods);
+        assert_eq!(left.cpu_milli, all.cpu_milli - 250);
+        assert_eq!(left.memory_bytes, all.memory_bytes - (1 << 20));
+        assert_eq!(node.allocatable.memory_bytes, left.memory_bytes - (100 << 20));
+        let error = NodeFacts::read(&reserving("1M"), Path::new("/")).unwrap_err().to_string();
+        assert!(error.starts_with("1000000000 of cpu"), "{error}");
     }
 
     #[test]

@@ -144,7 +144,12 @@ impl Kubelet {
             },
         };
         let ending = match admitted {
-            Admitted::Yes => None,
+            Admitted::Yes => {
+                if let Some(cgroups) = &self.host.cgroups {
+                    cgroups.count(&pod);
+                }
+                None
+            }
             Admitted::No(verdict) => {
                 // At once: the next one finds its room free, and what happens to a pod that nobody has heard of
                 // is kept by nobody.

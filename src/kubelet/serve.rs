@@ -1,16 +1,18 @@
 //! The kubelet half from its configuration to its end.
 
 use super::board::{Board, BoardError};
-use super::cgroups::QosCgroups;
+use super::cgroups::{PodRules, QosCgroups, QosError, enforce_reserved, keep_enforced};
 use super::control::{Control, KubeletGate};
 use super::eviction::{Collector, Evictor, Pressure, keep_links};
 use super::files::ClusterDns;
 use super::http::{HttpError, HttpServer, Place, Pulse, Shown, Tallies};
 use super::logs::{Limits, keep_rotating};
-use super::node::NodeFacts;
+use super::node::{NodeError, NodeFacts};
 use super::objects::Objects;
+use super::request::MemoryRules;
 use super::run::Kubelet;
 use super::source::{FileSource, HttpSource, LocalError, LocalPods, Source, Update};
+use super::userns::{Ids, UsernsError};
 use super::volumes::{VolumeError, Volumes};
 use super::worker::{Host, PullLimits, Settings};
 use crate::blocking;
@@ -41,6 +43,21 @@ pub enum KubeletError {
     /// The node's cgroups.
     #[error(transparent)]
     Cgroups(#[from] CgroupError),
+    /// More is reserved than there is.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// There is swap, and there must be none.
+    #[error("the node has {bytes} bytes of swap, and kubelet.fail_swap_on is true")]
+    Swap {
+        /// How much.
+        bytes: u64,
+    },
+    /// A cgroup of what is reserved.
+    #[error(transparent)]
+    Reserved(#[from] QosError),
+    /// The ids of pods' user namespaces.
+    #[error(transparent)]
+    Userns(#[from] UsernsError),
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] CriError),
@@ -65,6 +82,10 @@ impl KubeletError {
             Self::Board(error) => error.kind(),
             Self::Volumes(error) => error.kind(),
             Self::Cgroups(error) => error.kind(),
+            Self::Node(_) => ErrorKind::InvalidArgument,
+            Self::Swap { .. } => ErrorKind::FailedPrecondition,
+            Self::Reserved(error) => error.kind(),
+            Self::Userns(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
             Self::Local(error) => error.kind(),
             Self::Tls(_) => ErrorKind::Internal,
@@ -119,6 +140,7 @@ pub async fn serve(
     let mut evictor = Evictor::new(Arc::clone(&host), eviction, &state, collector, ordered);
     evictor.look().await;
     tasks.spawn(stop.clone().run_until_cancelled_owned(evictor.run()));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(keep_enforced(Arc::clone(&host))));
     let (told, updates) = mpsc::channel(UPDATES);
     let local = config.paths.state.join("kubelet/local");
     let local = LocalPods::open(&local, &host.node.name, told.clone()).await?;
@@ -165,11 +187,18 @@ fn prepare(parts: Parts) -> Result<Arc<Host>, KubeletError> {
     let board = Board::open(state.join("status"))?;
     let volumes = Volumes::new(pods.clone(), config.paths.run.join("kubelet/payload"));
     volumes.prepare_node()?;
+    let node = NodeFacts::read(&own, &config.paths.state)?;
+    if own.fail_swap_on && node.swap_bytes > 0 {
+        return Err(KubeletError::Swap { bytes: node.swap_bytes });
+    }
+    let cgroups = Cgroups::open(&config.cgroups)?;
+    enforce_reserved(&own, &cgroups)?;
+    let rules = PodRules::new(&own, &node);
     let cgroups = match own.cgroup_root.as_str() {
         "" => None,
-        root => Some(QosCgroups::new(Cgroups::open(&config.cgroups)?, root)),
+        root => Some(QosCgroups::new(cgroups, root, rules)),
     };
-    let node = NodeFacts::read(&own, &config.paths.state);
+    let userns = Ids::read(pods.clone())?;
     let checker = Arc::new(Checker::new(Arc::clone(&cri))?);
     Ok(Arc::new(Host {
         cri,
@@ -178,6 +207,7 @@ fn prepare(parts: Parts) -> Result<Arc<Host>, KubeletError> {
         node,
         objects,
         cgroups,
+        userns,
         volumes: Arc::new(volumes),
         pulls: PullLimits::new(&own),
         checker,
@@ -228,6 +258,8 @@ fn settings(own: &config::Kubelet, pods: std::path::PathBuf) -> Settings {
         pod_logs: own.pod_logs_dir.clone(),
         container_logs: own.container_logs_dir.clone(),
         seccomp_profiles: own.seccomp_dir.clone(),
+        seccomp_default: own.seccomp_default,
+        memory: MemoryRules::new(own),
         crash_cap: Duration::from_secs(own.crash_loop_max_seconds),
         sync: Duration::from_secs(own.sync_seconds),
         allowed_sysctls: own.allowed_unsafe_sysctls.clone(),

@@ -71,6 +71,24 @@ impl Systemd {
         })
     }
 
+    /// Makes a slice, or changes one that is there. Blocks.
+    pub(in crate::cgroups) fn make_slice(
+        &self,
+        unit: &str,
+        properties: Vec<Property>,
+    ) -> Result<(), SystemdError> {
+        if !self.is_active(unit)? {
+            let description = ("Description", "pods of berth".into());
+            let all = std::iter::once(description).chain(properties.iter().cloned()).collect();
+            match self.start(unit, all) {
+                // Made meanwhile, or by a file.
+                Err(error) if error.is("UnitExists") => {}
+                result => return result,
+            }
+        }
+        if properties.is_empty() { Ok(()) } else { self.set(unit, properties) }
+    }
+
     /// Stops a unit, waits until it is, and has systemd forget a failure of it. One that does not exist is
     /// fine. Blocks.
     pub(in crate::cgroups) fn stop(&self, unit: &str) -> Result<(), SystemdError> {

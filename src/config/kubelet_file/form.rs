@@ -24,6 +24,14 @@ pub(super) enum Form {
     Bytes,
     /// A list of texts.
     Texts,
+    /// Texts by name.
+    Map,
+    /// A whole number; none below 1 is a limit.
+    Limit,
+    /// A part of 1, in whole percents.
+    Percent,
+    /// What is enforced; `none`: nothing.
+    Enforced,
     /// Lists of texts by name.
     Headers,
     /// The name of a cgroup driver, which is compared.
@@ -55,6 +63,14 @@ pub(super) fn convert(form: Form, value: &Value) -> Result<Option<Toml>, Wrong> 
         },
         Form::Bytes => some_text(value)?.map(|text| bytes(&text)).transpose()?,
         Form::Texts => Some(Toml::Array(texts(value)?.into_iter().map(Toml::String).collect())),
+        Form::Map => Some(map(value)?),
+        Form::Limit => limit(value)?.map(Toml::Integer),
+        Form::Percent => Some(Toml::Integer(percent(value)?)),
+        Form::Enforced => {
+            let mut all = texts(value)?;
+            all.retain(|what| what != "none");
+            Some(Toml::Array(all.into_iter().map(Toml::String).collect()))
+        }
         Form::Headers => Some(headers(value)?),
         Form::Endpoint => endpoint(value)?.map(Toml::String),
         Form::Driver | Form::Gates | Form::Together => None,
@@ -92,6 +108,27 @@ pub(super) fn number(value: &Value) -> Result<i64, Wrong> {
 fn texts(value: &Value) -> Result<Vec<String>, Wrong> {
     let items = value.as_array().ok_or_else(|| format!("{value} is not a list"))?;
     items.iter().map(|item| text(item).map(str::to_owned)).collect()
+}
+
+fn map(value: &Value) -> Result<Toml, Wrong> {
+    let entries = value.as_object().ok_or_else(|| format!("{value} is not a map"))?;
+    let entry = |(name, value): (&String, &Value)| {
+        Ok((name.clone(), Toml::String(text(value)?.to_owned())))
+    };
+    entries.iter().map(entry).collect::<Result<toml::Table, Wrong>>().map(Toml::Table)
+}
+
+fn limit(value: &Value) -> Result<Option<i64>, Wrong> {
+    let limit = value.as_i64().ok_or_else(|| format!("{value} is not a whole number"))?;
+    Ok(Some(limit).filter(|limit| *limit > 0))
+}
+
+fn percent(value: &Value) -> Result<i64, Wrong> {
+    let part = value.as_f64().filter(|part| *part > 0.0 && *part <= 1.0);
+    let part = part.ok_or_else(|| format!("{value} is not a number above 0, and 1 at most"))?;
+    #[expect(clippy::cast_possible_truncation, reason = "0 to 100")]
+    let percent = (part * 100.0).round() as i64;
+    Ok(percent.max(1))
 }
 
 /// Several values of one header are one with commas between (RFC 9110, section 5.3).
@@ -196,6 +233,11 @@ mod tests {
             (Form::Bytes, json!("5Mi"), Some(Toml::Integer(5 << 20))),
             (Form::Endpoint, json!("unix:///run/a.sock"), text("/run/a.sock")),
             (Form::Endpoint, json!(""), None),
+            (Form::Limit, json!(-1), None),
+            (Form::Limit, json!(100), Some(Toml::Integer(100))),
+            (Form::Percent, json!(0.9), Some(Toml::Integer(90))),
+            (Form::Percent, json!(1), Some(Toml::Integer(100))),
+            (Form::Enforced, json!(["none"]), Some(Toml::Array(Vec::new()))),
         ] {
             assert_eq!(convert(form, &value).unwrap(), expected, "{form:?} {value}");
         }
@@ -209,6 +251,8 @@ mod tests {
             (Form::Seconds, json!(10)),
             (Form::Bytes, json!("5 MB")),
             (Form::Texts, json!("a")),
+            (Form::Map, json!({"a": 1})),
+            (Form::Percent, json!(1.5)),
             (Form::Endpoint, json!("tcp://localhost:1")),
         ] {
             assert!(convert(form, &value).is_err(), "{form:?} {value}");

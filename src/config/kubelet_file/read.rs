@@ -74,6 +74,8 @@ struct Reader {
     file: KubeletFile,
     /// Fields that make a key with others.
     parts: BTreeMap<&'static str, Value>,
+    /// Whether the gate of swap is closed.
+    without_swap: bool,
 }
 
 impl Reader {
@@ -155,11 +157,24 @@ impl Reader {
         self.file.keys.insert(key, (value, field.to_owned()));
     }
 
-    /// A gate that berth does not know is one of a feature that it has or has not: that is not for a gate to say.
+    /// Two gates are known. Of other features it is not for a gate to say whether berth has them.
     fn gates(&mut self, known: &'static str, value: &Value) -> Result<(), ConfigError> {
         let gates = value.as_object().ok_or_else(|| self.wrong(known, "it is no map"))?;
         for (name, on) in gates {
-            boolean(on).map_err(|wrong| self.wrong(&format!("{known}.{name}"), &wrong))?;
+            let on = boolean(on);
+            let on = on.map_err(|wrong| self.wrong(&format!("{known}.{name}"), &wrong))?;
+            match (name.as_str(), on) {
+                ("MemoryQoS", on) => {
+                    self.set("memory_qos", "featureGates.MemoryQoS", Toml::Boolean(on));
+                    continue;
+                }
+                ("NodeSwap", true) => continue,
+                ("NodeSwap", false) => {
+                    self.without_swap = true;
+                    continue;
+                }
+                _ => {}
+            }
             let sentence = format!("{known}.{name} is ignored: there is no such gate");
             self.file.ignored.push(sentence);
         }
@@ -168,6 +183,9 @@ impl Reader {
 
     /// The keys that several fields make.
     fn together(&mut self) -> Result<(), ConfigError> {
+        if self.without_swap {
+            self.set("swap_behavior", "featureGates.NodeSwap", Toml::String("NoSwap".to_owned()));
+        }
         self.http_address()?;
         self.cgroup_root()?;
         self.parallel_pulls()

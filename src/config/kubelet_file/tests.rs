@@ -156,6 +156,25 @@ fn a_refused_field_that_says_what_is_done_anyway_is_fine() {
 }
 
 #[test]
+fn what_is_reserved_and_the_gates_of_memory_become_keys() {
+    let found = keys(
+        "systemReserved: {cpu: 200m, memory: 1Gi}\nenforceNodeAllocatable: [pods, kube-reserved]\n\
+        kubeReservedCgroup: /kube\npodPidsLimit: -1\nmemoryThrottlingFactor: 0.8\n\
+        featureGates: {MemoryQoS: true, NodeSwap: false}\nmemorySwap: {swapBehavior: LimitedSwap}\n",
+    );
+    let expected = [
+        ("enforce_node_allocatable", "[\"pods\", \"kube-reserved\"]"),
+        ("kube_reserved_cgroup", "\"/kube\""),
+        ("memory_qos", "true"),
+        ("memory_throttling_percent", "80"),
+        ("swap_behavior", "\"NoSwap\""),
+        ("system_reserved", "{ cpu = \"200m\", memory = \"1Gi\" }"),
+    ];
+    let found: Vec<_> = found.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn unknown_gates_are_told_and_change_nothing() {
     let file = of("featureGates:\n  NewThing: true\n").unwrap();
     assert!(file.keys.is_empty());

@@ -52,8 +52,12 @@ pub(super) fn configz(kubelet: &config::Kubelet) -> Value {
         "enableServer": true,
         "enableDebuggingHandlers": true,
     });
-    if let (Some(all), Value::Object(limits)) = (config.as_object_mut(), limits(kubelet)) {
+    let all = config.as_object_mut();
+    if let (Some(all), Value::Object(limits), Value::Object(resources)) =
+        (all, limits(kubelet), resources(kubelet))
+    {
         all.extend(limits);
+        all.extend(resources);
     }
     // What is not set is not there.
     prune(&mut config);
@@ -87,6 +91,25 @@ fn limits(kubelet: &config::Kubelet) -> Value {
 /// Values by their signals.
 fn map(rows: impl Iterator<Item = (config::Signal, String)>) -> Value {
     rows.map(|(signal, value)| (signal.name().to_owned(), Value::from(value))).collect()
+}
+
+/// What of the node is for pods, and how.
+fn resources(kubelet: &config::Kubelet) -> Value {
+    let percent = u32::try_from(kubelet.memory_throttling_percent).unwrap_or(100);
+    json!({
+        "enforceNodeAllocatable": kubelet.enforce_node_allocatable,
+        "systemReserved": kubelet.system_reserved,
+        "kubeReserved": kubelet.kube_reserved,
+        "systemReservedCgroup": kubelet.system_reserved_cgroup,
+        "kubeReservedCgroup": kubelet.kube_reserved_cgroup,
+        "podPidsLimit": kubelet.pod_pids_limit.map_or(-1, |pids| i64::try_from(pids).unwrap_or(-1)),
+        "featureGates": {"MemoryQoS": kubelet.memory_qos},
+        "memoryThrottlingFactor": f64::from(percent) / 100.0,
+        "memorySwap": {"swapBehavior": kubelet.swap_behavior},
+        "failSwapOn": kubelet.fail_swap_on,
+        "singleProcessOOMKill": kubelet.single_process_oom_kill,
+        "seccompDefault": kubelet.seccomp_default,
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What CreateContainer is asked for.
 
 use super::labels::{DEFAULT_MESSAGE_PATH, container_annotations, container_labels};
+use super::memory::MemoryRules;
 use super::resources::container_resources;
-use super::security::{ImageUser, container_security};
+use super::security::{ImageUser, SecurityInput, container_security};
 use crate::cri::proto as cri;
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::spec::Member;
@@ -30,8 +31,10 @@ pub struct ContainerInput<'a> {
     pub message_file: &'a Path,
     /// The node.
     pub node: &'a NodeFacts,
-    /// The folder of the node's seccomp profiles.
-    pub seccomp_profiles: &'a Path,
+    /// What its memory means beside its limit.
+    pub memory: MemoryRules,
+    /// What the node adds to its security.
+    pub security: SecurityInput<'a>,
 }
 
 /// What CreateContainer is asked for.
@@ -44,6 +47,13 @@ pub fn container_config(
     let named = container.image.clone().unwrap_or_default();
     let message = container.termination_message_path.as_deref().unwrap_or(DEFAULT_MESSAGE_PATH);
     let mut mounts = input.mounts.to_vec();
+    if let Some(ids) = input.security.userns {
+        // Of images the runtime makes mounts of its own.
+        for mount in mounts.iter_mut().filter(|mount| mount.image.is_none()) {
+            mount.uid_mappings.clone_from(&ids.uids);
+            mount.gid_mappings.clone_from(&ids.gids);
+        }
+    }
     if !message.is_empty() && !mounts.iter().any(|mount| mount.container_path == message) {
         mounts.push(cri::Mount {
             container_path: message.to_owned(),
@@ -78,13 +88,8 @@ pub fn container_config(
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(container_resources(pod, member, input.node)),
-            security_context: Some(container_security(
-                pod,
-                container,
-                input.user,
-                input.seccomp_profiles,
-            )),
+            resources: Some(container_resources(pod, member, input.node, input.memory)),
+            security_context: Some(container_security(pod, container, input.user, &input.security)),
         }),
         stop_signal: signal.unwrap_or(cri::Signal::RuntimeDefault).into(),
         ..cri::ContainerConfig::default()

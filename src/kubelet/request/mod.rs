@@ -3,6 +3,7 @@
 
 mod container;
 mod labels;
+mod memory;
 mod resources;
 mod sandbox;
 mod security;
@@ -12,6 +13,7 @@ pub use labels::{
     DELETION_GRACE_ANNOTATION, Identity, MESSAGE_PATH_ANNOTATION, MESSAGE_POLICY_ANNOTATION,
     PRE_STOP_ANNOTATION, TERMINATION_GRACE_ANNOTATION,
 };
-pub use resources::{container_resources, pod_resources, qos_shares};
+pub use memory::MemoryRules;
+pub use resources::{container_resources, memory_request, pod_resources, qos_shares};
 pub use sandbox::{SandboxInput, sandbox_config};
-pub use security::{ImageUser, UserError, user_of};
+pub use security::{ImageUser, SecurityInput, UserError, user_of};

@@ -1,13 +1,13 @@
 //! Requests and limits as shares, quotas and OOM scores (the kubelet's helpers_linux.go and qos/policy.go,
 //! by their numbers).
 
+use super::memory::{Memory, MemoryRules};
 use crate::cri::proto as cri;
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::qos::{Qos, qos};
 use crate::kubelet::quantity::{ResourceList, cpu_milli, memory_bytes, whole};
 use crate::kubelet::spec::{Member, Role, members, spec};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use std::collections::BTreeMap;
 
 /// The period of CPU quotas, microseconds.
 const PERIOD_USEC: u64 = 100_000;
@@ -71,14 +71,15 @@ pub fn container_resources(
     pod: &Pod,
     member: Member<'_>,
     node: &NodeFacts,
+    rules: MemoryRules,
 ) -> cri::LinuxContainerResources {
     let wants = Wants::of(member.container);
-    let mut unified = BTreeMap::new();
-    // An out-of-memory kill takes the whole container.
-    unified.insert("memory.oom.group".to_owned(), "1".to_owned());
-    if node.swap_bytes > 0 {
-        unified.insert("memory.swap.max".to_owned(), "0".to_owned());
-    }
+    let memory = Memory {
+        class: qos(pod),
+        request: wants.memory_request(),
+        limit: wants.memory_limit(),
+        critical: is_node_critical(pod),
+    };
     cri::LinuxContainerResources {
         cpu_period: signed(PERIOD_USEC),
         cpu_quota: wants.cpu_limit().map_or(0, quota),
@@ -86,7 +87,7 @@ pub fn container_resources(
         memory_limit_in_bytes: wants.memory_limit().map_or(0, signed),
         oom_score_adj: oom_score_adj(pod, member, node.capacity.memory_bytes),
         hugepage_limits: hugepages(wants.limits, node),
-        unified,
+        unified: memory.files(rules, node),
         ..cri::LinuxContainerResources::default()
     }
 }
@@ -117,9 +118,14 @@ fn page_size(bytes: u64) -> String {
     }
 }
 
+/// Whether the node itself needs a pod.
+fn is_node_critical(pod: &Pod) -> bool {
+    spec(pod).priority.is_some_and(|priority| priority >= NODE_CRITICAL)
+}
+
 /// Who is killed first when memory runs out.
 fn oom_score_adj(pod: &Pod, member: Member<'_>, node_memory: u64) -> i64 {
-    let critical = spec(pod).priority.is_some_and(|priority| priority >= NODE_CRITICAL);
+    let critical = is_node_critical(pod);
     let score = |request: u64| {
         let share = u128::from(request) * 1000 / u128::from(node_memory.max(1));
         1000 - i64::try_from(share).unwrap_or(1000)
@@ -164,6 +170,11 @@ pub fn pod_resources(pod: &Pod) -> cri::LinuxContainerResources {
     }
 }
 
+/// The memory that a pod asks for: the most of what runs at the same time, bytes.
+pub fn memory_request(pod: &Pod) -> u64 {
+    peak(pod, |wants| Some(wants.memory_request())).unwrap_or(0)
+}
+
 /// The largest sum of an amount over the containers that run at the same time; none if one of them has none.
 fn peak(pod: &Pod, of: impl Fn(Wants<'_>) -> Option<u64>) -> Option<u64> {
     let (mut beside, mut most, mut apps) = (0_u64, 0_u64, 0_u64);
@@ -197,7 +208,8 @@ mod tests {
     }
 
     fn first(pod: &Pod) -> cri::LinuxContainerResources {
-        container_resources(pod, members(pod)[0], &node())
+        let rules = MemoryRules::new(&crate::config::Kubelet::default());
+        container_resources(pod, members(pod)[0], &node(), rules)
     }
 
     fn c(resources: Value) -> Value {

@@ -2,7 +2,7 @@
 
 use super::labels::sandbox_labels;
 use super::resources::pod_resources;
-use super::security::sandbox_security;
+use super::security::{SecurityInput, sandbox_security};
 use crate::cri::proto as cri;
 use crate::kubelet::spec::{host_network, members, name, namespace, spec, uid};
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
@@ -21,8 +21,8 @@ pub struct SandboxInput<'a> {
     pub dns: Option<&'a cri::DnsConfig>,
     /// The pod's cgroup; empty: the runtime's choice.
     pub cgroup_parent: &'a str,
-    /// The folder of the node's seccomp profiles.
-    pub seccomp_profiles: &'a Path,
+    /// What the node adds to its security.
+    pub security: SecurityInput<'a>,
 }
 
 /// What RunPodSandbox is asked for.
@@ -46,7 +46,7 @@ pub fn sandbox_config(pod: &Pod, input: &SandboxInput<'_>) -> cri::PodSandboxCon
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
         linux: Some(cri::LinuxPodSandboxConfig {
             cgroup_parent: input.cgroup_parent.to_owned(),
-            security_context: Some(sandbox_security(pod, input.seccomp_profiles)),
+            security_context: Some(sandbox_security(pod, &input.security)),
             sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
             resources: Some(pod_resources(pod)),
             ..cri::LinuxPodSandboxConfig::default()

@@ -33,6 +33,17 @@ pub struct ImageUser {
     pub name: String,
 }
 
+/// What the node adds to a pod's security.
+#[derive(Clone, Copy, Debug)]
+pub struct SecurityInput<'a> {
+    /// The folder of the node's seccomp profiles.
+    pub profiles: &'a Path,
+    /// Whether who says nothing of seccomp has the runtime's profile.
+    pub seccomp_default: bool,
+    /// The ids of the pod's own user namespace; none: the node's.
+    pub userns: Option<&'a cri::UserNamespace>,
+}
+
 /// A container that may not run as its user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
@@ -132,7 +143,7 @@ pub fn user_of(
 }
 
 /// The namespaces that pod and containers agree on.
-pub(super) fn namespaces(pod: &Pod) -> cri::NamespaceOption {
+pub(super) fn namespaces(pod: &Pod, userns: Option<&cri::UserNamespace>) -> cri::NamespaceOption {
     let spec = spec(pod);
     let node = |host: bool| {
         if host { cri::NamespaceMode::Node } else { cri::NamespaceMode::Pod }
@@ -146,16 +157,17 @@ pub(super) fn namespaces(pod: &Pod) -> cri::NamespaceOption {
         network: node(host_network(pod)).into(),
         pid: pid.into(),
         ipc: node(spec.host_ipc == Some(true)).into(),
+        userns_options: userns.cloned(),
         ..cri::NamespaceOption::default()
     }
 }
 
-/// A container's security context. `profiles` is the folder of the node's seccomp profiles.
+/// A container's security context.
 pub(super) fn container_security(
     pod: &Pod,
     container: &Container,
     user: &ImageUser,
-    profiles: &Path,
+    input: &SecurityInput<'_>,
 ) -> cri::LinuxContainerSecurityContext {
     let both = Both::of(pod, container);
     let own = both.own;
@@ -179,7 +191,7 @@ pub(super) fn container_security(
             ..cri::Capability::default()
         }),
         privileged,
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(namespaces(pod, input.userns)),
         selinux_options: selinux.map(selinux_option),
         run_as_user: number(user.uid),
         run_as_group: number(both.pick(|own| own.run_as_group, |pod| pod.run_as_group)),
@@ -190,14 +202,17 @@ pub(super) fn container_security(
         no_new_privs: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
         masked_paths: texts(&MASKED_PATHS),
         readonly_paths: texts(&READONLY_PATHS),
-        seccomp: seccomp.filter(|_| !privileged).map(|profile| seccomp_profile(profile, profiles)),
+        seccomp: seccomp_of(seccomp, input).filter(|_| !privileged),
         apparmor: apparmor.filter(|_| !privileged).map(apparmor_profile),
         ..cri::LinuxContainerSecurityContext::default()
     }
 }
 
 /// The sandbox's: what the pod says, for its pause process.
-pub(super) fn sandbox_security(pod: &Pod, profiles: &Path) -> cri::LinuxSandboxSecurityContext {
+pub(super) fn sandbox_security(
+    pod: &Pod,
+    input: &SecurityInput<'_>,
+) -> cri::LinuxSandboxSecurityContext {
     let context = spec(pod).security_context.as_ref();
     let number = |value: Option<i64>| value.map(|value| cri::Int64Value { value });
     let user = context.and_then(|context| context.run_as_user);
@@ -206,7 +221,7 @@ pub(super) fn sandbox_security(pod: &Pod, profiles: &Path) -> cri::LinuxSandboxS
         context.and_then(|context| context.privileged) == Some(true)
     });
     cri::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(namespaces(pod, input.userns)),
         selinux_options: context.and_then(|c| c.se_linux_options.as_ref()).map(selinux_option),
         run_as_user: number(user),
         // Needs a user.
@@ -214,9 +229,7 @@ pub(super) fn sandbox_security(pod: &Pod, profiles: &Path) -> cri::LinuxSandboxS
         supplemental_groups: groups(pod),
         supplemental_groups_policy: groups_policy(pod).into(),
         privileged,
-        seccomp: context
-            .and_then(|context| context.seccomp_profile.as_ref())
-            .map(|profile| seccomp_profile(profile, profiles)),
+        seccomp: seccomp_of(context.and_then(|c| c.seccomp_profile.as_ref()), input),
         ..cri::LinuxSandboxSecurityContext::default()
     }
 }
@@ -253,6 +266,21 @@ fn profile_type(name: &str) -> cri::security_profile::ProfileType {
         "RuntimeDefault" => cri::security_profile::ProfileType::RuntimeDefault,
         "Localhost" => cri::security_profile::ProfileType::Localhost,
         _ => cri::security_profile::ProfileType::Unconfined,
+    }
+}
+
+/// The profile that was asked for, else the node's choice.
+fn seccomp_of(
+    asked: Option<&SeccompProfile>,
+    input: &SecurityInput<'_>,
+) -> Option<cri::SecurityProfile> {
+    let default = || cri::SecurityProfile {
+        profile_type: cri::security_profile::ProfileType::RuntimeDefault.into(),
+        localhost_ref: String::new(),
+    };
+    match asked {
+        Some(profile) => Some(seccomp_profile(profile, input.profiles)),
+        None => input.seccomp_default.then(default),
     }
 }
 

@@ -15,9 +15,13 @@ fn image(uid: Option<i64>, name: &str) -> ImageUser {
     ImageUser { uid, name: name.to_owned() }
 }
 
+fn input(seccomp_default: bool) -> SecurityInput<'static> {
+    SecurityInput { profiles: Path::new("/profiles"), seccomp_default, userns: None }
+}
+
 fn security(pod: &Pod) -> cri::LinuxContainerSecurityContext {
     let user = user_of(pod, only(pod), &image(Some(7), "")).unwrap();
-    container_security(pod, only(pod), &user, Path::new("/profiles"))
+    container_security(pod, only(pod), &user, &input(false))
 }
 
 #[test]
@@ -105,7 +109,39 @@ fn pod_and_container_agree_on_namespaces() {
         let mut all = spec.clone();
         all["containers"] = json!([]);
         let pod: Pod = serde_json::from_value(json!({ "spec": all })).unwrap();
-        let options = namespaces(&pod);
+        let options = namespaces(&pod, None);
         assert_eq!([options.network(), options.pid(), options.ipc()], expected, "{spec}");
     }
+}
+
+#[test]
+fn who_says_nothing_of_seccomp_has_the_nodes_choice() {
+    use cri::security_profile::ProfileType;
+    let kind = |pod: &Pod, by_default| {
+        let user = ImageUser::default();
+        let made = container_security(pod, only(pod), &user, &input(by_default));
+        made.seccomp.map(|profile| profile.profile_type())
+    };
+    let unconfined = json!({"seccompProfile": {"type": "Unconfined"}});
+    for (name, of_pod, of_container, by_default, expected) in [
+        ("off", json!({}), json!({}), false, None),
+        ("on", json!({}), json!({}), true, Some(ProfileType::RuntimeDefault)),
+        ("asked", json!({}), unconfined.clone(), true, Some(ProfileType::Unconfined)),
+        ("of the pod", unconfined, json!({}), true, Some(ProfileType::Unconfined)),
+        ("privileged", json!({}), json!({"privileged": true}), true, None),
+    ] {
+        assert_eq!(kind(&pod(of_pod, of_container), by_default), expected, "{name}");
+    }
+}
+
+#[test]
+fn pod_and_container_agree_on_the_pods_ids() {
+    let ids = crate::kubelet::userns::namespace(3);
+    let input = SecurityInput { userns: Some(&ids), ..input(false) };
+    let pod = pod(json!({}), json!({}));
+    let user = ImageUser::default();
+    let container = container_security(&pod, only(&pod), &user, &input).namespace_options;
+    assert_eq!(container, sandbox_security(&pod, &input).namespace_options);
+    let told = container.unwrap().userns_options.unwrap();
+    assert_eq!((told.uids[0].host_id, told.uids[0].length), (3 * 65_536, 65_536));
 }

@@ -137,7 +137,11 @@ impl Body {
         let removed = self.host.blocking(&self.overdue, "remove the pod's files", move |host| {
             let files = remove_all(&host.pod_dir(uid(&pod)));
             let logs = remove_all(&host.log_dir(namespace(&pod), name(&pod), uid(&pod)));
-            files.and(logs).map_err(|(path, error)| format!("remove {}: {error}", path.display()))
+            let files = files.and(logs);
+            files.map_err(|(path, error)| format!("remove {}: {error}", path.display()))?;
+            // Nobody owns a file of them any more.
+            host.userns.free(uid(&pod));
+            Ok(())
         });
         removed.await.map_err(|error| error.to_string())?
     }

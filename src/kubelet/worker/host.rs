@@ -9,6 +9,8 @@ use crate::kubelet::eviction::Pressure;
 use crate::kubelet::http::{Pulse, Tallies};
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::Objects;
+use crate::kubelet::request::MemoryRules;
+use crate::kubelet::userns::Ids;
 use crate::kubelet::volumes::Volumes;
 use crate::probes::Checker;
 use std::path::PathBuf;
@@ -28,6 +30,10 @@ pub struct Settings {
     pub container_logs: PathBuf,
     /// The folder of the node's seccomp profiles.
     pub seccomp_profiles: PathBuf,
+    /// Whether who says nothing of seccomp has the runtime's profile.
+    pub seccomp_default: bool,
+    /// What containers' memory means beside its limit.
+    pub memory: MemoryRules,
     /// The longest back-off of containers that crash.
     pub crash_cap: Duration,
     /// How often a pod is looked at without a reason.
@@ -54,6 +60,8 @@ pub struct Host {
     pub objects: watch::Receiver<Arc<Objects>>,
     /// The cgroups of pods; none: the runtime's choice.
     pub cgroups: Option<QosCgroups>,
+    /// The ids of pods with user namespaces.
+    pub userns: Ids,
     /// The pods' volumes.
     pub volumes: Arc<Volumes>,
     /// How many images are pulled at once.

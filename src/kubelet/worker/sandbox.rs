@@ -12,8 +12,9 @@ use crate::kubelet::files::{
     DnsWarning, FileError, HostnameError, dns, pod_hostname, read_resolv_conf,
 };
 use crate::kubelet::observed::Observed;
-use crate::kubelet::request::{SandboxInput, sandbox_config};
+use crate::kubelet::request::{SandboxInput, SecurityInput, sandbox_config};
 use crate::kubelet::spec::{name, namespace, spec, uid};
+use crate::kubelet::userns::UsernsError;
 use k8s_openapi::api::core::v1::Pod;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +34,9 @@ pub(super) enum SandboxError {
     /// The folder of its logs.
     #[error("create folder {path}")]
     Logs { path: std::path::PathBuf, source: std::io::Error },
+    /// Its user namespace.
+    #[error(transparent)]
+    Userns(#[from] UsernsError),
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroups::QosError),
@@ -122,6 +126,7 @@ impl Host {
         let named = pod_hostname(pod, &settings.dns.domain)?;
         let (_, host) = read_resolv_conf(&settings.resolv_conf, Path::new(BEHIND_RESOLVED))?;
         let resolvers = dns(pod, &settings.dns, &host);
+        let userns = self.userns.of(pod)?;
         let parent = self.cgroups.as_ref().map(|cgroups| cgroups.parent(pod)).unwrap_or_default();
         let input = SandboxInput {
             attempt,
@@ -129,7 +134,11 @@ impl Host {
             logs: &self.log_dir(namespace(pod), name(pod), uid(pod)),
             dns: Some(&resolvers.config),
             cgroup_parent: &parent,
-            seccomp_profiles: &settings.seccomp_profiles,
+            security: SecurityInput {
+                profiles: &settings.seccomp_profiles,
+                seccomp_default: settings.seccomp_default,
+                userns: userns.as_ref(),
+            },
         };
         Ok((sandbox_config(pod, &input), resolvers.warnings))
     }

@@ -14,7 +14,7 @@ use crate::kubelet::files::{
 };
 use crate::kubelet::observed::{Instance, InstanceState, Observed, Sandbox};
 use crate::kubelet::plan::{Start, backoff_key};
-use crate::kubelet::request::{ContainerInput, container_config, user_of};
+use crate::kubelet::request::{ContainerInput, SecurityInput, container_config, user_of};
 use crate::kubelet::spec::{Member, host_network, member, name, namespace, uid};
 use crate::kubelet::volumes::{VolumeInput, image_volumes};
 use crate::lock::lock;
@@ -110,6 +110,9 @@ impl Body {
         let ips = self.pod_ips(sandbox);
         let env = self.environment(pod, member, &ips)?;
         let files = self.files(pod, member, (ips, env.clone())).await?;
+        let settings = &self.host.settings;
+        let userns = self.host.userns.of(pod);
+        let userns = userns.map_err(|e| self.refused(member, CONFIG_ERROR, &chain(&e)))?;
         let words = expand_command(member.container, &env.vars);
         let config = container_config(
             pod,
@@ -124,7 +127,12 @@ impl Body {
                 mounts: &files.mounts,
                 message_file: &files.message,
                 node: &self.host.node,
-                seccomp_profiles: &self.host.settings.seccomp_profiles,
+                memory: settings.memory,
+                security: SecurityInput {
+                    profiles: &settings.seccomp_profiles,
+                    seccomp_default: settings.seccomp_default,
+                    userns: userns.as_ref(),
+                },
             },
         );
         let sandbox_config = self.host.sandbox_request(pod, sandbox.attempt);

@@ -13,6 +13,10 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_pods_cgroup_is_in_its_class", NETWORK, kubelet, classes),
         own("a_process_is_killed_by_its_class", WITH_RESOURCES, kubelet, scores),
         own("a_pods_cgroup_has_its_limits", WITH_CONTROLLERS, kubelet, limits),
+        own("all_pods_are_held_to_what_the_node_has_for_them", WITH_CONTROLLERS, held, allocatable),
+        own("memory_is_kept_and_slowed_down", WITH_CONTROLLERS, held, kept_memory),
+        own("who_says_nothing_of_seccomp_is_filtered", NETWORK, held, seccomp),
+        own("a_pod_has_users_of_its_own", WITH_USERS, kubelet, own_users),
         own("a_pod_in_the_hosts_network_is_in_it", NETWORK, kubelet, host_network),
         own("a_taken_host_port_fails_a_pod", NETWORK, kubelet, ports),
         own("a_full_node_fails_a_pod", NETWORK, two_pods, full),
@@ -26,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 const WITH_RESOURCES: &[Need] = &[Need::PodNetwork, Need::Resources];
+const WITH_USERS: &[Need] = &[Need::PodNetwork, Need::MappedTmpfs];
 const WITH_CONTROLLERS: &[Need] = &[Need::PodNetwork, Need::Controllers];
 
 fn two_pods(_: &Machine) -> Options {
@@ -220,4 +225,115 @@ fn no_command(node: &mut Node) -> Result<()> {
     eventually("the other runs", || {
         Ok(node.find("none")?.context("no status")?.running("good").then_some(()))
     })
+}
+
+fn held(_: &Machine) -> Options {
+    let further = "memory_qos = true\npod_pids_limit = 50\nsystem_reserved = { cpu = \"100m\", memory = \"64Mi\", \
+                   pid = \"1000\" }\nseccomp_default = true";
+    Options { kubelet: Some(further.to_owned()), ..Options::default() }
+}
+
+fn allocatable(node: &mut Node) -> Result<()> {
+    three(node)?;
+    let pod = node.wait_ready("some")?;
+    let own = node.kubelet_pod_cgroup(&pod);
+    ensure!(kernel::read(own.join("pids.max"))? == "50");
+    let root = node.kubelet_cgroup();
+    let number = |file: &str| -> Result<u64> { Ok(kernel::read(root.join(file))?.parse()?) };
+    let total = kernel::read("/proc/meminfo")?;
+    let total = total.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|line| line.trim().strip_suffix(" kB")).context("no MemTotal")?;
+    let total: u64 = total.trim().parse()?;
+    ensure!(number("memory.max")? == total * 1024 - (64 << 20), "{}", number("memory.max")?);
+    ensure!(number("pids.max")? < 4_194_304);
+    // A pod that comes after the last has gone finds the same again.
+    for name in ["none", "some", "all"] {
+        node.remove_manifest(&format!("{name}.yaml"))?;
+        node.wait_gone(name)?;
+    }
+    three(node)?;
+    node.wait_ready("none")?;
+    ensure!(number("memory.max")? == total * 1024 - (64 << 20));
+    Ok(())
+}
+
+fn kept_memory(node: &mut Node) -> Result<()> {
+    three(node)?;
+    let group = |name: &str, of_container: bool| -> Result<std::path::PathBuf> {
+        let shown = node.wait_ready(name)?;
+        let pod = node.kubelet_pod_cgroup(&shown);
+        let id = shown.id("main");
+        let all = kernel::cgroups_below(&pod);
+        let own = all.into_iter().find(|group| group.ends_with(&id));
+        if of_container { own.context("no cgroup") } else { Ok(pod) }
+    };
+    const MIB: u64 = 1 << 20;
+    let (request, limit) = (32 * MIB, 64 * MIB);
+    let high = (request + (limit - request) * 9 / 10) / 4096 * 4096;
+    for (name, file, of_container, wanted) in [
+        ("some", "memory.min", true, request.to_string()),
+        ("some", "memory.high", true, high.to_string()),
+        ("some", "memory.min", false, request.to_string()),
+        ("all", "memory.min", true, limit.to_string()),
+        ("all", "memory.high", true, "max".to_owned()),
+        ("none", "memory.min", true, "0".to_owned()),
+    ] {
+        let found = kernel::read(group(name, of_container)?.join(file))?;
+        ensure!(found == wanted, "{file} of {name} is {found}, not {wanted}");
+    }
+    let class = node.kubelet_cgroup().join("burstable/memory.min");
+    ensure!(kernel::read(&class)? == request.to_string());
+    Ok(())
+}
+
+fn seccomp(node: &mut Node) -> Result<()> {
+    let unconfined = json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}});
+    let rows = [("silent", patient("main"), "2"), ("open", with(patient("main"), unconfined), "0")];
+    for (name, container, mode) in rows {
+        node.manifest(&format!("{name}.yaml"), &pod(name, json!({"containers": [container]})))?;
+        let shown = node.wait_ready(name)?;
+        let found = kernel::status_field(node.first_pid(&shown, "main")?, "Seccomp")?;
+        ensure!(found.trim() == mode, "{name} has {found}");
+    }
+    Ok(())
+}
+
+/// Its root is nobody on the node, and its files are its root's inside.
+fn own_users(node: &mut Node) -> Result<()> {
+    let mounts = json!({"volumeMounts": [
+        {"name": "data", "mountPath": "/data"}, {"name": "map", "mountPath": "/map"},
+    ]});
+    node.manifest(
+        "map.yaml",
+        &crate::harness::kubelet::config_map("map", json!({"key": "value"})),
+    )?;
+    let spec = || {
+        json!({
+            "hostUsers": false,
+            "volumes": [{"name": "data", "emptyDir": {}}, {"name": "map", "configMap": {"name": "map"}}],
+            "containers": [with(patient("main"), mounts.clone())],
+        })
+    };
+    for name in ["one", "two"] {
+        node.manifest(&format!("{name}.yaml"), &pod(name, spec()))?;
+    }
+    let map = |name: &str| -> Result<u32> {
+        let shown = node.wait_ready(name)?;
+        let id = shown.id("main");
+        let text = kernel::read(format!("/proc/{}/uid_map", node.first_pid(&shown, "main")?))?;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        ensure!(words.len() == 3 && words[0] == "0" && words[2] == "65536", "{text}");
+        node.exec_ok(&id, &["sh", "-c", "echo x > /data/file && cat /map/key"])?;
+        ensure!(node.exec_ok(&id, &["stat", "-c", "%u", "/data/file"])? == "0");
+        Ok(words[1].parse()?)
+    };
+    let (one, two) = (map("one")?, map("two")?);
+    ensure!(one % 65_536 == 0 && two % 65_536 == 0 && one > 0 && two > 0 && one != two);
+    // A daemon that was killed gives nobody the ids of another.
+    node.kill()?;
+    node.launch()?;
+    node.manifest("three.yaml", &pod("three", spec()))?;
+    let three = map("three")?;
+    ensure!(three != one && three != two && map("one")? == one, "{one} {two} {three}");
+    Ok(())
 }
