@@ -16,6 +16,16 @@ pub enum SwapBehavior {
     LimitedSwap,
 }
 
+/// How long pods of a priority may take to end when the node is shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownGrace {
+    /// From this priority on, up to that of the next.
+    pub priority: i32,
+    /// Seconds.
+    pub seconds: u64,
+}
+
 /// What of the node is held to its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -86,6 +96,12 @@ pub struct Kubelet {
     pub single_process_oom_kill: bool,
     /// Whether containers that say nothing of seccomp have the runtime's profile.
     pub seccomp_default: bool,
+    /// How long pods may take to end when the node is shut down, seconds; none: they end with it.
+    pub shutdown_grace_seconds: Option<u64>,
+    /// How much of that is for critical pods, which end last, seconds.
+    pub shutdown_grace_critical_seconds: Option<u64>,
+    /// The same by priorities, instead.
+    pub shutdown_grace_by_priority: Vec<ShutdownGrace>,
     /// The servers of the cluster's DNS; empty: pods get the node's.
     pub cluster_dns: Vec<IpAddr>,
     /// The domain of the cluster.
@@ -164,6 +180,9 @@ impl Default for Kubelet {
             fail_swap_on: false,
             single_process_oom_kill: false,
             seccomp_default: false,
+            shutdown_grace_seconds: None,
+            shutdown_grace_critical_seconds: None,
+            shutdown_grace_by_priority: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             resolv_conf: None,

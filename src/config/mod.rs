@@ -14,7 +14,7 @@ pub use error::ConfigError;
 pub use eviction::{
     Amount, BadThreshold, Eviction, ImageGc, MinimumReclaim, Signal, SoftThreshold, Threshold,
 };
-pub use kubelet::{Enforced, Kubelet, SwapBehavior};
+pub use kubelet::{Enforced, Kubelet, ShutdownGrace, SwapBehavior};
 pub use load::{DEFAULT_PATH, Loaded, Origin, Overrides, load};
 pub use print::keys;
 pub use schema::{

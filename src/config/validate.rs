@@ -1,6 +1,6 @@
 //! Values that have the right type and still cannot be meant.
 
-use super::{ConfigError, Enforced, Kubelet, Loaded};
+use super::{ConfigError, Enforced, Kubelet, Loaded, ShutdownGrace};
 use crate::cri::streaming::detach::DetachKeys;
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
@@ -183,6 +183,7 @@ fn kubelet(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     sysctls(loaded, c)?;
     reserved(loaded, c)?;
+    shutdown(loaded, c)?;
     let servers = c.cluster_dns.len();
     check.that(servers <= 3, "kubelet.cluster_dns", servers, "more than three servers")?;
     let root = crate::cgroups::CgroupPath::parse(&c.cgroup_root).is_ok();
@@ -253,6 +254,30 @@ fn reserved(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
         check.that(!c.cgroup_root.is_empty(), key, pids, "without kubelet.cgroup_root")?;
     }
     Ok(())
+}
+
+fn shutdown(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
+    let check = Check { loaded };
+    let (all, critical) = (c.shutdown_grace_seconds, c.shutdown_grace_critical_seconds);
+    for (key, seconds) in [
+        ("kubelet.shutdown_grace_seconds", all),
+        ("kubelet.shutdown_grace_critical_seconds", critical),
+    ] {
+        let seconds = seconds.unwrap_or(1);
+        check.that((1..=86_400).contains(&seconds), key, seconds, "not 1 to 86400")?;
+    }
+    let (key, seconds) = ("kubelet.shutdown_grace_critical_seconds", critical.unwrap_or(0));
+    let within = seconds <= all.unwrap_or(0);
+    check.that(within, key, seconds, "more than kubelet.shutdown_grace_seconds")?;
+    let key = "kubelet.shutdown_grace_by_priority";
+    let list = &c.shutdown_grace_by_priority;
+    let told = format!("{} groups", list.len());
+    let alone = list.is_empty() || all.is_none();
+    check.that(alone, key, &told, "beside kubelet.shutdown_grace_seconds")?;
+    let once = |of: &ShutdownGrace| list.iter().filter(|o| o.priority == of.priority).count() == 1;
+    check.that(list.iter().all(once), key, &told, "a priority is there twice")?;
+    let sum = list.iter().map(|of| of.seconds).fold(0, u64::saturating_add);
+    check.that(sum <= 86_400, key, &told, "more than a day together")
 }
 
 fn kubelet_http(loaded: &Loaded, c: &Kubelet) -> Result<(), ConfigError> {
@@ -483,6 +508,16 @@ mod tests {
             ("[kubelet]\nmemory_throttling_percent = 0", "kubelet.memory_throttling_percent"),
             ("[kubelet]\npod_pids_limit = 0", "kubelet.pod_pids_limit"),
             ("[kubelet]\npod_pids_limit = 9\ncgroup_root = \"\"", "kubelet.pod_pids_limit"),
+            ("[kubelet]\nshutdown_grace_seconds = 0", "kubelet.shutdown_grace_seconds"),
+            (
+                "[kubelet]\nshutdown_grace_seconds = 5\nshutdown_grace_critical_seconds = 6",
+                "kubelet.shutdown_grace_critical_seconds",
+            ),
+            (
+                "[kubelet]\nshutdown_grace_seconds = 5\n\
+                shutdown_grace_by_priority = [{ priority = 0, seconds = 1 }]",
+                "kubelet.shutdown_grace_by_priority",
+            ),
             ("[log]\nlevel = \"berth=lots\"", "log.level"),
             ("[log]\nlevel = \"loud\"", "log.level"),
         ] {

@@ -6,7 +6,9 @@
 //!   Secrets and Services that pods may name.
 //! * [`serve()`] and [`run`]: from the configuration to one [`worker`] a pod; [`pods`] and [`admission`] decide which.
 //! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`]: what a worker decides from, pure; [`request`]: how it asks.
-//! * [`mod@env`], [`files`], [`volumes`], [`cgroups`], [`userns`]: what a container finds; [`node`], [`reserved`]: where it is.
+//! * [`mod@env`], [`files`], [`volumes`], [`cgroups`], [`userns`]: what a container finds; [`node`], [`reserved`]: where it is;
+//!   [`node_status`]: how that is told.
+//! * [`shutdown`]: pods end before the node does.
 //! * [`logs`]: kept from growing without end.
 //! * [`pleg`]: what the runtime tells; [`status`] and [`board`]: what everybody may see; [`control`] and [`http`]: how they ask.
 
@@ -22,6 +24,7 @@ pub mod files;
 pub mod http;
 pub mod logs;
 pub mod node;
+pub mod node_status;
 pub mod objects;
 pub mod observed;
 pub mod plan;
@@ -33,6 +36,7 @@ pub mod request;
 pub mod reserved;
 pub mod run;
 mod serve;
+pub mod shutdown;
 pub mod source;
 pub mod spec;
 pub mod status;

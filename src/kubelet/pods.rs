@@ -9,6 +9,7 @@
 //! | a known uid with another pod | update |
 //! | a uid that its source says no more | terminate, or leave the queue |
 //! | a uid again while its worker terminates | starts anew when that has ended |
+//! | a pod that ended for a shutdown which was called off | terminates, and starts anew when that has ended |
 //!
 //! An edited file is another uid (its uid is a hash of what it says), so that the old pod has finished
 //! entirely before the new one of its name starts.
@@ -89,6 +90,16 @@ impl Pods {
     pub fn ended(&mut self, uid: &str) -> Vec<Action> {
         self.live.remove(uid);
         self.start_waiting()
+    }
+
+    /// A pod that has ended and is to run again, if its source still wants it: its worker ends, and another begins.
+    pub fn again(&mut self, uid: &str) -> Option<Action> {
+        let full_name = full_name(&self.wanted_pod(uid)?.pod);
+        let live = self.live.get_mut(uid).filter(|live| !live.terminating)?;
+        live.terminating = true;
+        // Before those that came after it.
+        self.queues.entry(full_name).or_default().push_front(uid.to_owned());
+        Some(Action::Terminate(uid.to_owned()))
     }
 
     /// A worker for a pod that no source wants, and of which the runtime has something left.

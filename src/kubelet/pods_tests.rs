@@ -50,6 +50,19 @@ fn a_pod_that_comes_back_while_it_ends_starts_anew() {
 }
 
 #[test]
+fn a_pod_that_ended_for_a_shutdown_begins_again_when_that_is_over() {
+    let mut pods = Pods::new([Source::File]);
+    pods.set(Source::File, vec![source_pod("a", "1")]);
+    assert_eq!(pods.again("1"), Some(Action::Terminate("1".into())));
+    assert_eq!(pods.again("1"), None, "it is under way");
+    assert_eq!(pods.again("2"), None, "nobody wants it");
+    assert_eq!(words(&pods.ended("1")), ["start 1"]);
+    assert_eq!(words(&pods.set(Source::File, vec![])), ["end 1"]);
+    assert_eq!(pods.again("1"), None);
+    assert_eq!(words(&pods.ended("1")), Vec::<String>::new());
+}
+
+#[test]
 fn a_pod_of_two_sources_goes_with_the_last_of_them() {
     let mut pods = Pods::new([Source::File, Source::Http]);
     pods.set(Source::File, vec![source_pod("a", "1")]);

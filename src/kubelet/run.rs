@@ -1,14 +1,16 @@
 //! The kubelet half at work: what sources say becomes workers, what the runtime tells wakes them.
 
 use super::admission::{Admitted, admit};
-use super::eviction::{Order, under_pressure};
+use super::eviction::{self, under_pressure};
 use super::http::pulse::BEAT;
 use super::objects::Objects;
 use super::observed::POD_UID_LABEL;
 use super::pleg::{self, Stir};
 use super::pods::{Action, Pods};
+use super::shutdown::{NOT_TAKEN, Order, end_in_groups, ended_for_it};
 use super::source::{Source, SourcePod, Update};
 use super::spec::{full_name, uid};
+use super::status::Verdict;
 use super::worker::{Command, Ending, Handle, Host, orphan_pod, spawn};
 use crate::cri::proto;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -32,6 +34,8 @@ pub struct Kubelet {
     objects: watch::Sender<Arc<Objects>>,
     by_source: BTreeMap<Source, Objects>,
     ended: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    /// The end of pods for a shutdown, while it is under way.
+    ending: Option<CancellationToken>,
     stop: CancellationToken,
 }
 
@@ -50,15 +54,18 @@ impl Kubelet {
             objects,
             by_source: BTreeMap::new(),
             ended: mpsc::unbounded_channel(),
+            ending: None,
             stop,
         }
     }
 
-    /// Runs until `stop`. Pods are left as they are then. `orders` are of those who end pods that sources want.
+    /// Runs until `stop`. Pods are left as they are then. `evictions` and `shutdowns` are orders of those who end pods
+    /// that sources want.
     pub async fn run(
         mut self,
         mut updates: mpsc::Receiver<Update>,
-        mut orders: mpsc::Receiver<Order>,
+        mut evictions: mpsc::Receiver<eviction::Order>,
+        mut shutdowns: mpsc::Receiver<Order>,
     ) {
         let (stirs, mut stirred) = mpsc::unbounded_channel();
         let watcher = pleg::watch(Arc::clone(&self.host.cri), stirs);
@@ -74,8 +81,9 @@ impl Kubelet {
                 () = stop.cancelled() => return,
                 () = &mut watcher => {}
                 Some(update) = updates.recv() => self.update(update),
+                Some(order) = shutdowns.recv() => self.shutdown(order),
                 Some(stir) = stirred.recv() => self.stir(&stir),
-                Some((uid, ending)) = orders.recv() => self.end(&uid, ending),
+                Some((uid, ending)) = evictions.recv() => self.end(&uid, ending),
                 Some(uid) = self.ended.1.recv() => self.ended(&uid),
                 _ = beat.tick() => self.host.pulse.beat(Instant::now()),
                 _ = housekeeping.tick(), if !cleaned && self.pods.all_spoke() => {
@@ -135,9 +143,19 @@ impl Kubelet {
         };
         let others: Vec<&Pod> =
             self.workers.values().map(|(_, pod)| &**pod).filter(|pod| !ended(pod)).collect();
-        let before = board.status(uid(&pod));
+        let mut before = board.status(uid(&pod));
+        let late = *self.host.shutting_down.borrow();
+        if !late && ended_for_it(&before) {
+            // That is over: the pod begins anew.
+            board.remove(uid(&pod));
+            before = PodStatus::default();
+        }
         let admitted = match before.phase {
             Some(_) => Admitted::Yes,
+            None if late => Admitted::No(Verdict {
+                reason: NOT_TAKEN.to_owned(),
+                message: "Pod was rejected as the node is shutting down.".to_owned(),
+            }),
             None => match under_pressure(&pod, *self.host.pressure.borrow()) {
                 Some(verdict) => Admitted::No(verdict),
                 None => admit(&pod, &others, &self.host.node, &self.host.settings.allowed_sysctls),
@@ -169,6 +187,35 @@ impl Kubelet {
         let of = SourcePod { pod: Arc::clone(&pod), origin };
         let handle = spawn(&self.host, of, ending, self.ended.0.clone(), self.stop.clone());
         self.workers.insert(uid(&pod).to_owned(), (handle, pod));
+    }
+
+    fn shutdown(&mut self, order: Order) {
+        // What was begun for another shutdown is given up.
+        self.ending.take().iter().for_each(CancellationToken::cancel);
+        match order {
+            Order::Begin(done) => {
+                self.host.shutting_down.send_replace(true);
+                let cut = self.stop.child_token();
+                self.ending = Some(cut.clone());
+                let groups = self.host.settings.shutdown.clone();
+                let ending = end_in_groups(groups, self.workers.values().cloned().collect());
+                self.host.tasks.spawn(async move {
+                    cut.run_until_cancelled(ending).await;
+                    // Nobody may wait any more.
+                    done.send(()).ok();
+                });
+            }
+            Order::Over => {
+                self.host.shutting_down.send_replace(false);
+                let board = &self.host.board;
+                let uids = self.workers.keys();
+                let ended: Vec<String> =
+                    uids.filter(|uid| ended_for_it(&board.status(uid))).cloned().collect();
+                let again: Vec<Action> =
+                    ended.iter().filter_map(|uid| self.pods.again(uid)).collect();
+                self.act(again);
+            }
+        }
     }
 
     fn end(&self, uid: &str, ending: Ending) {

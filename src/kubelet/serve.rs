@@ -8,9 +8,11 @@ use super::files::ClusterDns;
 use super::http::{HttpError, HttpServer, Place, Pulse, Shown, Tallies};
 use super::logs::{Limits, keep_rotating};
 use super::node::{NodeError, NodeFacts};
+use super::node_status::{self, NodeKeeper};
 use super::objects::Objects;
 use super::request::MemoryRules;
 use super::run::Kubelet;
+use super::shutdown::{Inhibitor, Order, ShutdownError, groups, watch as watch_shutdowns};
 use super::source::{FileSource, HttpSource, LocalError, LocalPods, Source, Update};
 use super::userns::{Ids, UsernsError};
 use super::volumes::{VolumeError, Volumes};
@@ -58,6 +60,9 @@ pub enum KubeletError {
     /// The ids of pods' user namespaces.
     #[error(transparent)]
     Userns(#[from] UsernsError),
+    /// Graceful node shutdown.
+    #[error(transparent)]
+    Shutdown(#[from] ShutdownError),
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] CriError),
@@ -86,6 +91,7 @@ impl KubeletError {
             Self::Swap { .. } => ErrorKind::FailedPrecondition,
             Self::Reserved(error) => error.kind(),
             Self::Userns(error) => error.kind(),
+            Self::Shutdown(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
             Self::Local(error) => error.kind(),
             Self::Tls(_) => ErrorKind::Internal,
@@ -134,19 +140,27 @@ pub async fn serve(
     tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&collector).keep()));
     let links = keep_links(own.container_logs_dir.clone(), own.pod_logs_dir.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(links));
-    let (ordered, orders) = mpsc::channel(UPDATES);
+    let (ordered, evictions) = mpsc::channel(UPDATES);
     let state = config.paths.state.join("kubelet");
     let eviction = own.eviction.clone();
     let mut evictor = Evictor::new(Arc::clone(&host), eviction, &state, collector, ordered);
     evictor.look().await;
     tasks.spawn(stop.clone().run_until_cancelled_owned(evictor.run()));
+    let keeper = NodeKeeper {
+        host: Arc::clone(&host),
+        file: config.paths.state.join("kubelet/node.json"),
+        port: own.http_address.map(|address| address.port()),
+    };
+    tasks.spawn(stop.clone().run_until_cancelled_owned(node_status::keep(keeper)));
     tasks.spawn(stop.clone().run_until_cancelled_owned(keep_enforced(Arc::clone(&host))));
+    // Before any pod is taken: the node may be shutting down already.
+    let shutdowns = shutdowns(&host, &stop).await?;
     let (told, updates) = mpsc::channel(UPDATES);
     let local = config.paths.state.join("kubelet/local");
     let local = LocalPods::open(&local, &host.node.name, told.clone()).await?;
     gate.open(Control { board: host.board.clone(), local });
     let sources = begin_sources(&own, &host, &watcher, &told, &stop);
-    Kubelet::new(Arc::clone(&host), sources, objects, stop).run(updates, orders).await;
+    Kubelet::new(Arc::clone(&host), sources, objects, stop).run(updates, evictions, shutdowns).await;
     tasks.close();
     tasks.wait().await;
     let volumes = Arc::clone(&host.volumes);
@@ -213,11 +227,28 @@ fn prepare(parts: Parts) -> Result<Arc<Host>, KubeletError> {
         checker,
         began: Instant::now(),
         board,
+        shutting_down: watch::Sender::new(false),
         tallies: Tallies::default(),
         pulse: Pulse::new(Instant::now()),
         pressure: watch::Sender::new(Pressure::default()),
         tasks,
     }))
+}
+
+/// Tells of shutdowns of the node, if pods are to end before it.
+async fn shutdowns(
+    host: &Arc<Host>,
+    stop: &CancellationToken,
+) -> Result<mpsc::Receiver<Order>, ShutdownError> {
+    let (orders, told) = mpsc::channel(UPDATES);
+    let groups = host.settings.shutdown.clone();
+    if !groups.is_empty() {
+        let first = Inhibitor::take(&groups).await?;
+        host.shutting_down.send_replace(first.is_preparing());
+        let watching = watch_shutdowns(first, groups, orders);
+        host.tasks.spawn(stop.clone().run_until_cancelled_owned(watching));
+    }
+    Ok(told)
 }
 
 /// The HTTP API, listening.
@@ -262,6 +293,7 @@ fn settings(own: &config::Kubelet, pods: std::path::PathBuf) -> Settings {
         memory: MemoryRules::new(own),
         crash_cap: Duration::from_secs(own.crash_loop_max_seconds),
         sync: Duration::from_secs(own.sync_seconds),
+        shutdown: groups(own),
         allowed_sysctls: own.allowed_unsafe_sysctls.clone(),
         dns: ClusterDns {
             servers: own.cluster_dns.iter().map(ToString::to_string).collect(),

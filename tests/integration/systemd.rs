@@ -1,5 +1,6 @@
 //! The systemd cgroup driver and the installed unit, where systemd is the first process.
 
+use crate::harness::kubelet::{self as keeps, patient, sh, with};
 use crate::harness::machine::{Machine, Need};
 use crate::harness::node::{UNIT, systemctl};
 use crate::harness::scene::{Scene, as_is};
@@ -9,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto::{self, LinuxContainerResources};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -24,12 +26,21 @@ pub(crate) fn tests() -> Vec<Test> {
         own("pods_outlive_every_end_of_the_daemon", NEEDS, unit, every_end),
         own("a_pod_in_a_user_namespace_is_a_scope_as_others_are", NEEDS, unit, mapped),
         own("a_sandbox_that_was_cut_off_leaves_no_scope", NEEDS, unit, cut_off),
+        own("slices_of_pods_have_their_weights_and_go_with_them", NEEDS, keeping, slices),
+        own("pods_end_before_the_node_does", NEEDS, keeping, shutdown),
         own("the_parent_is_a_slice_and_the_driver_is_told", NEEDS, unit, parents),
     ]
 }
 
 fn unit(_: &Machine) -> Options {
     Options { unit: true, ..Options::default() }
+}
+
+/// A kubelet half for which a shutdown of the node waits.
+fn keeping(_: &Machine) -> Options {
+    let further = "shutdown_grace_seconds = 40\nshutdown_grace_critical_seconds = 20\n\
+                   pod_pids_limit = 77";
+    Options { unit: true, kubelet: Some(further.to_owned()), ..Options::default() }
 }
 
 const MIB: i64 = 1 << 20;
@@ -400,4 +411,90 @@ fn parents(node: &mut Node) -> Result<()> {
     }
     systemctl(&["stop", SLICE])?;
     gone(node)
+}
+
+/// The cgroups of slices whose names end so.
+fn slices_named(node: &Node, end: &str) -> Vec<PathBuf> {
+    let all = kernel::cgroups_below(&node.machine.cgroup_root);
+    all.into_iter().filter(|group| group.to_string_lossy().ends_with(end)).collect()
+}
+
+fn slices(node: &mut Node) -> Result<()> {
+    let resources = json!({"resources": {"requests": {"cpu": "500m", "memory": "16Mi"}}});
+    let spec = json!({"containers": [with(patient("main"), resources)]});
+    node.manifest("some.yaml", &keeps::pod("some", spec))?;
+    let shown = node.wait_ready("some")?;
+    let end = format!("kubepods-burstable-pod{}.slice", shown.uid().replace('-', "_"));
+    let found = slices_named(node, &end);
+    let [own] = found.as_slice() else { anyhow::bail!("{found:?}") };
+    let class = own.parent().context("no class")?;
+    let root = class.parent().context("no root")?;
+    // 512 shares.
+    let weight = kernel::read(own.join("cpu.weight"))?;
+    ensure!(weight == "59", "the pod weighs {weight}");
+    ensure!(kernel::read(class.join("cpu.weight"))? == weight, "the class weighs another");
+    ensure!(kernel::read(own.join("pids.max"))? == "77");
+    ensure!(kernel::read(root.join("memory.max"))? != "max", "all pods are held to nothing");
+    systemctl(&["daemon-reload"])?;
+    ensure!(kernel::read(own.join("cpu.weight"))? == weight, "systemd set it back");
+    node.remove_manifest("some.yaml")?;
+    node.wait_gone("some")?;
+    eventually("the pod's slice is gone", || Ok((!own.exists()).then_some(())))
+}
+
+/// What a process has called.
+fn call_logind(method: &str, words: &[&str]) -> Result<String> {
+    let mut command = Command::new("busctl");
+    command.args(["call", "org.freedesktop.login1", "/org/freedesktop/login1"]);
+    let output = command.args(["org.freedesktop.login1.Manager", method]).args(words).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{method}: {failed}");
+    Ok(said)
+}
+
+/// A shutdown that in the end cannot be: its target is masked while it waits for the pods.
+fn shutdown(node: &mut Node) -> Result<()> {
+    let inhibitors = || call_logind("ListInhibitors", &[]);
+    ensure!(inhibitors()?.contains("berth"), "no lock: {}", inhibitors()?);
+    let drop_in = kernel::read("/etc/systemd/logind.conf.d/99-berth.conf")?;
+    ensure!(drop_in.contains("InhibitDelayMaxSec=40"), "{drop_in}");
+    let slow = |name: &str| sh(name, "trap 'sleep 10; exit 0' TERM; sleep 100000 & wait; wait");
+    let grace = json!({"terminationGracePeriodSeconds": 15});
+    let spec =
+        |further: Value| with(with(json!({"containers": [slow("main")]}), grace.clone()), further);
+    node.manifest("plain.yaml", &keeps::pod("plain", spec(json!({}))))?;
+    let critical = json!({"priorityClassName": "system-node-critical"});
+    node.manifest("needed.yaml", &keeps::pod("needed", spec(critical)))?;
+    let before = [node.wait_ready("plain")?, node.wait_ready("needed")?];
+    call_logind("Reboot", &["b", "false"])?;
+    let reason = |pod: &str| -> Result<String> {
+        let shown = node.find(pod)?.context("no status")?;
+        Ok(shown.text("/pod/status/reason").to_owned())
+    };
+    eventually("the regular pod is to end", || {
+        Ok((reason("plain")? == "Terminated").then_some(()))
+    })?;
+    systemctl(&["mask", "--runtime", "reboot.target"])?;
+    ensure!(reason("needed")?.is_empty(), "the critical pod was to end first");
+    let told = eventually("the node is not ready", || {
+        let text = kernel::read(node.state_dir().join("kubelet/node.json"))?;
+        Ok(text.contains("node is shutting down").then_some(text))
+    })?;
+    ensure!(told.contains("KubeletNotReady"), "{told}");
+    node.manifest("late.yaml", &keeps::pod("late", json!({"containers": [patient("main")]})))?;
+    let late = node.wait_phase("late", "Failed")?;
+    ensure!(late.text("/pod/status/reason") == "NodeShutdown", "{late:?}");
+    eventually("the critical pod is to end", || {
+        Ok((reason("needed")? == "Terminated").then_some(()))
+    })?;
+    // logind finds no target, and says that the shutdown is none.
+    for (pod, before) in [("plain", &before[0]), ("needed", &before[1])] {
+        let again = node.wait_ready(pod)?;
+        ensure!(again.id("main") != before.id("main"), "{pod} did not end");
+    }
+    node.wait_ready("late")?;
+    eventually("the lock is there again", || Ok(inhibitors()?.contains("berth").then_some(())))?;
+    systemctl(&["unmask", "--runtime", "reboot.target"])?;
+    Ok(())
 }

@@ -32,6 +32,8 @@ pub(super) enum Form {
     Percent,
     /// What is enforced; `none`: nothing.
     Enforced,
+    /// Seconds by priority.
+    Priorities,
     /// Lists of texts by name.
     Headers,
     /// The name of a cgroup driver, which is compared.
@@ -71,6 +73,7 @@ pub(super) fn convert(form: Form, value: &Value) -> Result<Option<Toml>, Wrong> 
             all.retain(|what| what != "none");
             Some(Toml::Array(all.into_iter().map(Toml::String).collect()))
         }
+        Form::Priorities => Some(priorities(value)?),
         Form::Headers => Some(headers(value)?),
         Form::Endpoint => endpoint(value)?.map(Toml::String),
         Form::Driver | Form::Gates | Form::Together => None,
@@ -116,6 +119,25 @@ fn map(value: &Value) -> Result<Toml, Wrong> {
         Ok((name.clone(), Toml::String(text(value)?.to_owned())))
     };
     entries.iter().map(entry).collect::<Result<toml::Table, Wrong>>().map(Toml::Table)
+}
+
+fn priorities(value: &Value) -> Result<Toml, Wrong> {
+    const SECONDS: &str = "shutdownGracePeriodSeconds";
+    let items = value.as_array().ok_or_else(|| format!("{value} is not a list"))?;
+    let entry = |item: &Value| {
+        let fields = item.as_object().ok_or_else(|| format!("{item} is no object"))?;
+        if let Some(other) = fields.keys().find(|key| !["priority", SECONDS].contains(&&***key)) {
+            return Err(format!("{other}: there is no such field"));
+        }
+        let of = |name: &str| item.get(name).cloned().unwrap_or_else(|| 0.into());
+        let priority = of("priority");
+        let priority = priority.as_i64().ok_or_else(|| format!("{priority} is not a number"))?;
+        let mut table = toml::Table::new();
+        table.insert("priority".to_owned(), Toml::Integer(priority));
+        table.insert("seconds".to_owned(), Toml::Integer(number(&of(SECONDS))?));
+        Ok(Toml::Table(table))
+    };
+    items.iter().map(entry).collect::<Result<Vec<Toml>, Wrong>>().map(Toml::Array)
 }
 
 fn limit(value: &Value) -> Result<Option<i64>, Wrong> {
@@ -252,6 +274,7 @@ mod tests {
             (Form::Bytes, json!("5 MB")),
             (Form::Texts, json!("a")),
             (Form::Map, json!({"a": 1})),
+            (Form::Priorities, json!([{"priority": 1, "seconds": 1}])),
             (Form::Percent, json!(1.5)),
             (Form::Endpoint, json!("tcp://localhost:1")),
         ] {

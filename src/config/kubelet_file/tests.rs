@@ -175,6 +175,19 @@ fn what_is_reserved_and_the_gates_of_memory_become_keys() {
 }
 
 #[test]
+fn periods_of_a_shutdown_become_keys() {
+    let found = keys(
+        "shutdownGracePeriodByPodPriority:\n- priority: 10\n  shutdownGracePeriodSeconds: 5\n\
+        shutdownGracePeriod: 0s\n",
+    );
+    let found: Vec<_> = found.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    assert_eq!(found, [("shutdown_grace_by_priority", "[{ priority = 10, seconds = 5 }]")]);
+    let found = keys("shutdownGracePeriod: 1m30s\nshutdownGracePeriodCriticalPods: 10s\n");
+    assert_eq!(found["shutdown_grace_seconds"], "90");
+    assert_eq!(found["shutdown_grace_critical_seconds"], "10");
+}
+
+#[test]
 fn unknown_gates_are_told_and_change_nothing() {
     let file = of("featureGates:\n  NewThing: true\n").unwrap();
     assert!(file.keys.is_empty());

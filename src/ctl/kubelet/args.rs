@@ -13,6 +13,9 @@ pub enum GetCommand {
     /// Manifests: what became of each, and of what is wrong in it
     #[command(visible_alias = "manifest")]
     Manifests(OutputArgs),
+    /// The node: what it is, what it has, whether it is well
+    #[command(visible_aliases = ["nodes", "no"])]
+    Node(GetNodeArgs),
     /// The newest events of pods, also of those that are gone; the newest last
     #[command(visible_aliases = ["event", "ev"])]
     Events(GetEventsArgs),
@@ -41,19 +44,19 @@ pub fn namespace_of(given: Option<&str>) -> &str {
     given.unwrap_or("default")
 }
 
-/// How pods are printed.
+/// How pods, or the node, are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PodFormat {
     /// Columns, for people.
     #[default]
     Table,
-    /// Columns, with addresses, node and origin.
+    /// Columns, with addresses and more.
     Wide,
-    /// A v1 Pod or a v1 List as JSON.
+    /// A v1 object or a v1 List as JSON.
     Json,
-    /// A v1 Pod or a v1 List as YAML.
+    /// A v1 object or a v1 List as YAML.
     Yaml,
-    /// pod/NAME, a line each.
+    /// pod/NAME or node/NAME, a line each.
     Name,
 }
 
@@ -73,6 +76,14 @@ pub struct GetPodsArgs {
     pub watch: bool,
 }
 
+/// Options of `berth get node`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct GetNodeArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: PodFormat,
+}
+
 /// Options of `berth get events`.
 #[derive(Args, Clone, Debug)]
 pub struct GetEventsArgs {
@@ -90,6 +101,9 @@ pub enum DescribeCommand {
     /// A pod
     #[command(visible_aliases = ["pods", "po"])]
     Pod(OnePodArgs),
+    /// The node
+    #[command(visible_aliases = ["nodes", "no"])]
+    Node,
 }
 
 /// A command about one pod.

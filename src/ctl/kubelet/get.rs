@@ -3,7 +3,7 @@
 use super::args::{GetCommand, GetPodsArgs, PodFormat};
 use super::inventory::{Inventory, KeptPod, Which, missing};
 use super::summary::Summary;
-use super::{events, manifests, watch};
+use super::{events, manifests, node, watch};
 use crate::clock;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::{Columns, Console, Format};
@@ -21,6 +21,7 @@ pub(in crate::ctl) async fn get(
         GetCommand::Pods(args) if args.watch => watch::pods(args, daemon, console).await,
         GetCommand::Pods(args) => pods(args, daemon, console).await,
         GetCommand::Manifests(args) => manifests::list(args, daemon, console).await,
+        GetCommand::Node(args) => node::get(*args, daemon, console).await,
         GetCommand::Events(args) => events::list(args, daemon, console).await,
     }
 }

@@ -13,6 +13,7 @@ mod events;
 mod get;
 mod inventory;
 mod manifests;
+mod node;
 mod run;
 mod summary;
 #[cfg(test)]

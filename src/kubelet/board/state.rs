@@ -7,7 +7,7 @@ use crate::kubelet::source::{FileStatus, Source};
 use crate::kubelet::spec::{full_name, uid};
 use crate::lock::lock;
 use crate::{blocking, kubelet::spec};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -59,6 +59,8 @@ struct State {
     events: Events,
     /// What became of each manifest, by its source and origin.
     manifests: BTreeMap<(Source, String), FileStatus>,
+    /// The node, once it was looked at.
+    node: Option<Arc<Node>>,
     /// The pods whose files are not as they should be.
     dirty: BTreeSet<String>,
 }
@@ -165,6 +167,16 @@ impl Board {
     /// What became of every manifest.
     pub fn manifests(&self) -> BTreeMap<(Source, String), FileStatus> {
         lock(&self.0.state).manifests.clone()
+    }
+
+    /// Shows the node.
+    pub fn set_node(&self, node: Node) {
+        lock(&self.0.state).node = Some(Arc::new(node));
+    }
+
+    /// The node; none before it was looked at.
+    pub fn node(&self) -> Option<Arc<Node>> {
+        lock(&self.0.state).node.clone()
     }
 
     /// What changes from now on.

@@ -8,7 +8,6 @@ use crate::kubelet::board::{Board, Change, Event, EventKind, PodView};
 use crate::kubelet::source::{Existing, FileStatus, Kind};
 use crate::kubelet::spec::full_name;
 use futures::stream::StreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
@@ -31,9 +30,9 @@ pub fn service(gate: KubeletGate, stop: CancellationToken) -> PodsServer<impl Po
         .max_encoding_message_size(usize::MAX)
 }
 
-fn json(pod: &Pod) -> String {
+fn json(object: &impl serde::Serialize) -> String {
     // An object of the API is text and numbers.
-    serde_json::to_string(pod).unwrap_or_default()
+    serde_json::to_string(object).unwrap_or_default()
 }
 
 fn event(event: &Event) -> proto::Event {
@@ -54,7 +53,7 @@ fn event(event: &Event) -> proto::Event {
 
 fn pod(view: &PodView) -> proto::Pod {
     proto::Pod {
-        json: json(&view.pod),
+        json: json(&*view.pod),
         origin: view.origin.clone(),
         events: view.events.iter().map(event).collect(),
     }
@@ -80,8 +79,8 @@ fn change(change: &Change) -> proto::Change {
     use proto::change::What;
     proto::Change {
         what: Some(match change {
-            Change::Pod(pod) => What::Pod(json(pod)),
-            Change::Gone(pod) => What::Gone(json(pod)),
+            Change::Pod(pod) => What::Pod(json(&**pod)),
+            Change::Gone(pod) => What::Gone(json(&**pod)),
             Change::Event(of) => What::Event(event(of)),
         }),
     }
@@ -129,6 +128,12 @@ impl Pods for PodsService {
     ) -> Answer<proto::ListEventsAnswer> {
         let events = self.gate.control()?.board.events();
         Ok(Response::new(proto::ListEventsAnswer { events: events.iter().map(event).collect() }))
+    }
+
+    async fn get_node(&self, _: Request<proto::GetNodeRequest>) -> Answer<proto::GetNodeAnswer> {
+        let node = self.gate.control()?.board.node();
+        let node = node.ok_or_else(|| Status::unavailable("the node was not looked at yet"))?;
+        Ok(Response::new(proto::GetNodeAnswer { json: json(&*node) }))
     }
 
     async fn list_manifests(

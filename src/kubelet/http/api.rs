@@ -58,6 +58,7 @@ impl Api {
         match route {
             Route::Ping => Ok(answer::text("ok")),
             Route::Health => self.health(),
+            Route::Node => self.node(),
             Route::Pods => answer::json(&pods::pods(shown)),
             Route::RunningPods => answer::json(&pods::ask_running(shown).await?),
             Route::Configz => answer::json(&configz::configz(&shown.kubelet)),
@@ -71,6 +72,16 @@ impl Api {
             Route::Probes => Ok(figures::probe_metrics(shown)),
             Route::Resource => figures::resource_metrics(shown).await,
             Route::Cadvisor => figures::cadvisor_metrics(shown).await,
+        }
+    }
+
+    fn node(&self) -> Result<Answer, Refusal> {
+        match self.shown.board.node() {
+            Some(node) => answer::json(&*node),
+            None => {
+                let cause = "the node was not looked at yet".to_owned();
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, cause))
+            }
         }
     }
 

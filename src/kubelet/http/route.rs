@@ -3,7 +3,7 @@
 //! | path | method |
 //! | --- | --- |
 //! | `/healthz`, `/healthz/ping`, `/healthz/syncloop` | GET |
-//! | `/pods`, `/runningpods/`, `/configz`, `/stats/summary` | GET |
+//! | `/node`, `/pods`, `/runningpods/`, `/configz`, `/stats/summary` | GET |
 //! | `/metrics`, `/metrics/cadvisor`, `/metrics/resource`, `/metrics/probes` | GET |
 //! | `/containerLogs/{namespace}/{pod}/{container}` | GET |
 //! | `/exec/...`, `/attach/{namespace}/{pod}[/{uid}]/{container}` | GET, POST |
@@ -32,6 +32,7 @@ pub(super) struct ContainerPath {
 pub(super) enum Route {
     Ping,
     Health,
+    Node,
     Pods,
     RunningPods,
     Configz,
@@ -96,6 +97,7 @@ fn find(path: &str) -> Option<Route> {
     Some(match parts {
         ["healthz", "ping"] => Route::Ping,
         ["healthz"] | ["healthz", "syncloop"] => Route::Health,
+        ["node"] => Route::Node,
         ["pods"] => Route::Pods,
         ["runningpods"] => Route::RunningPods,
         ["configz"] => Route::Configz,
@@ -146,6 +148,8 @@ mod tests {
             ("GET", "/healthz", Ok(Route::Health)),
             ("GET", "/healthz/ping", Ok(Route::Ping)),
             ("HEAD", "/healthz/syncloop", Ok(Route::Health)),
+            ("GET", "/node", Ok(Route::Node)),
+            ("POST", "/node", Err(NoRoute::Method("GET, HEAD"))),
             ("GET", "/pods", Ok(Route::Pods)),
             ("GET", "/pods/", Ok(Route::Pods)),
             ("POST", "/pods", Err(NoRoute::Method("GET, HEAD"))),

@@ -10,6 +10,7 @@ use crate::kubelet::http::{Pulse, Tallies};
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::Objects;
 use crate::kubelet::request::MemoryRules;
+use crate::kubelet::shutdown::Group;
 use crate::kubelet::userns::Ids;
 use crate::kubelet::volumes::Volumes;
 use crate::probes::Checker;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub memory: MemoryRules,
     /// The longest back-off of containers that crash.
     pub crash_cap: Duration,
+    /// The groups in which pods end before the node does; none: they do not.
+    pub shutdown: Vec<Group>,
     /// How often a pod is looked at without a reason.
     pub sync: Duration,
     /// Sysctls that pods may set beside the safe ones.
@@ -72,6 +75,8 @@ pub struct Host {
     pub began: Instant,
     /// Statuses and events.
     pub board: Board,
+    /// Whether the node is shutting down.
+    pub shutting_down: watch::Sender<bool>,
     /// What probes came to.
     pub tallies: Tallies,
     /// Whether the loop of the kubelet half turns.

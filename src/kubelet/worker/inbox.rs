@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 /// A word to a worker.
 #[derive(Clone, Debug)]
@@ -44,18 +45,28 @@ impl Ending {
 
 /// The other end of a worker's inbox.
 #[derive(Clone, Debug)]
-pub struct Handle(UnboundedSender<Command>);
+pub struct Handle {
+    sender: UnboundedSender<Command>,
+    ended: watch::Receiver<bool>,
+}
 
 impl Handle {
     /// Says it. A worker that has ended does not mind.
     pub fn tell(&self, command: Command) {
-        self.0.send(command).ok();
+        self.sender.send(command).ok();
+    }
+
+    /// Waits until nothing of the pod runs any more, and nothing will.
+    pub async fn ended(&self) {
+        // A worker that is gone has ended.
+        self.ended.clone().wait_for(|ended| *ended).await.ok();
     }
 }
 
 /// What was said and not yet heeded.
 #[derive(Debug)]
 pub(super) struct Inbox {
+    ended: watch::Sender<bool>,
     receiver: UnboundedReceiver<Command>,
     update: Option<Arc<Pod>>,
     look: bool,
@@ -65,10 +76,17 @@ pub(super) struct Inbox {
 /// An inbox and its other end.
 pub(super) fn inbox() -> (Handle, Inbox) {
     let (sender, receiver) = unbounded_channel();
-    (Handle(sender), Inbox { receiver, update: None, look: false, ending: None })
+    let (tell, ended) = watch::channel(false);
+    let inbox = Inbox { ended: tell, receiver, update: None, look: false, ending: None };
+    (Handle { sender, ended }, inbox)
 }
 
 impl Inbox {
+    /// Nothing of the pod runs any more.
+    pub(super) fn has_ended(&self) {
+        self.ended.send_replace(true);
+    }
+
     fn take(&mut self, command: Command) {
         match command {
             Command::Update(pod) => {
@@ -141,6 +159,17 @@ mod tests {
         handle.tell(Command::End(Ending { deleted: true, ..ending(3) }));
         let later = inbox.ends(Some(&first)).await;
         assert_eq!((later.grace, later.deleted), (Some(Duration::from_secs(3)), true));
+    }
+
+    #[tokio::test]
+    async fn the_end_is_waited_for_whether_it_comes_or_was() {
+        let (handle, inbox) = inbox();
+        let wait = || tokio::time::timeout(Duration::from_millis(20), handle.ended());
+        assert!(wait().await.is_err());
+        inbox.has_ended();
+        assert!(wait().await.is_ok());
+        drop(inbox);
+        assert!(wait().await.is_ok());
     }
 
     #[tokio::test]

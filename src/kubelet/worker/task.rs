@@ -63,6 +63,7 @@ impl Worker {
             self.keep().await
         };
         self.end(ending).await;
+        self.inbox.has_ended();
         // A pod that has ended stays, for its status and logs, until no source wants it.
         let mut known = None;
         while !self.inbox.ending().is_some_and(|ending| ending.deleted) {

@@ -8,6 +8,7 @@ mod eviction;
 mod hooks;
 mod lifecycle;
 mod logs;
+mod node;
 mod objects;
 pub(crate) mod place;
 mod probes;
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(volumes::tests());
     all.extend(logs::tests());
     all.extend(remote::tests());
+    all.extend(node::tests());
     all.extend(bad_input::tests());
     all.extend(eviction::tests());
     all

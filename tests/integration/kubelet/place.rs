@@ -298,6 +298,18 @@ fn seccomp(node: &mut Node) -> Result<()> {
     Ok(())
 }
 
+/// The id of the host that a pod's root has; its files are its root's inside.
+fn first_host_id(node: &Node, name: &str) -> Result<u32> {
+    let shown = node.wait_ready(name)?;
+    let id = shown.id("main");
+    let text = kernel::read(format!("/proc/{}/uid_map", node.first_pid(&shown, "main")?))?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    ensure!(words.len() == 3 && words[0] == "0" && words[2] == "65536", "{text}");
+    node.exec_ok(&id, &["sh", "-c", "echo x > /data/file && cat /map/key"])?;
+    ensure!(node.exec_ok(&id, &["stat", "-c", "%u", "/data/file"])? == "0");
+    Ok(words[1].parse()?)
+}
+
 /// Its root is nobody on the node, and its files are its root's inside.
 fn own_users(node: &mut Node) -> Result<()> {
     let mounts = json!({"volumeMounts": [
@@ -317,23 +329,16 @@ fn own_users(node: &mut Node) -> Result<()> {
     for name in ["one", "two"] {
         node.manifest(&format!("{name}.yaml"), &pod(name, spec()))?;
     }
-    let map = |name: &str| -> Result<u32> {
-        let shown = node.wait_ready(name)?;
-        let id = shown.id("main");
-        let text = kernel::read(format!("/proc/{}/uid_map", node.first_pid(&shown, "main")?))?;
-        let words: Vec<&str> = text.split_whitespace().collect();
-        ensure!(words.len() == 3 && words[0] == "0" && words[2] == "65536", "{text}");
-        node.exec_ok(&id, &["sh", "-c", "echo x > /data/file && cat /map/key"])?;
-        ensure!(node.exec_ok(&id, &["stat", "-c", "%u", "/data/file"])? == "0");
-        Ok(words[1].parse()?)
-    };
-    let (one, two) = (map("one")?, map("two")?);
+    let (one, two) = (first_host_id(node, "one")?, first_host_id(node, "two")?);
     ensure!(one % 65_536 == 0 && two % 65_536 == 0 && one > 0 && two > 0 && one != two);
     // A daemon that was killed gives nobody the ids of another.
     node.kill()?;
     node.launch()?;
     node.manifest("three.yaml", &pod("three", spec()))?;
-    let three = map("three")?;
-    ensure!(three != one && three != two && map("one")? == one, "{one} {two} {three}");
+    let three = first_host_id(node, "three")?;
+    ensure!(
+        three != one && three != two && first_host_id(node, "one")? == one,
+        "{one} {two} {three}"
+    );
     Ok(())
 }

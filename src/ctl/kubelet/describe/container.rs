@@ -80,7 +80,7 @@ fn ports(of: &Container) -> String {
     of.ports.iter().flatten().map(port).collect::<Vec<_>>().join(", ")
 }
 
-fn quantities(of: Option<&BTreeMap<String, Quantity>>) -> Vec<String> {
+pub(super) fn quantities(of: Option<&BTreeMap<String, Quantity>>) -> Vec<String> {
     of.into_iter().flatten().map(|(name, quantity)| format!("{name}: {}", quantity.0)).collect()
 }
 

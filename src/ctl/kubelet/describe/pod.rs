@@ -6,7 +6,7 @@ use super::volume::volume;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::{Columns, Console};
 use crate::ctl::error::CtlError;
-use crate::ctl::kubelet::args::{DescribeCommand, namespace_of};
+use crate::ctl::kubelet::args::{OnePodArgs, namespace_of};
 use crate::ctl::kubelet::events::{kind_name, one_line, seen};
 use crate::ctl::kubelet::get::now_seconds;
 use crate::ctl::kubelet::inventory::{Inventory, KeptPod};
@@ -15,12 +15,11 @@ use crate::kubelet::spec::{grace, name, namespace, spec, uid};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 
 /// Prints all about a pod.
-pub(in crate::ctl) async fn describe(
-    command: &DescribeCommand,
+pub(super) async fn describe(
+    args: &OnePodArgs,
     daemon: &Daemon,
     console: &mut Console,
 ) -> Result<(), CtlError> {
-    let DescribeCommand::Pod(args) = command;
     let all = Inventory::read(daemon).await?;
     let kept = all.pod(namespace_of(args.namespace.as_deref()), &args.name)?;
     console.write(page(kept, now_seconds()).as_bytes())
@@ -119,7 +118,7 @@ fn events(page: &mut Page, kept: &KeptPod, now: i64) {
 }
 
 /// A table below its title; nothing for no rows.
-fn table(page: &mut Page, title: &str, (headings, rows): (&[&str], Vec<Vec<String>>)) {
+pub(super) fn table(page: &mut Page, title: &str, (headings, rows): (&[&str], Vec<Vec<String>>)) {
     if rows.is_empty() {
         return;
     }
