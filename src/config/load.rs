@@ -173,13 +173,27 @@ fn take_kubelet_file(
     let path = PathBuf::from(path);
     let file = kubelet_file::read(&path)?;
     for (key, (value, fields)) in &file.keys {
-        if kubelet.get(*key).is_none() {
-            kubelet.insert((*key).to_owned(), value.clone());
+        if set_unless_there(kubelet, key, value) {
             let origin = Origin::KubeletFile(path.clone(), fields.clone());
             origins.insert(format!("kubelet.{key}"), origin);
         }
     }
     Ok(file)
+}
+
+/// Sets a key, which may be one of a table in the table; whether nobody had.
+fn set_unless_there(table: &mut toml::Table, key: &str, value: &toml::Value) -> bool {
+    match key.split_once('.') {
+        Some((name, rest)) => {
+            let inner = table.entry(name).or_insert_with(|| toml::Table::new().into());
+            inner.as_table_mut().is_some_and(|inner| set_unless_there(inner, rest, value))
+        }
+        None if table.contains_key(key) => false,
+        None => {
+            table.insert(key.to_owned(), value.clone());
+            true
+        }
+    }
 }
 
 fn merge_tables(into: &mut toml::Table, from: toml::Table) {
@@ -267,9 +281,10 @@ mod tests {
         let text = kubelet_file(
             dir.path(),
             "maxPods: 7\nsyncFrequency: 10s\nrotateCertificates: true\n\
+            imageGCHighThresholdPercent: 75\nimageGCLowThresholdPercent: 60\n\
             staticPodURLHeader: {A: [b]}\ncontainerRuntimeEndpoint: unix:///run/berth/berth.sock\n",
         );
-        let own = "max_pods = 9\nsync_seconds = 60\n";
+        let own = "max_pods = 9\nsync_seconds = 60\n[kubelet.image_gc]\nhigh_percent = 70\n";
         let loaded =
             merge(&files(&[("/c", &format!("{text}{own}"))]), &Overrides::default()).unwrap();
         let kubelet = loaded.config.kubelet.as_ref().unwrap();
@@ -277,6 +292,7 @@ mod tests {
         assert_eq!((kubelet.max_pods, kubelet.sync_seconds), (9, 60));
         assert_eq!(kubelet.manifest_url_headers["A"], "b");
         assert_eq!(kubelet.file_check_seconds, 20);
+        assert_eq!((kubelet.image_gc.high_percent, kubelet.image_gc.low_percent), (70, 60));
         assert_eq!(kubelet.runtime_endpoint, None, "berth itself");
         assert_eq!(loaded.ignored.len(), 1);
         let loaded = merge(&files(&[("/c", &text)]), &Overrides::default()).unwrap();

@@ -1,8 +1,8 @@
 //! From a file to keys.
 
-use super::form::{Form, boolean, convert, number, text};
+use super::form::{Form, boolean, convert, number, seconds, text};
 use super::table::{Fate, field, is_structure};
-use crate::config::{CgroupDriver, ConfigError};
+use crate::config::{CgroupDriver, ConfigError, Eviction, MinimumReclaim, Threshold};
 use crate::error::chain;
 use crate::kubelet::api::documents;
 use serde_json::{Map, Value};
@@ -188,6 +188,7 @@ impl Reader {
         }
         self.http_address()?;
         self.cgroup_root()?;
+        self.eviction()?;
         self.parallel_pulls()
     }
 
@@ -233,6 +234,71 @@ impl Reader {
         };
         self.set("cgroup_root", "cgroupRoot, cgroupsPerQOS", Toml::String(place));
         Ok(())
+    }
+
+    /// The entries of a map of texts, by name.
+    fn texts(&self, field: &'static str) -> Result<Option<BTreeMap<String, String>>, ConfigError> {
+        self.part(field, |value| {
+            let entries = value.as_object().ok_or_else(|| format!("{value} is not a map"))?;
+            let entry =
+                |(name, value): (&String, &Value)| Ok((name.clone(), text(value)?.to_owned()));
+            entries.iter().map(entry).collect()
+        })
+    }
+
+    /// Thresholds, each a text of its signal and its amount.
+    fn eviction(&mut self) -> Result<(), ConfigError> {
+        if let Some(hard) = self.texts("evictionHard")? {
+            let merged = self.part("mergeDefaultEvictionSettings", boolean)? == Some(true);
+            let mut all: Vec<Threshold> = Vec::new();
+            for (signal, amount) in &hard {
+                all.push(self.threshold("evictionHard", format!("{signal}<{amount}"))?);
+            }
+            let defaults = Eviction::default().hard.into_iter().filter(|_| merged);
+            for of in defaults {
+                if !all.iter().any(|given| given.signal == of.signal) {
+                    all.push(of);
+                }
+            }
+            self.set_texts("eviction.hard", "evictionHard", all.into_iter().map(String::from));
+        }
+        let soft = self.texts("evictionSoft")?;
+        let graces = self.texts("evictionSoftGracePeriod")?.unwrap_or_default();
+        if let Some(soft) = soft {
+            let mut all = Vec::new();
+            for (signal, amount) in &soft {
+                let Some(grace) = graces.get(signal) else {
+                    let message = format!("{signal} has no evictionSoftGracePeriod");
+                    return Err(self.wrong("evictionSoft", &message));
+                };
+                let seconds = seconds(&Value::String(grace.clone()))
+                    .map_err(|wrong| self.wrong("evictionSoftGracePeriod", &wrong))?;
+                let threshold = self.threshold("evictionSoft", format!("{signal}<{amount}"))?;
+                all.push(format!("{} for {seconds}s", String::from(threshold)));
+            }
+            let fields = "evictionSoft, evictionSoftGracePeriod";
+            self.set_texts("eviction.soft", fields, all.into_iter());
+        }
+        if let Some(reclaim) = self.texts("evictionMinimumReclaim")? {
+            let mut all = Vec::new();
+            for (signal, amount) in &reclaim {
+                let read = MinimumReclaim::try_from(format!("{signal}={amount}"));
+                let read =
+                    read.map_err(|wrong| self.wrong("evictionMinimumReclaim", &wrong.to_string()))?;
+                all.push(String::from(read));
+            }
+            let field = "evictionMinimumReclaim";
+            self.set_texts("eviction.minimum_reclaim", field, all.into_iter());
+        }
+        Ok(())
+    }
+
+    fn threshold(&self, field: &str, text: String) -> Result<Threshold, ConfigError> {
+        Threshold::try_from(text).map_err(|wrong| self.wrong(field, &wrong.to_string()))
+    }
+
+    fn set_texts(&mut self, key: &'static str, fields: &str, texts: impl Iterator<Item = String>) {
+        self.set(key, fields, Toml::Array(texts.map(Toml::String).collect()));
     }
 
     fn parallel_pulls(&mut self) -> Result<(), ConfigError> {

@@ -94,10 +94,10 @@ pub(super) const FIELDS: &[Field] = &[
     ("nodeStatusUpdateFrequency", Ignored("the node is looked at every 10 s")),
     ("nodeStatusReportFrequency", Ignored("the node is written at a change, and every 5 minutes")),
     ("nodeLeaseDurationSeconds", Ignored(NO_API_SERVER)),
-    ("imageMinimumGCAge", LATER_IMAGES),
-    ("imageMaximumGCAge", LATER_IMAGES),
-    ("imageGCHighThresholdPercent", LATER_IMAGES),
-    ("imageGCLowThresholdPercent", LATER_IMAGES),
+    ("imageMinimumGCAge", Sets("image_gc.min_age_seconds", Form::Seconds)),
+    ("imageMaximumGCAge", Sets("image_gc.max_age_seconds", Form::Seconds)),
+    ("imageGCHighThresholdPercent", Sets("image_gc.high_percent", Form::Number)),
+    ("imageGCLowThresholdPercent", Sets("image_gc.low_percent", Form::Number)),
     ("volumeStatsAggPeriod", Ignored("figures are read when they are asked for")),
     ("kubeletCgroups", Ignored("who starts berth says where it is")),
     ("systemCgroups", Refused(&[""], "processes of the system are left where they are")),
@@ -129,13 +129,16 @@ pub(super) const FIELDS: &[Field] = &[
     ("kubeAPIBurst", Ignored(NO_API_SERVER)),
     ("serializeImagePulls", Sets("parallel_pulls", Form::Together)),
     ("maxParallelImagePulls", Sets("parallel_pulls", Form::Together)),
-    ("evictionHard", LATER_EVICTION),
-    ("evictionSoft", LATER_EVICTION),
-    ("evictionSoftGracePeriod", LATER_EVICTION),
-    ("evictionPressureTransitionPeriod", LATER_PERIOD),
-    ("evictionMaxPodGracePeriod", LATER_NUMBER),
-    ("evictionMinimumReclaim", LATER_EVICTION),
-    ("mergeDefaultEvictionSettings", Refused(&["false"], "not there yet")),
+    ("evictionHard", Sets("eviction.hard", Form::Together)),
+    ("evictionSoft", Sets("eviction.soft", Form::Together)),
+    ("evictionSoftGracePeriod", Sets("eviction.soft", Form::Together)),
+    (
+        "evictionPressureTransitionPeriod",
+        Sets("eviction.pressure_transition_seconds", Form::Seconds),
+    ),
+    ("evictionMaxPodGracePeriod", Sets("eviction.max_pod_grace_seconds", Form::Number)),
+    ("evictionMinimumReclaim", Sets("eviction.minimum_reclaim", Form::Together)),
+    ("mergeDefaultEvictionSettings", Sets("eviction.hard", Form::Together)),
     ("podsPerCore", Sets("pods_per_core", Form::Number)),
     ("enableControllerAttachDetach", Ignored(NO_API_SERVER)),
     ("protectKernelDefaults", Ignored("berth changes none of the kernel's settings")),
@@ -185,11 +188,6 @@ pub(super) const FIELDS: &[Field] = &[
     ("failCgroupV1", Ignored("berth needs cgroup v2 in any case")),
     ("userNamespaces.idsPerPod", Refused(&["65536"], "a pod has 65536 ids")),
 ];
-
-const LATER_IMAGES: Fate = Refused(&["0s", "0"], "not there yet");
-const LATER_EVICTION: Fate = Refused(&["{}"], "not there yet");
-const LATER_PERIOD: Fate = Refused(&["0s"], "not there yet");
-const LATER_NUMBER: Fate = Refused(&["0"], "not there yet");
 
 /// The field of a path; the structures above fields are none.
 pub(super) fn field(path: &str) -> Option<&'static Field> {

@@ -188,6 +188,42 @@ fn periods_of_a_shutdown_become_keys() {
 }
 
 #[test]
+fn thresholds_become_keys() {
+    let found = keys(
+        "evictionHard: {memory.available: 5%, nodefs.available: 1Gi}\n\
+        evictionSoft: {memory.available: 300Mi}\n\
+        evictionSoftGracePeriod: {memory.available: 1m30s}\n\
+        evictionMinimumReclaim: {imagefs.available: 2Gi}\n\
+        evictionPressureTransitionPeriod: 30s\nevictionMaxPodGracePeriod: 0\n\
+        imageMinimumGCAge: 3m\n",
+    );
+    let found: Vec<_> = found.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let expected = [
+        ("eviction.hard", "[\"memory.available<5%\", \"nodefs.available<1Gi\"]"),
+        ("eviction.minimum_reclaim", "[\"imagefs.available=2Gi\"]"),
+        ("eviction.pressure_transition_seconds", "30"),
+        ("eviction.soft", "[\"memory.available<300Mi for 90s\"]"),
+        ("image_gc.min_age_seconds", "180"),
+    ];
+    assert_eq!(found, expected);
+    let merged = keys("evictionHard: {memory.available: 5%}\nmergeDefaultEvictionSettings: true\n");
+    let hard = &merged["eviction.hard"];
+    assert!(
+        hard.contains("memory.available<5%") && hard.contains("nodefs.available<10%"),
+        "{hard}"
+    );
+    assert!(!hard.contains("100Mi"), "{hard}");
+    for (text, wanted) in [
+        ("evictionHard: {memory: 5%}", "evictionHard: \"memory\" is none of the signals"),
+        ("evictionHard: {memory.available: x}", "evictionHard: \"x\" is neither"),
+        ("evictionSoft: {memory.available: 5%}", "evictionSoft: memory.available has no"),
+    ] {
+        let message = of(text).unwrap_err();
+        assert!(message.contains(wanted), "{text}: {message}");
+    }
+}
+
+#[test]
 fn unknown_gates_are_told_and_change_nothing() {
     let file = of("featureGates:\n  NewThing: true\n").unwrap();
     assert!(file.keys.is_empty());
@@ -211,7 +247,8 @@ fn every_key_that_a_field_sets_is_one() {
         if let Fate::Sets(key, _) = fate
             && !key.is_empty()
         {
-            let key = if key.contains('.') { (*key).to_owned() } else { format!("kubelet.{key}") };
+            let own = format!("kubelet.{key}");
+            let key = if *key == "cgroups.driver" { (*key).to_owned() } else { own };
             assert!(known.contains(&key), "{path}: {key}");
         }
     }

@@ -96,6 +96,10 @@ fn map(rows: impl Iterator<Item = (config::Signal, String)>) -> Value {
 /// What of the node is for pods, and how.
 fn resources(kubelet: &config::Kubelet) -> Value {
     let percent = u32::try_from(kubelet.memory_throttling_percent).unwrap_or(100);
+    let groups = kubelet.shutdown_grace_by_priority.iter();
+    let groups = groups.map(
+        |group| json!({"priority": group.priority, "shutdownGracePeriodSeconds": group.seconds}),
+    );
     json!({
         "enforceNodeAllocatable": kubelet.enforce_node_allocatable,
         "systemReserved": kubelet.system_reserved,
@@ -109,6 +113,10 @@ fn resources(kubelet: &config::Kubelet) -> Value {
         "failSwapOn": kubelet.fail_swap_on,
         "singleProcessOOMKill": kubelet.single_process_oom_kill,
         "seccompDefault": kubelet.seccomp_default,
+        "shutdownGracePeriod": seconds(kubelet.shutdown_grace_seconds.unwrap_or(0)),
+        "shutdownGracePeriodCriticalPods":
+            seconds(kubelet.shutdown_grace_critical_seconds.unwrap_or(0)),
+        "shutdownGracePeriodByPodPriority": groups.collect::<Vec<Value>>(),
     })
 }
 
@@ -133,6 +141,9 @@ mod tests {
         assert_eq!(config["maxPods"], 110);
         assert_eq!(config["evictionHard"]["imagefs.available"], "15%");
         assert_eq!(config.get("resolvConf"), None);
+        assert_eq!(config["shutdownGracePeriod"], "0s");
+        assert_eq!(config["memorySwap"]["swapBehavior"], "NoSwap");
+        assert_eq!(config["enforceNodeAllocatable"], json!(["pods"]));
         assert!(!told.to_string().contains("s3cret"));
     }
 }
