@@ -39,4 +39,16 @@ impl Daemon {
             pods: PodsClient::new(channel).max_decoding_message_size(usize::MAX),
         })
     }
+
+    /// The same daemon, with the runtime of its kubelet half's pods in place of its own where that is another's.
+    ///
+    /// # Errors
+    /// [`CtlError::Connect`]: nobody listens at `endpoint`.
+    pub async fn with_runtime(&self, endpoint: Option<&Path>) -> Result<Self, CtlError> {
+        let Some(socket) = endpoint else { return Ok(self.clone()) };
+        let refused = |source| CtlError::Connect { socket: socket.to_owned(), source };
+        let channel = client::connect(socket).await.map_err(refused)?;
+        let runtime = RuntimeServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        Ok(Self { runtime, ..self.clone() })
+    }
 }

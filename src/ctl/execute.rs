@@ -18,6 +18,8 @@ use std::process::ExitCode;
 pub struct Place {
     /// Its socket.
     pub socket: PathBuf,
+    /// Where the runtime of its kubelet half's pods listens, if that is another one.
+    pub runtime: Option<PathBuf>,
     /// Whom its streams are believed.
     pub trust: Trust,
 }
@@ -26,6 +28,7 @@ impl From<&Config> for Place {
     fn from(config: &Config) -> Self {
         Self {
             socket: config.server.socket.clone(),
+            runtime: config.kubelet.as_ref().and_then(|kubelet| kubelet.runtime_endpoint.clone()),
             trust: Trust::of_certificate(config.streaming.tls_cert.clone()),
         }
     }
@@ -86,7 +89,7 @@ async fn ask(
         Cmd::Ps(args) => list::ps(args, &daemon, console).await,
         Cmd::Images(args) => images::list(args, &daemon, console).await,
         Cmd::Image(command) => images::image(command, &daemon, console).await,
-        Cmd::Logs(args) => logs::logs(args, &daemon, console).await,
+        Cmd::Logs(args) => logs::logs(args, &daemon, place.runtime.as_deref(), console).await,
         Cmd::Stats(args) => stats::stats(args, &daemon, console).await,
         Cmd::Inspect(args) => inspect::inspect(args, &daemon, console).await,
         Cmd::Stop(args) => stop::stop(args, &daemon, console).await,

@@ -10,16 +10,18 @@ use crate::kubelet::observed::{POD_UID_LABEL, RESTART_COUNT_ANNOTATION};
 use crate::kubelet::spec::{full_name, spec, uid};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The annotation that names the container that is meant without a name, as users of `kubectl` know it.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// The id of the instance that is meant; `None` when no pod is meant, but a container.
+/// The id of the instance that is meant, and who has it; `None` when no pod is meant, but a container.
 pub(super) async fn find(
     args: &LogsArgs,
     daemon: &Daemon,
+    endpoint: Option<&Path>,
     console: &mut Console,
-) -> Result<Option<String>, CtlError> {
+) -> Result<Option<(Daemon, String)>, CtlError> {
     let namespace = namespace_of(args.namespace.as_deref());
     let only_pods = args.namespace.is_some() || args.container.is_some() || args.previous;
     let all = if only_pods {
@@ -39,10 +41,12 @@ pub(super) async fn find(
     let label_selector = BTreeMap::from([(POD_UID_LABEL.to_owned(), uid(&kept.pod).to_owned())]);
     let filter = cri::ContainerFilter { label_selector, ..cri::ContainerFilter::default() };
     let request = cri::ListContainersRequest { filter: Some(filter) };
-    let answer = daemon.runtime.clone().list_containers(request).await;
+    let keeper = daemon.with_runtime(endpoint).await?;
+    let answer = keeper.runtime.clone().list_containers(request).await;
     let instances = answer.map_err(CtlError::rpc("list", "containers"))?.into_inner().containers;
     let instance = instance(instances, container.name, usize::from(args.previous));
-    instance.map(Some).ok_or_else(|| no_instance(kept, container.name, args.previous))
+    let found = instance.ok_or_else(|| no_instance(kept, container.name, args.previous))?;
+    Ok(Some((keeper, found)))
 }
 
 /// The container that is meant, and what it was chosen from.

@@ -18,17 +18,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How many looks pass between two questions whether the container still runs.
 const ASK_EVERY: u32 = 5;
 
-/// Prints the log of a container, or of a container of a pod that the kubelet half keeps.
+/// Prints the log of a container, or of a container of a pod that the kubelet half keeps on the runtime at `endpoint`,
+/// if it is not the daemon's own.
 pub(super) async fn logs(
     args: &LogsArgs,
     daemon: &Daemon,
+    endpoint: Option<&Path>,
     console: &mut Console,
 ) -> Result<(), CtlError> {
-    let found = match log_of_pod::find(args, daemon, console).await? {
-        Some(id) => id,
-        None => Inventory::read(daemon).await?.container(&args.name)?.id.clone(),
-    };
-    print_log(&found, args, daemon, console).await
+    if let Some((keeper, id)) = log_of_pod::find(args, daemon, endpoint, console).await? {
+        return print_log(&id, args, &keeper, console).await;
+    }
+    let id = Inventory::read(daemon).await?.container(&args.name)?.id.clone();
+    print_log(&id, args, daemon, console).await
 }
 
 async fn print_log(

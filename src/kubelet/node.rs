@@ -3,6 +3,7 @@
 use super::reserved::Reserved;
 use crate::config::{self, Signal};
 use nix::ifaddrs::getifaddrs;
+use nix::sys::statfs::CGROUP2_SUPER_MAGIC;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -48,6 +49,8 @@ pub struct NodeFacts {
     pub for_pods: Amounts,
     /// What pods may ask for: capacity less what is reserved and less the hard eviction thresholds.
     pub allocatable: Amounts,
+    /// Whether the runtime of the pods has the older cgroup hierarchies, and refuses keys of the newer one.
+    pub legacy_cgroups: bool,
 }
 
 /// Bytes in a kibibyte, the unit of /proc/meminfo.
@@ -85,7 +88,10 @@ impl NodeFacts {
         let storage = capacity.ephemeral_storage_bytes;
         less(&mut allocatable.ephemeral_storage_bytes, Signal::NodeFsAvailable, storage);
         let swap_bytes = field(&memory, "SwapTotal");
-        Ok(Self { name, ips, capacity, swap_bytes, for_pods, allocatable })
+        // berth's own engine uses the newer hierarchy, wherever it is mounted; another runtime what it finds here.
+        let other = config.runtime_endpoint.is_some();
+        let legacy_cgroups = other && !is_unified(Path::new("/sys/fs/cgroup"));
+        Ok(Self { name, ips, capacity, swap_bytes, for_pods, allocatable, legacy_cgroups })
     }
 }
 
@@ -129,6 +135,10 @@ fn most_pids() -> u64 {
 fn size_of_file_system(path: &Path) -> u64 {
     let stat = nix::sys::statvfs::statvfs(path);
     stat.map_or(0, |stat| stat.blocks().saturating_mul(stat.fragment_size()))
+}
+
+fn is_unified(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
 /// Huge pages by their size, both in bytes: `hugepages-2048kB/nr_hugepages`.

@@ -46,6 +46,10 @@ impl Memory {
     /// The kernel's files with their values.
     pub(super) fn files(self, rules: MemoryRules, node: &NodeFacts) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
+        if node.legacy_cgroups {
+            // The older hierarchies have none of them.
+            return files;
+        }
         let mut set = |file: &str, value: u64| files.insert(file.to_owned(), value.to_string());
         if !rules.single_kill {
             // An out-of-memory kill takes the whole container.

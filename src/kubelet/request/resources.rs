@@ -233,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn the_older_hierarchies_get_no_keys_of_the_newer_one() {
+        let pod = pod(json!({"containers": [c(json!({}))]}));
+        let node = NodeFacts { legacy_cgroups: true, swap_bytes: 1, ..node() };
+        assert!(container_resources(&pod, members(&pod)[0], &node).unified.is_empty());
+    }
+
+    #[test]
     fn oom_scores_follow_the_class_and_the_share_of_memory() {
         let guaranteed = json!({"limits": {"cpu": "1", "memory": "1Mi"}});
         for (name, spec, score) in [

@@ -5,6 +5,7 @@ use super::failure::Failure;
 use crate::cri::client::CriError;
 use crate::cri::proto;
 use crate::error::ErrorKind;
+use crate::image::Reference;
 use crate::kubelet::board::EventKind;
 use crate::kubelet::request::ImageUser;
 use k8s_openapi::api::core::v1::Container;
@@ -57,7 +58,7 @@ impl Body {
         let now = SystemTime::now();
         let present = match self.present(image).await {
             Ok(present) => present,
-            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+            Err(error) if is_no_name(image, &error) => {
                 let message =
                     format!("Failed to apply default image tag {image:?}: {}", error.message());
                 return Err(self.image_failed(name, "InvalidImageName", message));
@@ -135,7 +136,7 @@ impl Body {
     fn pull_failed(&mut self, name: &str, image: &str, error: Option<CriError>) -> Failure {
         let now = SystemTime::now();
         let cause = error.as_ref().map_or("no credentials to try", CriError::message).to_owned();
-        let invalid = error.as_ref().is_some_and(|e| e.kind() == ErrorKind::InvalidArgument);
+        let invalid = error.as_ref().is_some_and(|error| is_no_name(image, error));
         let special = SPECIAL.into_iter().find(|word| cause.starts_with(word));
         let reason = match special {
             Some(word) => word,
@@ -166,6 +167,11 @@ impl Body {
             reference: image.id,
         }))
     }
+}
+
+/// Whether a runtime's error is about the name. Not every runtime has a code for that.
+fn is_no_name(image: &str, error: &CriError) -> bool {
+    error.kind() == ErrorKind::InvalidArgument || Reference::parse(image).is_err()
 }
 
 fn spec_of(image: &str) -> proto::ImageSpec {

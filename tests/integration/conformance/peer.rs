@@ -8,15 +8,11 @@
 use super::lists::remove_all;
 use super::target::{Case, Peer, Target};
 use crate::harness::cri::Cri;
-use crate::harness::image::{BUSYBOX, write_busybox, write_busybox_as};
 use crate::harness::machine::Machine;
-use crate::harness::poll::within;
-use anyhow::{Context as _, Result, ensure};
-use berth::cri::proto;
+use crate::harness::runtime;
+use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// How many cases agree; fewer that did, or would but for this machine, are a failure.
 const COUNT: &str = "tests/integration/conformance/peer-cases.txt";
@@ -87,33 +83,8 @@ pub(crate) fn run(socket: &Path) -> Result<ExitCode> {
     Ok(if failed > 0 || few { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The image of its sandboxes.
-const PAUSE: &str = "berth.test/pause:latest";
-
 /// Waits for the runtime and gives it the images.
 fn prepare(target: &Target<'_>) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(120);
-    within(PATIENCE, "the runtime answers", || {
-        target.cri.status(proto::StatusRequest::default())?;
-        Ok(Some(()))
-    })?;
-    let import = std::env::var("BERTH_PEER_IMPORT").context("no BERTH_PEER_IMPORT")?;
-    let (busybox, pause) = (target.folder.join("busybox.tar"), target.folder.join("pause.tar"));
-    write_busybox(&busybox)?;
-    let waits = serde_json::json!({ "Entrypoint": ["sleep", "1000000"], "Cmd": [] });
-    write_busybox_as(&pause, PAUSE, &waits)?;
-    for archive in [busybox, pause] {
-        let mut words = import.split_whitespace();
-        let mut command = Command::new(words.next().context("an empty BERTH_PEER_IMPORT")?);
-        let ended = command.args(words).arg(&archive).status().context("run the import")?;
-        ensure!(ended.success(), "{import}: {ended}");
-    }
-    for name in [BUSYBOX, PAUSE] {
-        within(PATIENCE, "the image is there", || {
-            let image = Some(proto::ImageSpec { image: name.into(), ..Default::default() });
-            let request = proto::ImageStatusRequest { image, verbose: false };
-            Ok(target.cri.image_status(request)?.image.map(drop))
-        })?;
-    }
-    Ok(())
+    runtime::wait(target.cri)?;
+    runtime::prepare(target.cri, &target.folder)
 }

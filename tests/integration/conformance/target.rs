@@ -5,6 +5,7 @@ use crate::harness::cri::Cri;
 use crate::harness::logs;
 use crate::harness::machine::Need;
 use crate::harness::pod::{PATIENT, container, namespaces};
+use crate::harness::runtime::pid_of;
 use crate::harness::{Node, eventually, kernel};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
@@ -168,11 +169,6 @@ impl<'a> Pod<'a> {
         let request = proto::PodSandboxStatusRequest { pod_sandbox_id, verbose: true };
         pid_of(&self.target.cri.pod_sandbox_status(request)?.info)
     }
-}
-
-fn pid_of(info: &std::collections::BTreeMap<String, String>) -> Result<i32> {
-    let info: serde_json::Value = serde_json::from_str(info.get("info").context("no info")?)?;
-    Ok(i32::try_from(info["pid"].as_i64().context("no pid")?)?)
 }
 
 /// A container that was started.

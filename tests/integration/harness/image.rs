@@ -14,6 +14,8 @@ use tonic::Status;
 
 /// The name under which it is imported.
 pub(crate) const BUSYBOX: &str = "berth.test/busybox:latest";
+/// The image of another runtime's sandboxes.
+pub(crate) const PAUSE: &str = "berth.test/pause:latest";
 /// What its web page says.
 pub(crate) const PAGE: &str = "hello from a pod\n";
 
@@ -35,6 +37,15 @@ pub(crate) fn write_busybox(path: &Path) -> Result<()> {
 pub(crate) fn write_busybox_as(path: &Path, name: &str, further: &Value) -> Result<()> {
     let layer = busybox_layer()?;
     write_named(path, name, further, &layer, &gzip(&layer)?)
+}
+
+/// Writes an image of sandboxes, whose process waits.
+///
+/// # Errors
+/// As [`write_busybox`].
+pub(crate) fn write_pause(path: &Path) -> Result<()> {
+    let waits = json!({ "Entrypoint": ["sleep", "1000000"], "Cmd": [] });
+    write_busybox_as(path, PAUSE, &waits)
 }
 
 /// Compresses a layer.

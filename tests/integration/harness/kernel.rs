@@ -1,5 +1,6 @@
 //! The kernel's view: what /proc and /sys say, not what a reply says.
 
+use super::poll::eventually;
 use anyhow::{Context as _, Result};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -217,7 +218,24 @@ pub(crate) fn alive(pid: i32) -> bool {
         && status_field(pid, "VmSize").is_ok()
 }
 
+/// Waits until a process handles SIGTERM: one that comes before is lost for the first of a pid namespace, which gets no
+/// signal that it does not handle.
+///
+/// # Errors
+/// It does not.
+pub(crate) fn wait_heeds_term(pid: i32) -> Result<()> {
+    eventually("the container heeds SIGTERM", || {
+        let caught = u64::from_str_radix(&status_field(pid, "SigCgt")?, 16)?;
+        Ok((caught & (1 << 14) != 0).then_some(()))
+    })
+}
+
 /// The names of this network namespace's interfaces.
 pub(crate) fn links() -> Vec<String> {
-    names_in(Path::new("/sys/class/net"))
+    // /sys may have been mounted in another one.
+    let table = read("/proc/thread-self/net/dev").unwrap_or_default();
+    let names = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }

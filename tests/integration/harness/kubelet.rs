@@ -6,6 +6,7 @@ use super::logs;
 use super::machine::Machine;
 use super::node::{Node, Options};
 use super::poll;
+use super::runtime;
 use anyhow::{Context as _, Result, bail, ensure};
 use berth::cri::proto;
 use serde_json::{Value, json};
@@ -155,9 +156,13 @@ impl Node {
             true => "",
             false => "[kubelet.eviction]\nhard = []\n[kubelet.image_gc]\nhigh_percent = 100\n",
         };
+        let named = further.contains("runtime_endpoint");
+        let other = runtime::socket().filter(|_| self.has_other_runtime() && !named);
+        let endpoint = other.map(|socket| format!("runtime_endpoint = {socket:?}\n"));
         format!(
-            "\n[kubelet]\nmanifest_dir = {:?}\npod_logs_dir = {:?}\ncontainer_logs_dir = {:?}\n\
+            "\n[kubelet]\n{}manifest_dir = {:?}\npod_logs_dir = {:?}\ncontainer_logs_dir = {:?}\n\
              node_name = {NODE_NAME:?}\ncgroup_root = {:?}\n{further}\n{rest}",
+            endpoint.unwrap_or_default(),
             self.path("manifests"),
             self.path("pod-logs"),
             self.path("container-logs"),
@@ -311,6 +316,14 @@ impl Node {
         }
     }
 
+    /// The cgroup of a process of a pod, below the root of the hierarchy.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub(crate) fn cgroup_in_pod(&self, pid: i32) -> Result<String> {
+        if self.has_other_runtime() { runtime::cgroup_of(pid) } else { kernel::cgroup_of(pid) }
+    }
+
     /// The folder of a pod's logs.
     pub(crate) fn pod_logs(&self, pod: &Shown) -> PathBuf {
         let namespace = pod.text("/pod/metadata/namespace");
@@ -330,6 +343,10 @@ impl Node {
     pub(crate) fn first_pid(&self, pod: &Shown, container: &str) -> Result<i32> {
         let id = pod.id(container);
         ensure!(!id.is_empty(), "{container} has no id");
+        if self.has_other_runtime() {
+            let request = proto::ContainerStatusRequest { container_id: id, verbose: true };
+            return runtime::pid_of(&self.cri.container_status(request)?.info);
+        }
         let groups = kernel::cgroups_below(&self.kubelet_pod_cgroup(pod));
         let own = groups.iter().find(|group| group.ends_with(&id)).context("no cgroup")?;
         let first = |pid: &i32| {

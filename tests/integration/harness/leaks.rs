@@ -3,6 +3,7 @@
 use super::kernel;
 use super::node::Node;
 use super::poll;
+use super::runtime;
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -112,7 +113,7 @@ fn mount_points() -> Result<BTreeSet<String>> {
 fn links(node: &Node) -> BTreeSet<String> {
     kernel::links()
         .into_iter()
-        .filter(|name| *name != node.bridge() && name != "cni-test")
+        .filter(|name| *name != node.bridge() && name != "cni-test" && name != runtime::BRIDGE)
         .collect()
 }
 

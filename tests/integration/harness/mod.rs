@@ -8,6 +8,7 @@
 //! * `cri`: CRI calls to it, blocking, each with a deadline
 //! * `cni`: networks for the mode `cni`, of the real plugins and of scripts
 //! * `pod`: requests to begin with, and the usual sequences of calls
+//! * `runtime`: another runtime for the pods of manifests
 //! * `scene`: a pod with containers in it, told in few words
 //! * `image`: an image made from the machine's busybox
 //! * `kubelet`: a node that keeps pods of a folder of manifests
@@ -43,6 +44,7 @@ pub(crate) mod pod;
 pub(crate) mod poll;
 pub(crate) mod pty;
 pub(crate) mod registry;
+pub(crate) mod runtime;
 pub(crate) mod scene;
 pub(crate) mod sent;
 pub(crate) mod spdy;

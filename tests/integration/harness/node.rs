@@ -3,7 +3,7 @@
 use super::cri::Cri;
 use super::machine::{Machine, Need, PLUGIN_DIR};
 use super::poll::{self, eventually};
-use super::{image, kernel};
+use super::{image, kernel, runtime};
 use anyhow::{Context as _, Result, bail, ensure};
 use berth::cri::proto;
 use nix::sys::signal::Signal;
@@ -58,8 +58,10 @@ pub(crate) fn systemctl(arguments: &[&str]) -> Result<String> {
 pub(crate) struct Node {
     /// What this machine can do.
     pub(crate) machine: Machine,
-    /// CRI calls to it.
+    /// CRI calls to whatever runs the pods: it, or where it keeps pods of manifests perhaps another runtime.
     pub(crate) cri: Cri,
+    /// CRI calls to it, where [`Self::cri`] is another runtime's.
+    own: Option<Cri>,
     /// The runtime handler of the pods that [`Node::run_pod`] makes; empty: the native one.
     pub(crate) handler: &'static str,
     root: PathBuf,
@@ -80,10 +82,16 @@ impl Node {
         for folder in ["etc/net.d", "logs", "manifests", "volumes"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
-        let cri = Cri::new(&root.join("run/berth.sock"))?;
+        let own = Cri::new(&root.join("run/berth.sock"))?;
+        let other = if options.kubelet.is_some() { runtime::connect()? } else { None };
+        let (cri, own) = match other {
+            Some(other) => (other, Some(own)),
+            None => (own, None),
+        };
         let mut node = Self {
             machine: machine.clone(),
             cri,
+            own,
             handler: "",
             root,
             number,
@@ -95,10 +103,7 @@ impl Node {
             std::fs::write(node.conflist_file(), conflist)?;
         }
         node.launch().map_err(|error| anyhow::anyhow!("{error:#}\n{}", node.last_words()))?;
-        let archive = node.path("busybox.tar");
-        image::write_busybox(&archive)?;
-        node.import(&archive)
-            .map_err(|error| anyhow::anyhow!("{error:#}\n{}", node.last_words()))?;
+        node.has_busybox().map_err(|error| anyhow::anyhow!("{error:#}\n{}", node.last_words()))?;
         if node.is_kubelet() {
             node.prepared_for_pods()?;
         }
@@ -222,6 +227,18 @@ impl Node {
         text
     }
 
+    /// Starts the daemon anew with other lines of `[kubelet]`. Its pods go on meanwhile.
+    ///
+    /// # Errors
+    /// It does not end, or does not start.
+    pub(crate) fn reconfigure(&mut self, kubelet: &str) -> Result<()> {
+        self.stop()?;
+        self.options.kubelet = Some(kubelet.to_owned());
+        std::fs::write(self.config_file(), self.config())?;
+        self.launch()?;
+        self.prepared_for_pods()
+    }
+
     /// Environment of the daemon's next start.
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.options.env.push((name.to_owned(), value.to_owned()));
@@ -268,7 +285,8 @@ impl Node {
             if let Some(status) = self.exited()? {
                 return Ok(Some(Err(status)));
             }
-            self.cri.list_pod_sandbox(proto::ListPodSandboxRequest::default())?;
+            let own = self.own.as_ref().unwrap_or(&self.cri);
+            own.list_pod_sandbox(proto::ListPodSandboxRequest::default())?;
             Ok(Some(Ok(())))
         })?
         .map_err(|status| anyhow::anyhow!("the daemon ended with {status}"))
@@ -363,6 +381,31 @@ impl Node {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Whether another runtime runs its pods.
+    pub(crate) fn has_other_runtime(&self) -> bool {
+        self.own.is_some()
+    }
+
+    fn has_busybox(&self) -> Result<()> {
+        if self.has_other_runtime() {
+            return runtime::prepare(&self.cri, &self.root);
+        }
+        let archive = self.path("busybox.tar");
+        image::write_busybox(&archive)?;
+        self.import(&archive).map(drop)
+    }
+
+    /// Gives an image to whatever runs its pods.
+    ///
+    /// # Errors
+    /// The runtime does not take it.
+    pub(crate) fn has_image(&self, archive: &Path, name: &str) -> Result<()> {
+        match self.own {
+            Some(_) => runtime::import(&self.cri, archive, name),
+            None => self.import(archive).map(drop),
+        }
+    }
+
     /// Imports an image archive.
     ///
     /// # Errors
@@ -403,6 +446,9 @@ impl Node {
 
     /// Ends what a failed test left behind: the cgroups of the sandboxes that have a folder.
     fn sweep(&self) {
+        if self.has_other_runtime() {
+            self.remove_all().ok();
+        }
         if self.is_kubelet() {
             self.sweep_kubelet();
         }

@@ -167,17 +167,12 @@ impl Node {
         Ok(id)
     }
 
-    /// Waits until a container of [`PATIENT`] heeds SIGTERM: one that comes before is lost, because a
-    /// namespace's first process gets no signal that it does not handle.
+    /// Waits until a container of [`PATIENT`] heeds SIGTERM.
     ///
     /// # Errors
     /// It does not.
     pub(crate) fn wait_patient(&self, pod: &str, id: &str) -> Result<()> {
-        let init = self.init_pid(pod, id)?;
-        eventually("the container heeds SIGTERM", || {
-            let caught = u64::from_str_radix(&kernel::status_field(init, "SigCgt")?, 16)?;
-            Ok((caught & (1 << 14) != 0).then_some(()))
-        })
+        kernel::wait_heeds_term(self.init_pid(pod, id)?)
     }
 
     /// A pod with one container that runs until it is told to end: pod id, container id.

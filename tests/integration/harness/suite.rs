@@ -3,13 +3,16 @@
 //! A *shared* test runs against a daemon that serves many; after it no pod, process, mount, link,
 //! lease, cgroup, descriptor or file of the test may be left. A failed test takes the daemon with
 //! it, so that the next one starts from scratch. An *own* test gets a daemon for itself.
+//!
+//! Where another runtime is to run the pods of manifests, only the groups of [`elsewhere`] are there.
 
 use super::leaks::Baseline;
 use super::machine::{Machine, Need};
 use super::node::{Node, Options};
-use super::sent;
+use super::{runtime, sent};
 use crate::conformance::peer;
 use crate::conformance::table::{self, Row, Verdict};
+use crate::kubelet::elsewhere;
 use anyhow::{Context as _, Result, anyhow};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeSet;
@@ -85,9 +88,13 @@ fn claims(table: &[Row], test: &str) -> BTreeSet<String> {
 ///
 /// # Errors
 /// The list of allowed skips or the table of conformance cannot be read.
-pub(crate) fn run(groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Result<ExitCode> {
+pub(crate) fn run(mut groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Result<ExitCode> {
     if let Some(socket) = peer::asked() {
         return peer::run(&socket);
+    }
+    let other = runtime::socket().is_some();
+    if other {
+        groups.retain(|(group, _)| elsewhere::GROUPS.contains(group));
     }
     let of = |(group, tests): &(&str, Vec<Test>)| -> Vec<String> {
         tests.iter().map(|test| format!("{group}::{}", test.name)).collect()
@@ -100,20 +107,23 @@ pub(crate) fn run(groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Resu
     let pool = Arc::new(Pool::default());
     let table = table::read()?;
     let mut skips = Vec::new();
+    let mut otherwise = Vec::new();
     let mut trials = Vec::new();
     for (group, tests) in groups {
         for test in tests {
             let name = format!("{group}::{}", test.name);
             let missing = test.needs.iter().copied().find(|need| !machine.has(*need));
             let chosen = arguments.filter.as_ref().is_none_or(|filter| name.contains(filter));
-            if let Some(need) = missing.filter(|_| chosen) {
+            let why = if other { elsewhere::otherwise(&name) } else { None };
+            otherwise.extend(why.filter(|_| chosen).map(|why| (name.clone(), why)));
+            if let Some(need) = missing.filter(|_| chosen && why.is_none()) {
                 skips.push((name.clone(), need));
             }
             let (machine, pool) = (Arc::clone(&machine), Arc::clone(&pool));
             let claims = claims(&table, &name);
             let body = move || attempt(&machine, &pool, test.body, &claims);
             let trial = Trial::test(name, body);
-            trials.push(trial.with_ignored_flag(missing.is_some()));
+            trials.push(trial.with_ignored_flag(missing.is_some() || why.is_some()));
         }
     }
     let listed = arguments.list;
@@ -123,7 +133,12 @@ pub(crate) fn run(groups: Vec<(&'static str, Vec<Test>)>, allowed: &str) -> Resu
         return Ok(ExitCode::SUCCESS);
     }
     let unexpected = report_skips(&machine, &skips, allowed)?;
-    let failed = conclusion.has_failed() || unexpected > 0;
+    let mut failed = conclusion.has_failed() || unexpected > 0;
+    if other {
+        let whole = arguments.filter.is_none() && arguments.skip.is_empty();
+        let passed = usize::try_from(conclusion.num_passed)?;
+        failed |= !elsewhere::judge(&otherwise, passed, skips.len(), whole)?;
+    }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

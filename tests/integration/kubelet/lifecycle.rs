@@ -53,7 +53,7 @@ fn from_file(node: &mut Node) -> Result<()> {
     let group = node.kubelet_pod_cgroup(&shown);
     ensure!(group.parent() == Some(&node.kubelet_cgroup().join("besteffort")), "{group:?}");
     let first = node.first_pid(&shown, "main")?;
-    let own = kernel::cgroup_of(first)?;
+    let own = node.cgroup_in_pod(first)?;
     ensure!(own.contains(&format!("/kubepods/besteffort/pod{}/", shown.uid())), "in {own}");
     ensure!(node.log_text(&shown, "main", 0) == "begun\n", "the log has another text");
 

@@ -4,6 +4,7 @@
 //! the manifests are removed, and nothing of their pods may be left.
 
 mod bad_input;
+pub(crate) mod elsewhere;
 mod eviction;
 mod hooks;
 mod lifecycle;

@@ -64,7 +64,7 @@ fn classes(node: &mut Node) -> Result<()> {
     for (name, class, folder) in rows {
         let shown = node.wait_ready(name)?;
         ensure!(shown.text("/pod/status/qosClass") == class, "{name}: {shown:?}");
-        let own = kernel::cgroup_of(node.first_pid(&shown, "main")?)?;
+        let own = node.cgroup_in_pod(node.first_pid(&shown, "main")?)?;
         let wanted = format!("/kubepods/{folder}pod{}/", shown.uid());
         ensure!(own.contains(&wanted), "{name} is in {own}");
     }

@@ -109,6 +109,7 @@ fn ended(node: &mut Node) -> Result<()> {
     node.manifest("kept.yaml", &pod("kept", json!({"containers": [patient("main")]})))?;
     let before = node.wait_ready("kept")?;
     let first = node.first_pid(&before, "main")?;
+    kernel::wait_heeds_term(first)?;
     node.kill()?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGTERM)?;
     eventually("its process ends", || Ok((!kernel::alive(first)).then_some(())))?;

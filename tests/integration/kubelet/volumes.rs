@@ -38,6 +38,7 @@ fn empty_dir(node: &mut Node) -> Result<()> {
         Ok((node.exec_ok(&b, &["cat", "/shared/starts"])? == "start").then_some(()))
     })?;
     let first = node.first_pid(&shown, "a")?;
+    kernel::wait_heeds_term(first)?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGTERM)?;
     node.wait_for("dir", "a is restarted", |shown| shown.restarts("a") == 1 && shown.running("a"))?;
     eventually("a's second note", || {
