@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs what building and testing needs: Debian packages, a few of Python and of npm in places of their
-# own, kernel and emulator of the test machine, and the engines that drive berth-oci in tests and that `make bench` measures
-# (containerd, podman): these are unpacked below the cache folder, not installed, so that no service of theirs starts.
+# own, kernel and emulator of the test machine, the engines that drive berth-oci in tests and that `make bench` measures
+# (containerd, podman), and Prometheus: these are unpacked below the cache folder, not installed, so that no service of
+# theirs starts.
 # Does nothing, quickly, when all is there.
 #
 # usage: deps.sh
@@ -16,7 +17,7 @@ mkdir -p "$cache"
 exec 8>"$cache/.deps.lock"
 flock 8
 
-packages=(apparmor binutils busybox-static ca-certificates containernetworking-plugins criu debootstrap docker-registry e2fsprogs gcc
+packages=(apparmor binutils busybox-static ca-certificates containernetworking-plugins criu curl debootstrap docker-registry e2fsprogs gcc
     iproute2 iptables kmod libc6-dev nftables openssl procps python3 python3-venv qemu-system-x86 secilc skopeo umoci xz-utils zstd)
 # Of these any that is there will do.
 command -v node >/dev/null || packages+=(nodejs)
@@ -59,14 +60,20 @@ fi
 "$here/qemu.sh" >/dev/null
 "$here/criu.sh" >/dev/null
 
+# unpacked FOLDER PACKAGE...: has them below the cache folder, and nothing else.
+unpacked() {
+    local folder=$cache/$1
+    shift
+    [ "$(cat "$folder/.packages" 2>/dev/null)" != "$*" ] || return 0
+    "$here/unpack.sh" "$folder.new" own "$@"
+    echo "$*" >"$folder.new/.packages"
+    rm -rf "$folder.old"
+    [ ! -e "$folder" ] || mv "$folder" "$folder.old"
+    mv "$folder.new" "$folder"
+    rm -rf "$folder.old"
+}
+
 # Podman's libraries are those that Debian's base installation does not have.
-peers=(conmon containerd crun golang-github-containers-common golang-github-containers-image libgpgme11
-    libsubid4 libyajl2 podman runc)
-if [ "$(cat "$cache/peers/.packages" 2>/dev/null)" != "${peers[*]}" ]; then
-    "$here/unpack.sh" "$cache/peers.new" own "${peers[@]}"
-    echo "${peers[*]}" >"$cache/peers.new/.packages"
-    rm -rf "$cache/peers.old"
-    [ ! -e "$cache/peers" ] || mv "$cache/peers" "$cache/peers.old"
-    mv "$cache/peers.new" "$cache/peers"
-    rm -rf "$cache/peers.old"
-fi
+unpacked peers conmon containerd crun golang-github-containers-common golang-github-containers-image libgpgme11 \
+    libsubid4 libyajl2 podman runc
+unpacked prometheus prometheus

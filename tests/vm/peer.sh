@@ -18,6 +18,7 @@ shift
 if [ "$suite" != guest ]; then
     export BERTH_PEERS=${BERTH_CACHE:-$HOME/.cache/berth}/peers
     export BERTH_PYTHON=${BERTH_CACHE:-$HOME/.cache/berth}/venv/bin/python
+    export BERTH_PROMETHEUS=${BERTH_CACHE:-$HOME/.cache/berth}/prometheus/usr/bin/prometheus
     export NODE_PATH=${BERTH_CACHE:-$HOME/.cache/berth}/npm/node_modules
     mkdir -p "$out"
     status=0

@@ -24,6 +24,7 @@ summaries() {
 export BERTH_PEERS=${BERTH_CACHE:-$HOME/.cache/berth}/peers
 export BERTH_PYTHON=${BERTH_CACHE:-$HOME/.cache/berth}/venv/bin/python
 export NODE_PATH=${BERTH_CACHE:-$HOME/.cache/berth}/npm/node_modules
+export BERTH_PROMETHEUS=${BERTH_CACHE:-$HOME/.cache/berth}/prometheus/usr/bin/prometheus
 export BERTH_CRIU=${BERTH_CACHE:-$HOME/.cache/berth}/criu/criu
 export BERTH_STAGE=$PWD/$target/stage
 [ "${target#/}" = "$target" ] || export BERTH_STAGE=$target/stage

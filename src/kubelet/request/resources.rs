@@ -236,7 +236,9 @@ mod tests {
     fn the_older_hierarchies_get_no_keys_of_the_newer_one() {
         let pod = pod(json!({"containers": [c(json!({}))]}));
         let node = NodeFacts { legacy_cgroups: true, swap_bytes: 1, ..node() };
-        assert!(container_resources(&pod, members(&pod)[0], &node).unified.is_empty());
+        let rules = MemoryRules::new(&crate::config::Kubelet::default());
+        let asked = container_resources(&pod, members(&pod)[0], &node, rules);
+        assert!(asked.unified.is_empty());
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) enum Need {
     StreamPeers,
     /// containerd and podman, unpacked.
     Engines,
+    /// Prometheus, unpacked.
+    Prometheus,
     /// systemd, and berth installed as its unit, to be used by tests.
     Systemd,
     /// A kernel that enforces AppArmor.
@@ -45,6 +47,8 @@ pub(crate) struct Machine {
     pub(crate) python: Option<PathBuf>,
     /// Where containerd and podman are unpacked.
     pub(crate) peers: Option<PathBuf>,
+    /// Prometheus, where it is unpacked.
+    pub(crate) prometheus: Option<PathBuf>,
     /// criu, where it works.
     pub(crate) criu: Option<PathBuf>,
     stream_peers: bool,
@@ -81,6 +85,9 @@ impl Machine {
             plugins: Path::new(PLUGIN_DIR).join("bridge").exists(),
             cgroup_root,
             python,
+            prometheus: std::env::var_os("BERTH_PROMETHEUS")
+                .map(PathBuf::from)
+                .filter(|program| program.exists()),
             criu: std::env::var_os("BERTH_CRIU")
                 .map(PathBuf::from)
                 .filter(|criu| succeeds(Command::new(criu).arg("check"))),
@@ -101,6 +108,7 @@ impl Machine {
             Need::Fuse => Path::new("/sys/module/fuse").exists() && Path::new("/dev/fuse").exists(),
             Need::Grpcio => self.python.is_some(),
             Need::Engines => self.peers.is_some(),
+            Need::Prometheus => self.prometheus.is_some(),
             Need::Criu => self.criu.is_some(),
             Need::Systemd => std::env::var_os("BERTH_TEST_SYSTEMD").is_some(),
             Need::Selinux => std::env::var_os("BERTH_TEST_SELINUX").is_some(),

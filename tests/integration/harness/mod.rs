@@ -10,6 +10,7 @@
 //! * `pod`: requests to begin with, and the usual sequences of calls
 //! * `runtime`: another runtime for the pods of manifests
 //! * `scene`: a pod with containers in it, told in few words
+//! * `http`: the HTTP API of the kubelet half, by curl
 //! * `image`: an image made from the machine's busybox
 //! * `kubelet`: a node that keeps pods of a folder of manifests
 //! * `kernel`: the kernel's view, read from /proc and /sys
@@ -31,6 +32,7 @@ pub(crate) mod attack;
 pub(crate) mod channels;
 pub(crate) mod cni;
 pub(crate) mod cri;
+pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod kubelet;

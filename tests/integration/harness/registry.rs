@@ -182,9 +182,22 @@ impl Authority {
     /// # Errors
     /// openssl fails.
     pub(crate) fn issue(&self, name: &str, extension: &str) -> Result<(PathBuf, PathBuf)> {
+        self.issue_to(name, &format!("/CN={name}"), extension)
+    }
+
+    /// The same for any subject: `/O=group/CN=user`.
+    ///
+    /// # Errors
+    /// openssl fails.
+    pub(crate) fn issue_to(
+        &self,
+        name: &str,
+        subject: &str,
+        extension: &str,
+    ) -> Result<(PathBuf, PathBuf)> {
         std::fs::write(self.0.join("extension"), extension)?;
         self.openssl(&format!(
-            "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} \
+            "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj {subject} \
              -keyout {name}.key -out {name}.csr"
         ))?;
         self.openssl(&format!(

@@ -7,6 +7,8 @@ mod bad_input;
 pub(crate) mod elsewhere;
 mod eviction;
 mod hooks;
+mod http;
+mod http_access;
 mod lifecycle;
 mod logs;
 mod node;
@@ -30,6 +32,8 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(logs::tests());
     all.extend(remote::tests());
     all.extend(node::tests());
+    all.extend(http::tests());
+    all.extend(http_access::tests());
     all.extend(bad_input::tests());
     all.extend(eviction::tests());
     all
