@@ -82,4 +82,6 @@ pub mod telemetry;
 #[cfg(feature = "daemon")]
 pub mod tls;
 #[cfg(feature = "daemon")]
+mod waits;
+#[cfg(feature = "daemon")]
 pub mod watch;

@@ -5,7 +5,7 @@ use super::object::Container;
 use super::state::{Event, Exit, Reason, State};
 use crate::blocking;
 use crate::bus::EventKind;
-use crate::cgroups::Leaf;
+use crate::cgroups::{Leaf, Limit, MemoryStats};
 use crate::error::{AtStep, StepFailed, chain};
 use crate::node::{Node, kill_and_wait};
 use crate::shim::ExitRecord;
@@ -34,10 +34,16 @@ pub async fn record(
         return Ok(());
     }
     let leaf = container.leaf(node);
-    let stuck = blocking::run("end the container's processes", move || empty(&leaf))
-        .await
-        .at("end the container's processes")?;
-    let verdict = verdict(exit, state.started_at_nanos(), stuck);
+    // What is known of its memory goes with its cgroup.
+    let oom = exit.is_oom();
+    let message = blocking::run("end the container's processes", move || {
+        let memory = if oom { memory(&leaf) } else { String::new() };
+        let stuck = empty(&leaf);
+        if stuck.is_empty() { memory } else { stuck }
+    })
+    .await
+    .at("end the container's processes")?;
+    let verdict = verdict(exit, state.started_at_nanos(), message);
     if verdict.reason == Reason::OomKilled {
         container.tell(node, EventKind::Oom);
     }
@@ -52,7 +58,7 @@ pub async fn record(
 
 /// What the exit record says, in CRI's terms (design, OOM verdict).
 fn verdict(exit: &ExitRecord, started_at_nanos: i64, message: String) -> Exit {
-    let oom = exit.oom_group_kill || (exit.oom_killed && exit.exit_code == 137);
+    let oom = exit.is_oom();
     Exit {
         code: exit.exit_code,
         reason: match exit.exit_code {
@@ -72,6 +78,25 @@ pub fn written(node: &Node, container: &Container) -> Option<Exit> {
     let path = node.layout.exits(&container.sandbox.id).join(container.id.as_str());
     let exit = ExitRecord::load(&path).ok().flatten()?;
     Some(verdict(&exit, container.state().started_at_nanos(), String::new()))
+}
+
+/// The most memory that a container had, and its limit; empty where the kernel does not tell.
+fn memory(leaf: &Leaf) -> String {
+    let stats = leaf.stats().ok().and_then(|stats| stats.memory);
+    stats.map_or_else(String::new, |stats| peak(&stats))
+}
+
+fn peak(stats: &MemoryStats) -> String {
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes & 0xf_ffff) * 10 >> 20);
+    match (stats.peak, stats.limit) {
+        (Some(peak), Some(Limit::Value(limit))) => {
+            format!("its memory peaked at {} of {}", mib(peak), mib(limit))
+        }
+        (Some(peak), _) => {
+            format!("its memory peaked at {}, without a limit of its own", mib(peak))
+        }
+        (None, _) => String::new(),
+    }
 }
 
 /// Kills the rest and waits; the stacks of tasks that the kernel does not end, else empty text.
@@ -121,6 +146,24 @@ mod tests {
         ] {
             assert_eq!(verdict(&record, 1, String::new()).reason, reason, "{name}");
         }
+    }
+
+    #[test]
+    fn a_peak_is_told_with_its_limit() {
+        let of = |peak, limit| peak_of(peak, limit);
+        assert_eq!(
+            of(Some(33_554_432), Some(Limit::Value(33_554_432))),
+            "its memory peaked at 32.0 MiB of 32.0 MiB"
+        );
+        assert_eq!(
+            of(Some(1_572_864), Some(Limit::Max)),
+            "its memory peaked at 1.5 MiB, without a limit of its own"
+        );
+        assert_eq!(of(None, None), "");
+    }
+
+    fn peak_of(most: Option<u64>, limit: Option<Limit>) -> String {
+        peak(&MemoryStats { peak: most, limit, ..MemoryStats::default() })
     }
 
     #[test]

@@ -1,18 +1,15 @@
 //! Many calls at once, and calls that hang: whoever is not concerned does not wait.
 
 use crate::harness::cri::Begun;
+use crate::harness::hung::Hung;
 use crate::harness::machine::{Machine, Need};
 use crate::harness::pod::{PATIENT, container, pod};
 use crate::harness::scene::{Scene, as_is, bind};
 use crate::harness::{Node, Options, Test, cni, eventually, kernel, own, poll};
 use anyhow::{Context as _, Result, ensure};
 use berth::cri::proto;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -182,36 +179,6 @@ fn slow_run(node: &mut Node) -> Result<()> {
     let id = node.cri.finish(slow)?.pod_sandbox_id;
     ensure!(node.cri.finish(repeat)?.pod_sandbox_id == id, "a repeat made another pod");
     Ok(())
-}
-
-/// A file system that answers nothing: whoever touches a path in it waits until it is ended.
-struct Hung {
-    at: PathBuf,
-    device: Option<File>,
-}
-
-impl Hung {
-    fn at(at: &Path) -> Result<Self> {
-        std::fs::create_dir_all(at)?;
-        let device = File::options().read(true).write(true).open("/dev/fuse")?;
-        let fd = device.as_raw_fd();
-        let options = format!("fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other");
-        mount(Some("hung"), at, Some("fuse"), MsFlags::empty(), Some(options.as_str()))
-            .context("mount a file system that hangs")?;
-        Ok(Self { at: at.into(), device: Some(device) })
-    }
-
-    /// Everyone who waits gets ENOTCONN.
-    fn end(&mut self) {
-        drop(self.device.take());
-    }
-}
-
-impl Drop for Hung {
-    fn drop(&mut self) {
-        self.end();
-        umount2(&self.at, MntFlags::MNT_DETACH).ok();
-    }
 }
 
 /// What other pods, and other containers of the pod, can do meanwhile.

@@ -16,8 +16,8 @@ pub(in crate::ctl) fn first_fault(kept: &KeptPod, now: i64) -> Option<String> {
 }
 
 /// Why the pod does not run or is not ready, at a second since 1970; nothing for one that does and is, or that has
-/// done its work. Events come with the oldest first.
-pub(super) fn causes(pod: &Pod, events: &[Event], now: i64) -> Vec<Cause> {
+/// done its work. Events come with the oldest first. `plugin`: what is at work on its network, in a sentence.
+pub(super) fn causes(pod: &Pod, events: &[Event], now: i64, plugin: Option<&str>) -> Vec<Cause> {
     let none = PodStatus::default();
     let status = pod.status.as_ref().unwrap_or(&none);
     let ending = of_pod::ending(pod, now);
@@ -29,6 +29,7 @@ pub(super) fn causes(pod: &Pod, events: &[Event], now: i64) -> Vec<Cause> {
     }
     let mut all: Vec<(bool, Cause)> = Vec::new();
     all.extend(of_pod::sandbox(status, events, now).map(|cause| (false, cause)));
+    all.extend(of_pod::hangs(events, now).map(|cause| (false, cause)));
     for member in members(pod) {
         let statuses = match member.role {
             Role::App => &status.container_statuses,
@@ -51,7 +52,7 @@ pub(super) fn causes(pod: &Pod, events: &[Event], now: i64) -> Vec<Cause> {
     let mut all: Vec<(bool, Cause)> =
         ending.map(|cause| (false, cause)).into_iter().chain(all).collect();
     if all.is_empty() {
-        all.extend(of_pod::stuck(status, events, now).map(|cause| (false, cause)));
+        all.extend(of_pod::stuck(status, events, now, plugin).map(|cause| (false, cause)));
     }
     // Stable: of the same stage, in the order in which containers start.
     all.sort_by_key(|(later, cause)| (*later, cause.stage));

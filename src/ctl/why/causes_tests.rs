@@ -47,6 +47,7 @@ struct Fault {
     apps: Vec<Value>,
     status: Value,
     events: Vec<Event>,
+    plugin: Option<&'static str>,
     first: &'static str,
 }
 
@@ -55,7 +56,7 @@ impl Fault {
     fn of(name: &'static str, status: Value, first: &'static str) -> Self {
         let spec = json!({"containers": [{"name": "c"}, {"name": "d"}]});
         let (init, apps, events) = (Vec::new(), vec![status], Vec::new());
-        Self { name, spec, init, apps, status: json!({}), events, first }
+        Self { name, spec, init, apps, status: json!({}), events, plugin: None, first }
     }
 
     fn with(mut self, event: Event) -> Self {
@@ -80,7 +81,7 @@ impl Fault {
             status[key] = value.clone();
         }
         let pod = json!({"metadata": {"name": "web"}, "spec": self.spec, "status": status});
-        causes(&kept(pod).pod, &self.events, NOW)
+        causes(&kept(pod).pod, &self.events, NOW, self.plugin)
     }
 }
 
@@ -152,6 +153,27 @@ all 1 are leased",
                 "its sandbox and network have been in the making",
             )
         },
+        Fault {
+            status: no_sandbox(),
+            plugin: Some("plugin slow of its network has not ended (ADD, pid 7)"),
+            ..Fault::of(
+                "CNI plugin that is seen",
+                container("c", creating()),
+                "its sandbox and network have been in the making for 100s: plugin slow of its network \
+                 has not ended (ADD, pid 7)",
+            )
+        },
+        Fault::of(
+            "a step that hangs",
+            container("c", creating()),
+            "set up the pod's volumes does not end: its thread waits in newfstatat",
+        )
+        .with(warning(
+            "",
+            "StepHangs",
+            "set up the pod's volumes does not end: its thread waits in newfstatat",
+            995,
+        )),
         Fault::of(
             "volume source missing",
             container(

@@ -5,6 +5,8 @@ use super::of_container::{Subject, probe};
 use super::of_pod::ago;
 use crate::ctl::kubelet::duration;
 use k8s_openapi::api::core::v1::ContainerStateTerminated;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::BTreeMap;
 
 /// The cause of an end. `back_off`: the message by which the container waits for its next start.
 pub(super) fn ended(
@@ -54,16 +56,25 @@ fn by_itself(of: &Subject<'_>, end: &ContainerStateTerminated) -> Cause {
     match (reason, stage) {
         ("OOMKilled", _) => {
             let limit = of.member.container.resources.as_ref().and_then(|r| r.limits.as_ref());
-            let headline = match limit.and_then(|limits| limits.get("memory")) {
-                Some(limit) => {
-                    format!("{name} was killed for want of memory: its limit is {}", limit.0)
+            let whose = match (limit.and_then(memory), pod_limit(of)) {
+                (Some(limit), _) => format!("its limit is {limit}"),
+                (None, Some(limit)) => {
+                    format!(
+                        "it has no limit of its own, so the pod's of {limit} was reached, or the node's"
+                    )
                 }
-                None => format!(
-                    "{name} was killed for want of memory: it has no limit of its own, so the pod's or the node's was \
-                     reached"
-                ),
+                (None, None) => {
+                    "it has no limit of its own, so the pod's or the node's was reached".to_owned()
+                }
             };
-            Cause::new(Stage::Exit, headline).with(message.map(str::to_owned))
+            let headline = format!("{name} was killed for want of memory: {whose}");
+            // The runtime's own words belong to the cause, and those of the container below it.
+            match message {
+                Some(message) if message.starts_with(PEAK) => {
+                    Cause::new(Stage::Exit, format!("{headline}; {message}"))
+                }
+                _ => Cause::new(Stage::Exit, headline).with(message.map(str::to_owned)),
+            }
         }
         (_, Stage::Start) => {
             let cause = Cause::new(stage, format!("{name} cannot be started{said}"));
@@ -82,6 +93,20 @@ fn by_itself(of: &Subject<'_>, end: &ContainerStateTerminated) -> Cause {
             None => Cause::new(stage, format!("{name} ended with exit code {code}{said}")),
         },
     }
+}
+
+/// How berth's engine begins to tell of a container's memory.
+const PEAK: &str = "its memory peaked at ";
+
+/// The limit of memory in a list.
+fn memory(limits: &BTreeMap<String, Quantity>) -> Option<&str> {
+    limits.get("memory").map(|limit| limit.0.as_str())
+}
+
+/// The limit of memory of the pod as a whole.
+fn pod_limit<'a>(of: &Subject<'a>) -> Option<&'a str> {
+    let resources = of.pod.spec.as_ref()?.resources.as_ref()?;
+    resources.limits.as_ref().and_then(memory)
 }
 
 /// What helps when the kernel does not run a command.

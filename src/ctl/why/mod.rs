@@ -2,13 +2,14 @@
 //!
 //! [`causes`] decides, pure, from what `berth get pods -o yaml` and `berth get events` show: pod-wide causes
 //! ([`of_pod`]), then each container's ([`of_container`], how one ended in [`ending`]), sorted by the stage in which
-//! a pod is held up ([`cause`]). [`print`] writes them.
+//! a pod is held up ([`cause`]). [`print`] writes them. [`plugins`] looks for what makes a network meanwhile.
 
 mod cause;
 mod causes;
 mod ending;
 mod of_container;
 mod of_pod;
+mod plugins;
 mod print;
 
 pub(super) use causes::first_fault;

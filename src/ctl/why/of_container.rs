@@ -2,7 +2,7 @@
 
 use super::cause::{Cause, Stage};
 use super::ending::ended;
-use super::of_pod::{ago, told};
+use super::of_pod::{ago, hung, told};
 use crate::ctl::kubelet::duration;
 use crate::kubelet::board::Event;
 use crate::kubelet::spec::{Member, Role};
@@ -77,7 +77,9 @@ fn waits(of: &Subject<'_>, waiting: &ContainerStateWaiting) -> Option<Cause> {
         "ContainerCreating" => {
             let cause = message.strip_prefix("MountVolume.SetUp failed: ").unwrap_or(message);
             let headline = format!("a volume cannot be set up: {cause}");
-            return Some(Cause::new(Stage::Volumes, headline).with(since_start(of)));
+            let late = cause.contains("did not end within");
+            let hung = late.then(|| hung(of.events)).flatten();
+            return Some(Cause::new(Stage::Volumes, headline).with(hung).with(since_start(of)));
         }
         "CreateContainerConfigError" => Stage::Config,
         "CreateContainerError" => Stage::Create,

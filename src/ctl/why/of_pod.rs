@@ -3,6 +3,7 @@
 use super::cause::{Cause, Stage};
 use crate::ctl::kubelet::duration;
 use crate::kubelet::board::Event;
+use crate::kubelet::worker::HANGS;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -71,6 +72,32 @@ pub(super) fn sandbox(status: &PodStatus, events: &[Event], now: i64) -> Option<
     Some(cause.with(Some(tries)))
 }
 
+/// For how long after it was told last a step is taken to hang still, seconds: it is told every five.
+const HANGS_FOR: i64 = 12;
+
+/// A step that hangs now.
+pub(super) fn hangs(events: &[Event], now: i64) -> Option<Cause> {
+    let event = newest(events, HANGS)?;
+    let last = now - event.last_nanos / 1_000_000_000;
+    let step = |begin: &str| event.message.starts_with(begin);
+    let stage = if step("prepare the pod's sandbox") {
+        Stage::Sandbox
+    } else if step("set up the pod's volumes") {
+        Stage::Volumes
+    } else if step("make a container's files") {
+        Stage::Config
+    } else {
+        Stage::Progress
+    };
+    let told = format!("told {} times, last {} ago", event.count, duration(last));
+    (last <= HANGS_FOR).then(|| Cause::new(stage, event.message.clone()).with(Some(told)))
+}
+
+/// What the step waited in that was told last to hang.
+pub(super) fn hung(events: &[Event]) -> Option<String> {
+    newest(events, HANGS).map(|event| event.message.clone())
+}
+
 /// Readiness gates that nobody has opened.
 pub(super) fn gates(status: &PodStatus) -> Option<Cause> {
     let ready = status.conditions.iter().flatten().find(|c| c.type_ == "Ready")?;
@@ -80,7 +107,12 @@ pub(super) fn gates(status: &PodStatus) -> Option<Cause> {
 }
 
 /// A pod of which nothing says why it is not ready: how long it has been in its stage, and what came last.
-pub(super) fn stuck(status: &PodStatus, events: &[Event], now: i64) -> Option<Cause> {
+pub(super) fn stuck(
+    status: &PodStatus,
+    events: &[Event],
+    now: i64,
+    plugin: Option<&str>,
+) -> Option<Cause> {
     let ready = status.conditions.iter().flatten().find(|c| c.type_ == "Ready");
     if ready.is_some_and(|c| c.status == "True") {
         return None;
@@ -90,7 +122,11 @@ pub(super) fn stuck(status: &PodStatus, events: &[Event], now: i64) -> Option<Ca
     let headline = match status.phase.as_deref() {
         Some("Failed") => "the pod has failed, and nothing of it is left to tell why".to_owned(),
         Some("Running") => "the pod is not ready".to_owned(),
-        _ => format!("{step} have been in the making{}", since.unwrap_or_default()),
+        _ => {
+            let plugin = plugin.filter(|_| !has_sandbox(status));
+            let plugin = plugin.map_or_else(String::new, |plugin| format!(": {plugin}"));
+            format!("{step} have been in the making{}{plugin}", since.unwrap_or_default())
+        }
     };
     let last = events.last().map(|event| format!("newest event: {}", told(event, now)));
     Some(Cause::new(Stage::Progress, headline).with(last))

@@ -3,13 +3,15 @@
 use super::cause::Cause;
 use super::causes::causes;
 use super::of_pod::told;
+use super::plugins;
+use crate::blocking;
 use crate::clock::now_nanos;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::Console;
 use crate::ctl::error::CtlError;
 use crate::ctl::kubelet::args::{OnePodArgs, namespace_of};
 use crate::ctl::kubelet::{Inventory, KeptPod, Summary};
-use crate::kubelet::spec::full_name;
+use crate::kubelet::spec::{full_name, uid};
 
 /// How many events are shown: what is left of a screen.
 const EVENTS: usize = 5;
@@ -22,13 +24,16 @@ pub(in crate::ctl) async fn why(
 ) -> Result<(), CtlError> {
     let all = Inventory::read(daemon).await?;
     let kept = all.pod(namespace_of(args.namespace.as_deref()), &args.name)?;
-    console.write(screen(kept, now_nanos() / 1_000_000_000).as_bytes())
+    let of = uid(&kept.pod).to_owned();
+    let plugin = blocking::run("look for a network plugin", move || plugins::at_work(&of)).await;
+    let plugin = plugin.ok().flatten();
+    console.write(screen(kept, now_nanos() / 1_000_000_000, plugin.as_deref()).as_bytes())
 }
 
 /// The causes, what the pod looks like, the newest events.
-fn screen(kept: &KeptPod, now: i64) -> String {
+fn screen(kept: &KeptPod, now: i64, plugin: Option<&str>) -> String {
     let pod = &kept.pod;
-    let all = causes(pod, &kept.events, now);
+    let all = causes(pod, &kept.events, now, plugin);
     let mut lines: Vec<String> = all.iter().flat_map(lines_of).collect();
     let summary = Summary::of(pod);
     let (ready, of) = summary.ready;
@@ -73,7 +78,7 @@ mod tests {
         }));
         pod.events = vec![warning("c", "Failed", "Error: no key", 90)];
         assert_eq!(
-            screen(&pod, 100),
+            screen(&pod, 100, None),
             "container c cannot be made: no key\n\
              \x20   tried 1 times, last 10s ago\n\
              \x20   the pod began 60s ago\n\
@@ -96,6 +101,6 @@ mod tests {
                 }],
             },
         }));
-        assert_eq!(screen(&pod, 0), "nothing holds up pod default/web: Running, 1/1 ready\n");
+        assert_eq!(screen(&pod, 0, None), "nothing holds up pod default/web: Running, 1/1 ready\n");
     }
 }

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::host::Host;
 use super::kill::Until;
-use crate::blocking::Overdue;
+use super::steps::Steps;
 use crate::cri::client::CriError;
 use crate::kubelet::backoff::{Backoff, CAP};
 use crate::kubelet::board::EventKind;
@@ -53,7 +53,7 @@ pub(super) struct Body {
     /// Since when no source wants the pod.
     pub(super) deleted: Option<SystemTime>,
     pub(super) verdict: Option<Verdict>,
-    pub(super) overdue: Overdue,
+    pub(super) steps: Steps,
     /// What goes on when a round is cut, and has to be over before the pod can end.
     pub(super) in_flight: TaskTracker,
     /// How often each container was restarted, by what was known before the runtime lost it.
@@ -74,6 +74,7 @@ impl Body {
         let tallies = registered(&host, &pod, &probes);
         let crashes = Backoff::new(host.settings.crash_cap);
         let counts = counts(&host.board.status(uid(&pod)));
+        let steps = Steps::new(&host.board, &pod);
         Self {
             host,
             pod,
@@ -93,7 +94,7 @@ impl Body {
             until: None,
             deleted: None,
             verdict: None,
-            overdue: Overdue::default(),
+            steps,
             in_flight: TaskTracker::new(),
             counts,
         }
@@ -173,6 +174,7 @@ impl Body {
     pub(super) fn replace(&mut self, pod: Arc<Pod>) {
         self.probes = probes(&self.host, &pod, &self.told);
         self.tallies = registered(&self.host, &pod, &self.probes);
+        self.steps.replace(&pod);
         self.pod = pod;
     }
 

@@ -97,16 +97,15 @@ impl Body {
 
     async fn release(&mut self) -> Result<(), String> {
         let pod = Arc::clone(&self.pod);
-        let released =
-            self.host.blocking(&self.overdue, "give back the pod's volumes", move |host| {
-                let uid = uid(&pod);
-                let volumes = host.volumes.tear_down(uid).map_err(|error| chain(&error));
-                let cgroup = host
-                    .cgroups
-                    .as_ref()
-                    .map_or(Ok(()), |cgroups| cgroups.remove(&pod).map_err(|error| chain(&error)));
-                volumes.and(cgroup)
-            });
+        let released = self.steps.run(&self.host, "give back the pod's volumes", move |host| {
+            let uid = uid(&pod);
+            let volumes = host.volumes.tear_down(uid).map_err(|error| chain(&error));
+            let cgroup = host
+                .cgroups
+                .as_ref()
+                .map_or(Ok(()), |cgroups| cgroups.remove(&pod).map_err(|error| chain(&error)));
+            volumes.and(cgroup)
+        });
         released.await.map_err(|error| error.to_string())?
     }
 
@@ -134,7 +133,7 @@ impl Body {
             self.host.cri.remove_pod_sandbox(request).await.map_err(|e| e.to_string())?;
         }
         let pod = Arc::clone(&self.pod);
-        let removed = self.host.blocking(&self.overdue, "remove the pod's files", move |host| {
+        let removed = self.steps.run(&self.host, "remove the pod's files", move |host| {
             let files = remove_all(&host.pod_dir(uid(&pod)));
             let logs = remove_all(&host.log_dir(namespace(&pod), name(&pod), uid(&pod)));
             let files = files.and(logs);
@@ -154,11 +153,10 @@ impl Body {
         }
         let pod = Arc::clone(&self.pod);
         let (of, id) = (instance.name.clone(), instance.id.clone());
-        let unlinked =
-            self.host.blocking(&self.overdue, "remove a log's link", move |host: &Host| {
-                let link = host.log_link(name(&pod), namespace(&pod), (&of, &id));
-                gone_is_fine(std::fs::remove_file(link))
-            });
+        let unlinked = self.steps.run(&self.host, "remove a log's link", move |host: &Host| {
+            let link = host.log_link(name(&pod), namespace(&pod), (&of, &id));
+            gone_is_fine(std::fs::remove_file(link))
+        });
         match unlinked.await {
             Ok(result) => result.map_err(|error| format!("remove the link of a log: {error}")),
             Err(error) => Err(error.to_string()),
@@ -182,7 +180,7 @@ impl Body {
                 warn!(pod_uid = self.uid(), error, "a dead container was not removed");
                 return;
             }
-            self.host.blocking(&self.overdue, "remove a log", move |_| remove_log(&log)).await.ok();
+            self.steps.run(&self.host, "remove a log", move |_| remove_log(&log)).await.ok();
         }
         for sandbox in observed.sandboxes.iter().filter(|s| !s.ready) {
             if !sandboxes.contains(&sandbox.id.as_str()) {

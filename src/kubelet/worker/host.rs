@@ -1,7 +1,6 @@
 //! What all workers work with.
 
 use super::pull_limits::PullLimits;
-use crate::blocking::{BlockingError, Overdue};
 use crate::cri::client::Cri;
 use crate::kubelet::board::Board;
 use crate::kubelet::cgroups::QosCgroups;
@@ -87,21 +86,7 @@ pub struct Host {
     pub tasks: TaskTracker,
 }
 
-/// How long the files and volumes of a pod may take: host paths can hang (NFS, FUSE).
-const FILES_WITHIN: Duration = Duration::from_secs(123);
-
 impl Host {
-    /// Blocking work for a pod, on files that may hang.
-    pub(super) async fn blocking<T: Send + 'static>(
-        self: &Arc<Self>,
-        overdue: &Overdue,
-        what: &'static str,
-        work: impl FnOnce(&Self) -> T + Send + 'static,
-    ) -> Result<T, BlockingError> {
-        let host = Arc::clone(self);
-        overdue.run_within(what, FILES_WITHIN, move |_| work(&host)).await
-    }
-
     /// The folder of a pod's files.
     pub(in crate::kubelet) fn pod_dir(&self, uid: &str) -> PathBuf {
         self.settings.pods.join(uid)

@@ -2,7 +2,7 @@
 //!
 //! [`task`] is that life; [`round`] looks at what there is, makes the plan and carries it out: [`sandbox`],
 //! [`start`] with [`image`], [`kill`]. [`finish`] ends a pod and takes away what is left of it. [`inbox`] is what the
-//! others have to say to it. A round that is cut off by an order to end leaves nothing behind that the next look
+//! others have to say to it. [`steps`] are what may hang. A round that is cut off by an order to end leaves nothing behind that the next look
 //! would not find.
 
 mod body;
@@ -19,10 +19,12 @@ mod pull_limits;
 mod round;
 mod sandbox;
 mod start;
+mod steps;
 mod task;
 
 pub use host::{Host, Settings};
 pub use inbox::{Command, Ending, Handle};
 pub use orphan::orphan_pod;
 pub use pull_limits::PullLimits;
+pub use steps::HANGS;
 pub use task::{Worker, spawn};

@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::host::Host;
 use super::kill::Until;
-use crate::blocking::Overdue;
+use super::steps::Steps;
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
@@ -47,9 +47,9 @@ impl Body {
     /// the pod's end waits for it: the runtime does not list a sandbox that it is still making.
     pub(super) async fn create_sandbox(&mut self, attempt: u32) -> bool {
         let (host, pod) = (Arc::clone(&self.host), Arc::clone(&self.pod));
-        let overdue = self.overdue.clone();
+        let steps = self.steps.clone();
         let made =
-            self.in_flight.spawn(async move { host.run_sandbox(pod, &overdue, attempt).await });
+            self.in_flight.spawn(async move { host.run_sandbox(pod, &steps, attempt).await });
         match made.await {
             Ok(Ok(warnings)) => {
                 for warning in warnings {
@@ -90,11 +90,11 @@ impl Host {
     async fn run_sandbox(
         self: Arc<Self>,
         pod: Arc<Pod>,
-        overdue: &Overdue,
+        steps: &Steps,
         attempt: u32,
     ) -> Result<Vec<DnsWarning>, String> {
         let of = Arc::clone(&pod);
-        let made = self.blocking(overdue, "prepare the pod's sandbox", move |host| {
+        let made = steps.run(&self, "prepare the pod's sandbox", move |host| {
             host.prepare(&of)?;
             host.sandbox_request(&of, attempt)
         });

@@ -184,7 +184,7 @@ impl Body {
         with: (Vec<IpAddr>, Environment),
     ) -> Result<Files, Failure> {
         let (pod, container, (ips, env)) = (Arc::clone(pod), member.name().to_owned(), with);
-        let made = self.host.blocking(&self.overdue, "make a container's files", move |host| {
+        let made = self.steps.run(&self.host, "make a container's files", move |host| {
             host.container_files(&pod, &container, &ips, &env)
         });
         match made.await {
@@ -227,7 +227,7 @@ impl Body {
     /// Sets up the pod's volumes; whether that succeeded.
     pub(super) async fn set_up_volumes(&mut self, starts: &[Start]) -> bool {
         let pod = Arc::clone(&self.pod);
-        let made = self.host.blocking(&self.overdue, "set up the pod's volumes", move |host| {
+        let made = self.steps.run(&self.host, "set up the pod's volumes", move |host| {
             let objects = Arc::clone(&host.objects.borrow());
             let input = VolumeInput { pod: &pod, objects: &objects, node: &host.node };
             host.volumes.set_up(&input).map_err(|error| chain(&error))
@@ -268,7 +268,7 @@ impl Body {
             .log_dir(namespace(pod), name(pod), uid(pod))
             .join(format!("{}/{restarts}.log", member.name()));
         let link = self.host.log_link(name(pod), namespace(pod), (member.name(), id));
-        let linked = self.host.blocking(&self.overdue, "link a log", move |host| {
+        let linked = self.steps.run(&self.host, "link a log", move |host| {
             std::fs::create_dir_all(&host.settings.container_logs)?;
             match std::os::unix::fs::symlink(&log, &link) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

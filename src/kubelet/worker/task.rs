@@ -139,15 +139,10 @@ impl Body {
     /// one is tried again at once.
     async fn objects_changed(&mut self) {
         let pod = Arc::clone(&self.pod);
-        let refreshed =
-            self.host.blocking(&self.overdue, "refresh the pod's volumes", move |host| {
-                let objects = Arc::clone(&host.objects.borrow());
-                host.volumes.refresh(&VolumeInput {
-                    pod: &pod,
-                    objects: &objects,
-                    node: &host.node,
-                })
-            });
+        let refreshed = self.steps.run(&self.host, "refresh the pod's volumes", move |host| {
+            let objects = Arc::clone(&host.objects.borrow());
+            host.volumes.refresh(&VolumeInput { pod: &pod, objects: &objects, node: &host.node })
+        });
         match refreshed.await {
             Ok(refreshed) => {
                 for error in &refreshed.failed {

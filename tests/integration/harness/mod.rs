@@ -11,6 +11,7 @@
 //! * `runtime`: another runtime for the pods of manifests
 //! * `scene`: a pod with containers in it, told in few words
 //! * `http`: the HTTP API of the kubelet half, by curl
+//! * `hung`: a file system that answers nothing
 //! * `image`: an image made from the machine's busybox
 //! * `kubelet`: a node that keeps pods of a folder of manifests
 //! * `kernel`: the kernel's view, read from /proc and /sys
@@ -33,6 +34,7 @@ pub(crate) mod channels;
 pub(crate) mod cni;
 pub(crate) mod cri;
 pub(crate) mod http;
+pub(crate) mod hung;
 pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod kubelet;

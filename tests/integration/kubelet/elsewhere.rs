@@ -24,6 +24,10 @@ const OTHERWISE: &[(&str, &str)] = &[
         "containerd cuts a line in two that is being written while its log is opened anew",
     ),
     (
+        "kubelet::why_names_what_is_wrong_with_the_network",
+        "it plants faults in the network of berth's own engine",
+    ),
+    (
         "kubelet::an_exec_probe_that_hangs_leaves_no_process",
         "containerd kills the command of an ExecSync that takes too long, and not what that has begun",
     ),

@@ -18,6 +18,8 @@ mod probes;
 mod remote;
 mod restarts;
 mod volumes;
+mod why;
+pub(crate) mod why_hangs;
 
 use crate::harness::Test;
 
@@ -36,5 +38,7 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(http_access::tests());
     all.extend(bad_input::tests());
     all.extend(eviction::tests());
+    all.extend(why::tests());
+    all.extend(why_hangs::tests());
     all
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut all = super::eviction::of_memory();
+    all.extend(super::why_hangs::of_memory());
     all.extend([
         own("a_pods_cgroup_is_in_its_class", NETWORK, kubelet, classes),
         own("a_process_is_killed_by_its_class", WITH_RESOURCES, kubelet, scores),

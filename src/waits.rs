@@ -1,0 +1,66 @@
+//! What a thread or a process waits for, as the kernel tells it in /proc: proc_pid_syscall(5), proc_pid_wchan(5).
+
+use std::fs;
+use std::path::Path;
+use syscalls::Sysno;
+
+/// What the task of a folder of /proc waits in: `newfstatat (request_wait_answer, state D)`; none for one that runs, or
+/// is not there. Blocking.
+pub(crate) fn waits_in(task: &Path) -> Option<String> {
+    let text = |name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
+    described(&text("syscall"), &text("wchan"), &text("stat"))
+}
+
+/// The same of the three files' texts; pure.
+fn described(syscall: &str, wchan: &str, stat: &str) -> Option<String> {
+    let number = syscall.split_whitespace().next()?.parse::<usize>().ok()?;
+    let call = Sysno::new(number)
+        .map_or_else(|| format!("system call {number}"), |call| call.name().to_owned());
+    // Where names of functions are hidden, it is 0 or nothing.
+    let place = Some(wchan.trim()).filter(|place| !place.is_empty() && *place != "0");
+    // The name in parentheses may have any characters.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let state = state.map(|state| format!("state {state}"));
+    let more: Vec<String> = place.map(str::to_owned).into_iter().chain(state).collect();
+    Some(if more.is_empty() { call } else { format!("{call} ({})", more.join(", ")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_by_its_name_and_its_place() {
+        let stat = "12 (a) b) D 1 2 3";
+        let rows = [
+            ("0 0x3 0x7f", "pipe_read", stat, Some("read (pipe_read, state D)")),
+            ("0 0x3 0x7f", "0", "", Some("read")),
+            ("99999 0x3", "", stat, Some("system call 99999 (state D)")),
+            ("running\n", "0", stat, None),
+            ("-1 0x7ffd 0x7f\n", "0", stat, None),
+            ("", "", "", None),
+        ];
+        for (syscall, wchan, stat, expected) in rows {
+            assert_eq!(described(syscall, wchan, stat).as_deref(), expected, "{syscall}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_seen() {
+        let (told, tid) = std::sync::mpsc::channel();
+        let (go, waits) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            told.send(nix::unistd::gettid()).unwrap();
+            waits.recv().ok();
+        });
+        let task = format!("/proc/self/task/{}", tid.recv().unwrap());
+        let seen = (0..1000).find_map(|_| {
+            std::thread::yield_now();
+            waits_in(Path::new(&task)).filter(|told| told.starts_with("futex"))
+        });
+        drop(go);
+        thread.join().unwrap();
+        assert!(seen.is_some());
+        assert_eq!(waits_in(Path::new("/proc/self/task/0")), None);
+    }
+}
