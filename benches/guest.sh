@@ -2,7 +2,7 @@
 # The part of run.sh that runs inside the test machine: images, registry, then one daemon after the
 # other. Everything that is executed or written is in memory: the shared root file system is slow.
 #
-# usage: guest.sh [pods] [images] [streams]      with BERTH_STAGE, BERTH_PEERS, BERTH_VM_OUT and BERTH_BENCH_PODS set
+# usage: guest.sh [pods] [images] [streams] [kept]      with BERTH_STAGE, BERTH_PEERS, BERTH_VM_OUT and BERTH_BENCH_PODS set
 set -euo pipefail
 
 out=$BERTH_VM_OUT
@@ -119,6 +119,42 @@ bench_streams() {
     measure streams containerd-streams $work/containerd.sock --samples "$pods" -- "${containerd[@]}"
     cri table --of streams --floor "$out/copy-before.tsv" --floor "$out/copy-after.tsv" \
         --berth "$out/berth-streams.json" --peer "$out/containerd-streams.json" >"$out/table-streams.txt"
+}
+
+# A berth whose kubelet half keeps the pods of a folder, by itself or through another runtime.
+kept() {
+    local name=$1 further=$2
+    mkdir -p "$work/$name/manifests"
+    sed "s|berth-builtin|$name|" $work/berth-builtin.toml
+    cat <<END
+[kubelet]
+node_name = "bench"
+manifest_dir = "$work/$name/manifests"
+pod_logs_dir = "$work/$name/pod-logs"
+container_logs_dir = "$work/$name/container-logs"
+$further
+END
+}
+
+bench_kept() {
+    local floor=(floor $work/rootfs $work/bin/berth-pause /sys/fs/cgroup/floor "$pods") peer
+    { "${floor[@]}"; cri follow --folder $work/follow --times "$pods"; } >"$out/follow.tsv"
+    kept berth-kept "" >$work/berth-kept.toml
+    kept containerd-kept "runtime_endpoint = \"$work/containerd.sock\"" >$work/containerd-kept.toml
+    options() { echo --manifests "$work/$1/manifests" --payload "$work/$1/run/kubelet/payload" --samples "$pods"; }
+    # shellcheck disable=SC2046 # several words
+    measure kept berth-kept $work/berth-kept/berth.sock $(options berth-kept) -- \
+        berth --config $work/berth-kept.toml serve
+    "${containerd[@]}" >"$work/containerd-peer.log" 2>&1 &
+    peer=$!
+    await "socket of the peer" cri ping --socket $work/containerd.sock
+    # shellcheck disable=SC2046
+    measure kept containerd-kept $work/containerd.sock $(options containerd-kept) -- \
+        berth --config $work/containerd-kept.toml serve
+    kill $peer
+    wait $peer || true
+    cri table --of kept --floor "$out/follow.tsv" --berth "$out/berth-kept.json" \
+        --peer "$out/containerd-kept.json" >"$out/table-kept.txt"
 }
 
 python3 "$here/pod_images.py" $work/registry $work/rootfs /bin/busybox $work/bin/berth-pause

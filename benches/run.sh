@@ -1,7 +1,7 @@
 #!/bin/bash
 # Measures berth beside containerd + runc and the kernel's own floor, in the test machine.
 #
-# usage: run.sh [--pods N] [pods] [images] [streams]        after `make release` and `tests/vm/deps.sh`
+# usage: run.sh [--pods N] [pods] [images] [streams] [kept]        after `make release` and `tests/vm/deps.sh`
 #
 # N (default 20) is the number of samples of each figure and of pods that run at once. The
 # tables are printed and left in target/bench/table-*.txt, with the raw figures and the daemons' logs beside them.
@@ -10,9 +10,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 pods=20
 if [ "${1:-}" = --pods ]; then pods=$2; shift 2; fi
-[ $# -gt 0 ] || set -- pods images streams
+[ $# -gt 0 ] || set -- pods images streams kept
 for part in "$@"; do
-    case $part in pods | images | streams) ;; *) echo "run.sh: no part $part" >&2; exit 2 ;; esac
+    case $part in pods | images | streams | kept) ;; *) echo "run.sh: no part $part" >&2; exit 2 ;; esac
 done
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
 out=$target/bench

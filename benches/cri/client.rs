@@ -256,6 +256,28 @@ impl Client {
         Ok(reply.into_inner().containers.len())
     }
 
+    /// The instances of the containers of a kept pod, the oldest first.
+    pub(crate) async fn instances(&self, pod: &str) -> Result<Vec<proto::ContainerStatus>> {
+        let list = proto::ListContainersRequest::default();
+        let reply = self.runtime.clone().list_containers(list).await.context("ListContainers")?;
+        let mut all = Vec::new();
+        for container in reply.into_inner().containers {
+            // Its own name, and the node's.
+            let of = container.labels.get("io.kubernetes.pod.name").map(String::as_str);
+            if of.and_then(|name| name.strip_suffix("-bench")) != Some(pod) {
+                continue;
+            }
+            let request =
+                proto::ContainerStatusRequest { container_id: container.id, verbose: false };
+            // One that is gone since is not there.
+            if let Ok(reply) = self.runtime.clone().container_status(request).await {
+                all.extend(reply.into_inner().status);
+            }
+        }
+        all.sort_by_key(|status| status.metadata.as_ref().map(|metadata| metadata.attempt));
+        Ok(all)
+    }
+
     pub(crate) async fn list_pods(&self) -> Result<usize> {
         let request = proto::ListPodSandboxRequest::default();
         let reply =

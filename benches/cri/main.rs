@@ -1,15 +1,16 @@
 //! Measures a CRI endpoint and compares what was measured; `benches/run.sh` drives it.
 //!
 //! `measure` takes one daemon through the life of many pods, `pulls` through images, `streams` through commands
-//! whose streams are the client's, and each writes every sample into a file; `table` sets the files of two daemons
+//! whose streams are the client's, `kept` through pods that a kubelet half keeps, and each writes every sample into a file; `table` sets the files of two daemons
 //! and of the floor beside each other. The floor of pods is a program of its own, that of images is `inflate`, that
-//! of streams is `copy`.
+//! of streams is `copy`, that of a ConfigMap's change is `follow`.
 
 mod client;
 mod copy;
 mod course;
 mod endpoint;
 mod inflate;
+mod kept;
 mod memory;
 mod process;
 mod pulls;
@@ -44,6 +45,17 @@ enum Command {
     Pulls(pulls::Options),
     /// Run commands through one endpoint's streaming server.
     Streams(streams::Options),
+    /// Have pods kept through one endpoint.
+    Kept(kept::Options),
+    /// Follow a file by one rename and do nothing else.
+    Follow {
+        /// A folder to do it in.
+        #[arg(long)]
+        folder: PathBuf,
+        /// How often.
+        #[arg(long)]
+        times: usize,
+    },
     /// Decompress images and do nothing else.
     Inflate(inflate::Options),
     /// Copy bytes between pipes and a connection and do nothing else.
@@ -80,6 +92,8 @@ fn main() -> Result<()> {
         Command::Measure(options) => runtime.block_on(course::run(&options)),
         Command::Pulls(options) => runtime.block_on(pulls::run(&options)),
         Command::Streams(options) => runtime.block_on(streams::run(&options)),
+        Command::Kept(options) => runtime.block_on(kept::run(&options)),
+        Command::Follow { folder, times } => kept::follow(&folder, times),
         Command::Inflate(options) => inflate::run(&options),
         Command::Copy => runtime.block_on(copy::run()),
         Command::Table(args) => {

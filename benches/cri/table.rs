@@ -18,6 +18,7 @@ pub(crate) enum Of {
     Pods,
     Images,
     Streams,
+    Kept,
 }
 
 /// Which values are the good ones.
@@ -146,6 +147,11 @@ const STREAM_SIZES: &[Row] = &[
     row("private memory of the pod, after", "pod_after_kib", Budget::None),
 ];
 
+const KEPT_TIMES: &[Row] = &[
+    row("a container's end to its next start", "exit_to_restart", Budget::None),
+    row("a ConfigMap's file to the container", "config_map_change", Budget::AtMost(100.0)),
+];
+
 /// The whole report.
 pub(crate) fn render(figures: &Figures, of: Of) -> String {
     let mut out = String::new();
@@ -160,6 +166,7 @@ pub(crate) fn render(figures: &Figures, of: Of) -> String {
             Part { unit: "MB/s", better: Better::More, rows: STREAM_RATES },
             part("KiB", STREAM_SIZES),
         ],
+        Of::Kept => &[part("ms", KEPT_TIMES)],
     };
     for Part { unit, better, rows } in parts {
         heading(&mut out, unit).ok();
@@ -189,6 +196,11 @@ fn header(out: &mut String, figures: &Figures, of: Of) -> std::fmt::Result {
             let samples = figures.berth.median("exec_sync").map_or(0, |(_, n)| n);
             writeln!(out, "{berth} against {peer}, streams")?;
             writeln!(out, "Medians of {samples}, MB/s: of 5; 200 sessions at once: one sample.")
+        }
+        Of::Kept => {
+            let samples = figures.berth.median("exit_to_restart").map_or(0, |(_, n)| n);
+            writeln!(out, "berth's kubelet half over {berth} and over {peer}, kept pods")?;
+            writeln!(out, "Medians of {samples}.")
         }
     }
 }
@@ -242,6 +254,7 @@ fn floor_of(figure: &str) -> &str {
     match figure {
         "run_pod" => "run_sandbox",
         "exec_v4" | "exec_v5" => "exec_sync",
+        "exit_to_restart" => "create_start",
         same => same,
     }
 }

@@ -160,7 +160,9 @@ pub async fn serve(
     let local = LocalPods::open(&local, &host.node.name, told.clone()).await?;
     gate.open(Control { board: host.board.clone(), local });
     let sources = begin_sources(&own, &host, &watcher, &told, &stop);
-    Kubelet::new(Arc::clone(&host), sources, objects, stop).run(updates, evictions, shutdowns).await;
+    Kubelet::new(Arc::clone(&host), sources, objects, stop)
+        .run(updates, evictions, shutdowns)
+        .await;
     tasks.close();
     tasks.wait().await;
     let volumes = Arc::clone(&host.volumes);

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 /// Why the pod's containers cannot be started, at a second since 1970; `None` while nothing has failed.
 pub(in crate::ctl) fn first_fault(kept: &KeptPod, now: i64) -> Option<String> {
-    let all = causes(&kept.pod, &kept.events, now);
+    let all = causes(&kept.pod, &kept.events, now, None);
     let fault = all.into_iter().find(|cause| !cause.under_way && cause.stage < Stage::Startup);
     fault.map(|cause| cause.headline)
 }
