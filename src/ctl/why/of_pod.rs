@@ -90,7 +90,8 @@ pub(super) fn hangs(events: &[Event], now: i64) -> Option<Cause> {
         Stage::Progress
     };
     let told = format!("told {} times, last {} ago", event.count, duration(last));
-    (last <= HANGS_FOR).then(|| Cause::new(stage, event.message.clone()).with(Some(told)))
+    let cause = || Cause::new(stage, event.message.clone()).under_way();
+    (last <= HANGS_FOR).then(|| cause().with(Some(told)))
 }
 
 /// What the step waited in that was told last to hang.
