@@ -33,6 +33,8 @@ pub struct Kubelet {
     workers: BTreeMap<String, (Handle, Arc<Pod>)>,
     objects: watch::Sender<Arc<Objects>>,
     by_source: BTreeMap<Source, Objects>,
+    /// Orders for pods that no source has named yet in this run.
+    early: BTreeMap<String, Ending>,
     ended: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
     /// The end of pods for a shutdown, while it is under way.
     ending: Option<CancellationToken>,
@@ -53,6 +55,7 @@ impl Kubelet {
             workers: BTreeMap::new(),
             objects,
             by_source: BTreeMap::new(),
+            early: BTreeMap::new(),
             ended: mpsc::unbounded_channel(),
             ending: None,
             stop,
@@ -83,7 +86,7 @@ impl Kubelet {
                 Some(update) = updates.recv() => self.update(update),
                 Some(order) = shutdowns.recv() => self.shutdown(order),
                 Some(stir) = stirred.recv() => self.stir(&stir),
-                Some((uid, ending)) = evictions.recv() => self.end(&uid, ending),
+                Some(order) = evictions.recv() => self.evict(order),
                 Some(uid) = self.ended.1.recv() => self.ended(&uid),
                 _ = beat.tick() => self.host.pulse.beat(Instant::now()),
                 _ = housekeeping.tick(), if !cleaned && self.pods.all_spoke() => {
@@ -166,7 +169,7 @@ impl Kubelet {
                 if let Some(cgroups) = &self.host.cgroups {
                     cgroups.count(&pod);
                 }
-                None
+                self.early.remove(uid(&pod))
             }
             Admitted::No(verdict) => {
                 // At once: the next one finds its room free, and what happens to a pod that nobody has heard of
@@ -221,6 +224,14 @@ impl Kubelet {
     fn end(&self, uid: &str, ending: Ending) {
         if let Some((handle, _)) = self.workers.get(uid) {
             handle.tell(Command::End(ending));
+        }
+    }
+
+    /// Ends a pod that a source wants. One of the last run that is ordered to end may not have been named again yet.
+    fn evict(&mut self, (uid, ending): eviction::Order) {
+        match self.workers.get(&uid) {
+            Some((handle, _)) => handle.tell(Command::End(ending)),
+            None => drop(self.early.insert(uid, ending)),
         }
     }
 

@@ -136,7 +136,8 @@ pub async fn serve(
     let rotating = keep_rotating(Arc::clone(&host.cri), host.board.clone(), logs, limits);
     tasks.spawn(stop.clone().run_until_cancelled_owned(rotating));
     tasks.spawn(http.serve());
-    let collector = Arc::new(Collector::new(Arc::clone(&host.cri), own.image_gc.clone()));
+    let collector =
+        Arc::new(Collector::new(Arc::clone(&host.cri), host.board.clone(), own.image_gc.clone()));
     tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&collector).keep()));
     let links = keep_links(own.container_logs_dir.clone(), own.pod_logs_dir.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(links));

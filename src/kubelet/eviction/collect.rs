@@ -2,11 +2,17 @@
 
 use super::images::{Image, Ledger, excess};
 use super::signals::image_place;
+use super::usage::is_active;
 use crate::blocking;
 use crate::config::ImageGc;
 use crate::cri::client::{Cri, CriError};
 use crate::cri::proto;
+use crate::image::Reference;
+use crate::kubelet::board::Board;
 use crate::kubelet::http::node_usage::FileSystem;
+use crate::kubelet::spec::members;
+use crate::kubelet::volumes::image_volumes;
+use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +23,7 @@ use tracing::{info, warn};
 /// What keeps images within their file system.
 pub struct Collector {
     cri: Arc<dyn Cri>,
+    board: Board,
     config: ImageGc,
     /// One collection at a time.
     ledger: Mutex<Ledger>,
@@ -25,15 +32,15 @@ pub struct Collector {
 /// What there is at a moment.
 struct Look {
     images: Vec<Image>,
-    /// What containers say of their images.
+    /// What containers and pods say of their images.
     named: BTreeSet<String>,
     now: Instant,
 }
 
 impl Collector {
-    /// One for the images of a runtime.
-    pub fn new(cri: Arc<dyn Cri>, config: ImageGc) -> Self {
-        Self { cri, config, ledger: Mutex::new(Ledger::new(Instant::now())) }
+    /// One for the images of a runtime that runs the pods of a board.
+    pub fn new(cri: Arc<dyn Cri>, board: Board, config: ImageGc) -> Self {
+        Self { cri, board, config, ledger: Mutex::new(Ledger::new(Instant::now())) }
     }
 
     /// Collects every so often, for ever. The first look is at once, and collects nothing.
@@ -56,7 +63,13 @@ impl Collector {
         let images = self.cri.list_images(proto::ListImagesRequest::default()).await?.images;
         let containers = self.cri.list_containers(proto::ListContainersRequest::default()).await?;
         let images: Vec<Image> = images.into_iter().map(image).collect();
-        let named = containers.containers.into_iter().flat_map(words).collect();
+        let mut named: BTreeSet<String> =
+            containers.containers.into_iter().flat_map(words).collect();
+        // Also of a pod that has no container yet, or none of it any more: it would only be pulled again.
+        let pods = self.board.pods();
+        named.extend(
+            pods.values().map(|view| &view.pod).filter(|pod| is_active(pod)).flat_map(wanted),
+        );
         let now = Instant::now();
         ledger.note(&images, &named, now);
         Ok(Look { images, named, now })
@@ -155,10 +168,54 @@ fn image(of: proto::Image) -> Image {
     Image { id: of.id, names, bytes: of.size, pinned: of.pinned }
 }
 
+/// The images that a pod names, as it writes them and as a runtime lists them.
+fn wanted(pod: &Arc<Pod>) -> Vec<String> {
+    let of_volumes = image_volumes(pod).into_iter().map(|volume| volume.reference);
+    let own = members(pod).into_iter().filter_map(|member| member.container.image.clone());
+    let listed = |name: String| {
+        let parsed = Reference::parse(&name).ok();
+        let by_digest = parsed.as_ref().and_then(|name| Some(name.with_digest(name.digest()?)));
+        [Some(name), parsed.map(|name| name.to_string()), by_digest]
+    };
+    own.chain(of_volumes).flat_map(listed).flatten().collect()
+}
+
 /// All that a container says of its image.
 fn words(container: proto::Container) -> impl Iterator<Item = String> {
     let named =
         container.image.into_iter().flat_map(|spec| [spec.image, spec.user_specified_image]);
     let all = named.chain([container.image_ref, container.image_id]);
     all.filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_names_its_images_also_as_they_are_listed() {
+        let pod = json!({"spec": {
+            "initContainers": [{"name": "i", "image": "busybox"}],
+            "containers": [{"name": "c", "image": "a.test/x:1"}],
+            "volumes": [{"name": "v", "image": {"reference": "a.test/volume"}}],
+        }});
+        let named = wanted(&Arc::new(serde_json::from_value(pod).unwrap()));
+        for name in
+            ["busybox", "docker.io/library/busybox:latest", "a.test/x:1", "a.test/volume:latest"]
+        {
+            assert!(named.contains(&name.to_owned()), "{name}: {named:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_names_its_image_in_any_way() {
+        let container = proto::Container {
+            image: Some(proto::ImageSpec { image: "tag".into(), ..proto::ImageSpec::default() }),
+            image_ref: "digest".into(),
+            image_id: "id".into(),
+            ..proto::Container::default()
+        };
+        assert_eq!(words(container).collect::<Vec<_>>(), ["tag", "digest", "id"]);
+    }
 }
