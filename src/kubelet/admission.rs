@@ -1,10 +1,10 @@
 //! Whether the node takes a pod; pure. Who is refused has failed, with a reason that tools know.
 
 use super::node::NodeFacts;
-use super::quantity::{cpu_milli, memory_bytes, storage_bytes};
 use super::spec::{Role, host_network, members, spec};
 use super::status::Verdict;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use super::wants::{Asked, asked};
+use k8s_openapi::api::core::v1::Pod;
 
 /// The sysctls that any pod may set: those of its own namespaces that can harm nobody else.
 const SAFE_SYSCTLS: [&str; 10] = [
@@ -27,74 +27,6 @@ pub enum Admitted {
     Yes,
     /// It has failed.
     No(Verdict),
-}
-
-/// What a pod asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) cpu_milli: u64,
-    pub(super) memory_bytes: u64,
-    pub(super) ephemeral_storage_bytes: u64,
-}
-
-/// What a pod asks for: the most that runs at once, and the pod's overhead.
-pub(super) fn asked(pod: &Pod) -> Asked {
-    Asked::of(pod)
-}
-
-impl Asked {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
-            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
-            ephemeral_storage_bytes: self
-                .ephemeral_storage_bytes
-                .saturating_add(other.ephemeral_storage_bytes),
-        }
-    }
-
-    fn most(self, other: Self) -> Self {
-        Self {
-            cpu_milli: self.cpu_milli.max(other.cpu_milli),
-            memory_bytes: self.memory_bytes.max(other.memory_bytes),
-            ephemeral_storage_bytes: self
-                .ephemeral_storage_bytes
-                .max(other.ephemeral_storage_bytes),
-        }
-    }
-
-    fn of_container(container: &Container) -> Self {
-        let resources = container.resources.as_ref();
-        let requests = resources.and_then(|r| r.requests.as_ref());
-        let limits = resources.and_then(|r| r.limits.as_ref());
-        Self {
-            cpu_milli: cpu_milli(requests).or(cpu_milli(limits)).unwrap_or(0),
-            memory_bytes: memory_bytes(requests).or(memory_bytes(limits)).unwrap_or(0),
-            ephemeral_storage_bytes: storage_bytes(requests).or(storage_bytes(limits)).unwrap_or(0),
-        }
-    }
-
-    fn of(pod: &Pod) -> Self {
-        let (mut beside, mut most, mut apps) = (Self::default(), Self::default(), Self::default());
-        for member in members(pod) {
-            let own = Self::of_container(member.container);
-            match member.role {
-                Role::Sidecar => {
-                    beside = beside.plus(own);
-                    most = most.most(beside);
-                }
-                Role::Init => most = most.most(beside.plus(own)),
-                Role::App => apps = apps.plus(own),
-            }
-        }
-        let overhead = spec(pod).overhead.as_ref();
-        let overhead = Self {
-            cpu_milli: cpu_milli(overhead).unwrap_or(0),
-            memory_bytes: memory_bytes(overhead).unwrap_or(0),
-            ephemeral_storage_bytes: storage_bytes(overhead).unwrap_or(0),
-        };
-        most.most(beside.plus(apps)).plus(overhead)
-    }
 }
 
 fn no(reason: &str, message: String) -> Admitted {
@@ -135,8 +67,8 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeFacts, sysctls: &[String]) -
 
 /// What of the node would not do for all of them.
 fn fits(pod: &Pod, others: &[&Pod], node: &NodeFacts) -> Option<Verdict> {
-    let used = others.iter().fold(Asked::default(), |sum, pod| sum.plus(Asked::of(pod)));
-    let asked = Asked::of(pod);
+    let used = others.iter().fold(Asked::default(), |sum, pod| sum.plus(asked(pod)));
+    let asked = asked(pod);
     let count = u64::try_from(others.len()).unwrap_or(u64::MAX);
     let has = &node.allocatable;
     let rows = [

@@ -8,9 +8,10 @@
 
 use super::node::NodeFacts;
 use super::qos::{Qos, qos};
-use super::request::{memory_request, pod_resources, qos_shares};
+use super::request::{pod_resources, qos_shares};
 use super::reserved::Reserved;
 use super::spec::uid;
+use super::wants::asked;
 use super::worker::Host;
 use crate::blocking;
 use crate::cgroups::{CgroupError, CgroupPath, Cgroups, Limit, Resources};
@@ -190,7 +191,7 @@ impl QosCgroups {
     /// Counts a pod in its class, also one whose sandbox is there already.
     pub fn count(&self, pod: &Pod) {
         let shares = u64::try_from(pod_resources(pod).cpu_shares).unwrap_or(0);
-        let asks = Asks { class: qos(pod), shares, memory: memory_request(pod) };
+        let asks = Asks { class: qos(pod), shares, memory: asked(pod).memory_bytes };
         lock(&self.asks).insert(uid(pod).to_owned(), asks);
     }
 
@@ -213,7 +214,7 @@ impl QosCgroups {
     fn of_pod(&self, pod: &Pod) -> Resources {
         let mut resources = limits(&pod_resources(pod));
         resources.pids_limit = self.rules.pids.map(Limit::Value);
-        self.keep_memory(&mut resources, memory_request(pod));
+        self.keep_memory(&mut resources, asked(pod).memory_bytes);
         resources
     }
 

@@ -5,7 +5,7 @@
 //! * [`api`]: manifests to objects with defaults, checked; [`source`]: where they come from; [`objects`]: the ConfigMaps,
 //!   Secrets and Services that pods may name.
 //! * [`serve()`] and [`run`]: from the configuration to one [`worker`] a pod; [`pods`] and [`admission`] decide which.
-//! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`]: what a worker decides from, pure; [`request`]: how it asks.
+//! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`], [`wants`]: what a worker decides from, pure; [`request`]: how it asks.
 //! * [`mod@env`], [`files`], [`volumes`], [`cgroups`], [`userns`]: what a container finds; [`node`], [`reserved`]: where it is;
 //!   [`node_status`]: how that is told.
 //! * [`shutdown`]: pods end before the node does.
@@ -42,6 +42,7 @@ pub mod spec;
 pub mod status;
 pub mod userns;
 pub mod volumes;
+pub mod wants;
 pub mod worker;
 
 pub use serve::{KubeletError, serve};

@@ -12,6 +12,7 @@ use super::source::{Source, SourcePod, Update};
 use super::spec::{full_name, uid};
 use super::status::Verdict;
 use super::worker::{Command, Ending, Handle, Host, orphan_pod, spawn};
+use crate::blocking;
 use crate::cri::proto;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
@@ -258,6 +259,16 @@ impl Kubelet {
         let sandboxes = cri.list_pod_sandbox(proto::ListPodSandboxRequest::default()).await;
         let containers = cri.list_containers(proto::ListContainersRequest::default()).await;
         let (Ok(sandboxes), Ok(containers)) = (sandboxes, containers) else { return false };
+        let volumes = Arc::clone(&self.host.volumes);
+        let known = blocking::run("list the folders of pods", move || volumes.known()).await;
+        let known = known.map_err(|error| error.to_string());
+        let folders = match known.and_then(|known| known.map_err(|error| error.to_string())) {
+            Ok(folders) => folders,
+            Err(error) => {
+                warn!(error, "the folders of pods cannot be listed");
+                return false;
+            }
+        };
         let mut seen = BTreeSet::new();
         for sandbox in sandboxes.items {
             let ours = sandbox.annotations.contains_key(SOURCE_ANNOTATION);
@@ -272,7 +283,6 @@ impl Kubelet {
         // A pod of which nothing but its files or its status is left.
         let mut left: Vec<Pod> =
             self.host.board.pods().into_values().map(|v| (*v.pod).clone()).collect();
-        let folders = self.host.volumes.known().unwrap_or_default();
         let nameless = |uid: String| {
             let mut pod = Pod::default();
             pod.metadata.uid = Some(uid);

@@ -14,6 +14,6 @@ pub use labels::{
     PRE_STOP_ANNOTATION, TERMINATION_GRACE_ANNOTATION,
 };
 pub use memory::MemoryRules;
-pub use resources::{container_resources, memory_request, pod_resources, qos_shares};
+pub use resources::{container_resources, pod_resources, qos_shares};
 pub use sandbox::{SandboxInput, sandbox_config};
 pub use security::{ImageUser, SecurityInput, UserError, user_of};

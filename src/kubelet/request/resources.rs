@@ -7,7 +7,8 @@ use crate::kubelet::node::NodeFacts;
 use crate::kubelet::qos::{Qos, qos};
 use crate::kubelet::quantity::{ResourceList, cpu_milli, memory_bytes, whole};
 use crate::kubelet::spec::{Member, Role, members, spec};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use crate::kubelet::wants::{Wants, asked, peak};
+use k8s_openapi::api::core::v1::Pod;
 
 /// The period of CPU quotas, microseconds.
 const PERIOD_USEC: u64 = 100_000;
@@ -30,40 +31,6 @@ pub fn qos_shares(milli: u64) -> u64 {
 
 fn quota(milli: u64) -> i64 {
     signed((milli.saturating_mul(PERIOD_USEC) / 1000).max(MIN_QUOTA_USEC))
-}
-
-/// A container's requests and limits.
-#[derive(Clone, Copy)]
-struct Wants<'a> {
-    requests: Option<&'a ResourceList>,
-    limits: Option<&'a ResourceList>,
-}
-
-impl<'a> Wants<'a> {
-    fn of(container: &'a Container) -> Self {
-        let resources = container.resources.as_ref();
-        Self {
-            requests: resources.and_then(|r| r.requests.as_ref()),
-            limits: resources.and_then(|r| r.limits.as_ref()),
-        }
-    }
-
-    fn cpu_limit(self) -> Option<u64> {
-        cpu_milli(self.limits).filter(|limit| *limit > 0)
-    }
-
-    fn memory_limit(self) -> Option<u64> {
-        memory_bytes(self.limits).filter(|limit| *limit > 0)
-    }
-
-    /// A limit without a request is a request, too.
-    fn cpu_request(self) -> u64 {
-        cpu_milli(self.requests).or(self.cpu_limit()).unwrap_or(0)
-    }
-
-    fn memory_request(self) -> u64 {
-        memory_bytes(self.requests).or(self.memory_limit()).unwrap_or(0)
-    }
 }
 
 /// A container's resources.
@@ -148,15 +115,10 @@ fn oom_score_adj(pod: &Pod, member: Member<'_>, node_memory: u64) -> i64 {
 }
 
 /// The resources of the pod as a whole: the most that is asked for at any time; limits only if every container
-/// has one. Sidecars run beside all that comes after them.
+/// has one.
 pub fn pod_resources(pod: &Pod) -> cri::LinuxContainerResources {
-    let own = spec(pod).resources.as_ref().map(|resources| Wants {
-        requests: resources.requests.as_ref(),
-        limits: resources.limits.as_ref(),
-    });
+    let own = Wants::of_pod(pod);
     let overhead = spec(pod).overhead.as_ref();
-    let request = peak(pod, |w| Some(w.cpu_request())).unwrap_or(0);
-    let request = own.map_or(request, |own| own.cpu_request().max(request));
     let cpu = own.and_then(Wants::cpu_limit).or_else(|| peak(pod, |w| w.cpu_limit()));
     let memory = own.and_then(Wants::memory_limit).or_else(|| peak(pod, |w| w.memory_limit()));
     let more_cpu = cpu_milli(overhead).unwrap_or(0);
@@ -164,32 +126,10 @@ pub fn pod_resources(pod: &Pod) -> cri::LinuxContainerResources {
     cri::LinuxContainerResources {
         cpu_period: signed(PERIOD_USEC),
         cpu_quota: cpu.map_or(0, |limit| quota(limit.saturating_add(more_cpu))),
-        cpu_shares: signed(qos_shares(request.saturating_add(more_cpu))),
+        cpu_shares: signed(qos_shares(asked(pod).cpu_milli)),
         memory_limit_in_bytes: memory.map_or(0, |limit| signed(limit.saturating_add(more_memory))),
         ..cri::LinuxContainerResources::default()
     }
-}
-
-/// The memory that a pod asks for: the most of what runs at the same time, bytes.
-pub fn memory_request(pod: &Pod) -> u64 {
-    peak(pod, |wants| Some(wants.memory_request())).unwrap_or(0)
-}
-
-/// The largest sum of an amount over the containers that run at the same time; none if one of them has none.
-fn peak(pod: &Pod, of: impl Fn(Wants<'_>) -> Option<u64>) -> Option<u64> {
-    let (mut beside, mut most, mut apps) = (0_u64, 0_u64, 0_u64);
-    for member in members(pod) {
-        let amount = of(Wants::of(member.container))?;
-        match member.role {
-            Role::Sidecar => {
-                beside = beside.saturating_add(amount);
-                most = most.max(beside);
-            }
-            Role::Init => most = most.max(beside.saturating_add(amount)),
-            Role::App => apps = apps.saturating_add(amount),
-        }
-    }
-    Some(most.max(beside.saturating_add(apps)))
 }
 
 #[cfg(test)]

@@ -75,11 +75,10 @@ impl Body {
         let mut well = killed.is_ok();
         for sandbox in &observed.sandboxes {
             let request = proto::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
-            let stopped = self.host.cri.stop_pod_sandbox(request).await;
-            if let Err(error) = stopped.as_ref().map_err(|e| e.message().to_owned()) {
-                self.event(EventKind::Warning, "FailedKillPod", error.clone());
+            if let Err(error) = self.host.cri.stop_pod_sandbox(request).await {
+                self.event(EventKind::Warning, "FailedKillPod", error.message().to_owned());
+                well = false;
             }
-            well &= stopped.is_ok_and(|_| true);
         }
         well
     }

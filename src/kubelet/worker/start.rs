@@ -4,6 +4,7 @@ use super::body::Body;
 use super::failure::Failure;
 use super::host::Host;
 use super::image::Present;
+use super::sandbox::SandboxError;
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
@@ -110,9 +111,8 @@ impl Body {
         let ips = self.pod_ips(sandbox);
         let env = self.environment(pod, member, &ips)?;
         let files = self.files(pod, member, (ips, env.clone())).await?;
+        let (sandbox_config, userns) = self.of_sandbox(pod, member, sandbox.attempt).await?;
         let settings = &self.host.settings;
-        let userns = self.host.userns.of(pod);
-        let userns = userns.map_err(|e| self.refused(member, CONFIG_ERROR, &chain(&e)))?;
         let words = expand_command(member.container, &env.vars);
         let config = container_config(
             pod,
@@ -135,9 +135,6 @@ impl Body {
                 },
             },
         );
-        let sandbox_config = self.host.sandbox_request(pod, sandbox.attempt);
-        let (sandbox_config, _) =
-            sandbox_config.map_err(|e| self.refused(member, "CreateContainerError", &chain(&e)))?;
         let request = proto::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
             config: Some(config),
@@ -149,6 +146,23 @@ impl Body {
         let what = (EventKind::Normal, "Created", format!("Created container {}", member.name()));
         self.container_event(member.name(), what);
         Ok(created.container_id)
+    }
+
+    /// The request that the pod's sandbox was made by, and its user namespace.
+    async fn of_sandbox(
+        &self,
+        pod: &Arc<Pod>,
+        member: Member<'_>,
+        attempt: u32,
+    ) -> Result<(proto::PodSandboxConfig, Option<proto::UserNamespace>), Failure> {
+        let of = Arc::clone(pod);
+        let made = self.steps.run(&self.host, "read what a container is made with", move |host| {
+            let (config, _) = host.sandbox_request(&of, attempt)?;
+            Ok::<_, SandboxError>((config, host.userns.of(&of)?))
+        });
+        let made = made.await.map_err(|e| e.to_string());
+        let made = made.and_then(|made| made.map_err(|e| chain(&e)));
+        made.map_err(|message| self.refused(member, "CreateContainerError", &message))
     }
 
     fn environment(

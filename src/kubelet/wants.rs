@@ -1,0 +1,142 @@
+//! What containers and pods ask for and are held to; pure.
+
+use super::quantity::{ResourceList, cpu_milli, memory_bytes, storage_bytes};
+use super::spec::{Role, members, spec};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+/// Requests and limits of a container, or of a pod as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Wants<'a> {
+    requests: Option<&'a ResourceList>,
+    /// The limits as they are written.
+    pub limits: Option<&'a ResourceList>,
+}
+
+impl<'a> Wants<'a> {
+    /// Those of a container.
+    pub fn of(container: &'a Container) -> Self {
+        let resources = container.resources.as_ref();
+        Self {
+            requests: resources.and_then(|r| r.requests.as_ref()),
+            limits: resources.and_then(|r| r.limits.as_ref()),
+        }
+    }
+
+    /// Those of a pod as a whole (KEP-2837), if it has any.
+    pub fn of_pod(pod: &'a Pod) -> Option<Self> {
+        let resources = spec(pod).resources.as_ref()?;
+        Some(Self { requests: resources.requests.as_ref(), limits: resources.limits.as_ref() })
+    }
+
+    /// Thousandths of a CPU; zero is no limit.
+    pub fn cpu_limit(self) -> Option<u64> {
+        cpu_milli(self.limits).filter(|limit| *limit > 0)
+    }
+
+    /// Bytes; zero is no limit.
+    pub fn memory_limit(self) -> Option<u64> {
+        memory_bytes(self.limits).filter(|limit| *limit > 0)
+    }
+
+    /// Thousandths of a CPU. A limit without a request is a request, too.
+    pub fn cpu_request(self) -> u64 {
+        cpu_milli(self.requests).or(self.cpu_limit()).unwrap_or(0)
+    }
+
+    /// Bytes, as [`Self::cpu_request`].
+    pub fn memory_request(self) -> u64 {
+        memory_bytes(self.requests).or(self.memory_limit()).unwrap_or(0)
+    }
+
+    fn storage_request(self) -> u64 {
+        storage_bytes(self.requests).or(storage_bytes(self.limits)).unwrap_or(0)
+    }
+}
+
+/// The largest sum of an amount over the containers that run at the same time; none if one of them has none. Sidecars
+/// run beside all that comes after them.
+pub fn peak(pod: &Pod, of: impl Fn(Wants<'_>) -> Option<u64>) -> Option<u64> {
+    let (mut beside, mut most, mut apps) = (0_u64, 0_u64, 0_u64);
+    for member in members(pod) {
+        let amount = of(Wants::of(member.container))?;
+        match member.role {
+            Role::Sidecar => {
+                beside = beside.saturating_add(amount);
+                most = most.max(beside);
+            }
+            Role::Init => most = most.max(beside.saturating_add(amount)),
+            Role::App => apps = apps.saturating_add(amount),
+        }
+    }
+    Some(most.max(beside.saturating_add(apps)))
+}
+
+/// What a pod asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+    /// Bytes of node-local storage.
+    pub ephemeral_storage_bytes: u64,
+}
+
+impl Asked {
+    /// What two pods ask for together.
+    pub fn plus(self, other: Self) -> Self {
+        let storage = self.ephemeral_storage_bytes.saturating_add(other.ephemeral_storage_bytes);
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            ephemeral_storage_bytes: storage,
+        }
+    }
+}
+
+/// What a pod asks for: the most that runs at once, or what is asked for the pod as a whole, and its overhead.
+pub fn asked(pod: &Pod) -> Asked {
+    let own = Wants::of_pod(pod);
+    let most = |of: fn(Wants<'_>) -> u64| {
+        let members = peak(pod, |wants| Some(of(wants))).unwrap_or(0);
+        own.map_or(members, |own| of(own).max(members))
+    };
+    let overhead = spec(pod).overhead.as_ref();
+    let overhead = Asked {
+        cpu_milli: cpu_milli(overhead).unwrap_or(0),
+        memory_bytes: memory_bytes(overhead).unwrap_or(0),
+        ephemeral_storage_bytes: storage_bytes(overhead).unwrap_or(0),
+    };
+    let asked = Asked {
+        cpu_milli: most(|wants| wants.cpu_request()),
+        memory_bytes: most(|wants| wants.memory_request()),
+        ephemeral_storage_bytes: most(|wants| wants.storage_request()),
+    };
+    asked.plus(overhead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    #[test]
+    fn a_pod_asks_for_the_most_that_runs_at_once() {
+        let c =
+            |name: &str, cpu: &str| json!({"name": name, "resources": {"requests": {"cpu": cpu}}});
+        let sidecar =
+            json!({"name": "s", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1"}}});
+        let rows = [
+            (json!({"containers": [c("a", "1"), c("b", "2")]}), 3000),
+            (json!({"containers": [c("a", "1")], "initContainers": [c("i", "4")]}), 4000),
+            (json!({"containers": [c("a", "1")], "initContainers": [c("i", "4"), sidecar]}), 4000),
+            (json!({"containers": [c("a", "1")], "initContainers": [sidecar, c("i", "4")]}), 5000),
+            (json!({"containers": [c("a", "1")], "overhead": {"cpu": "250m"}}), 1250),
+            (json!({"containers": [c("a", "1")], "resources": {"requests": {"cpu": "3"}}}), 3000),
+        ];
+        for (spec, cpu) in rows {
+            let pod: Pod = from_value(json!({ "spec": spec })).unwrap();
+            assert_eq!(asked(&pod).cpu_milli, cpu, "{spec}");
+        }
+    }
+}
