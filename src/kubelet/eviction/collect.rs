@@ -117,7 +117,8 @@ impl Collector {
 
     /// Removes every image that nobody uses and that is old enough; their ids.
     pub(super) async fn remove_unused(&self) -> Vec<String> {
-        let mut ledger = self.ledger.lock().await;
+        // A collection that is under way makes room as well.
+        let Ok(mut ledger) = self.ledger.try_lock() else { return Vec::new() };
         let look = match self.look(&mut ledger).await {
             Ok(look) => look,
             Err(error) => {

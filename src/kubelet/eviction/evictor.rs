@@ -3,7 +3,7 @@
 use super::EVICTED;
 use super::collect::Collector;
 use super::log::{DecisionLog, Reclaimed, Record};
-use super::machine::{Crossing, Machine};
+use super::machine::{Crossing, Machine, Resource};
 use super::rank::rank;
 use super::reclaim::reclaim;
 use super::signals::Signals;
@@ -32,6 +32,9 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// How long the end of a victim is waited for at least, and how much longer than one and a half times its grace.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const CLEANED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long it may take to remove what nobody needs before a pod has to go.
+const RECLAIMED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What ends pods when something is short.
 pub struct Evictor {
@@ -206,8 +209,17 @@ impl Evictor {
         let apart = self.signals.apart(&*self.host.cri).await;
         let of = (measure, apart);
         let ended = pods.ended.keys().cloned().collect();
-        let reclaimed = reclaim(&self.host, &ended, &self.collector, of).await;
+        let reclaiming = reclaim(&self.host, &ended, &self.collector, of);
+        let reclaimed = match tokio::time::timeout(RECLAIMED_WITHIN, reclaiming).await {
+            Ok(reclaimed) => reclaimed,
+            Err(_) => {
+                warn!("the runtime takes too long to remove what nobody needs");
+                Reclaimed::default()
+            }
+        };
         let mut record = Record::of_signal(&crossing);
+        let of_memory = measure.resource() == Resource::Memory;
+        record.kernel_available = of_memory.then_some(self.signals.kernel_available);
         if !reclaimed.is_empty() {
             let readings = self.signals.read(&*self.host.cri).await;
             if crossing.is_resolved(&readings) {

@@ -29,6 +29,9 @@ pub(super) struct Record {
     /// Of how much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) capacity: Option<u64>,
+    /// For memory: what the kernel thinks could be had without swapping, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kernel_available: Option<u64>,
     /// The pods in the order in which they would go.
     pub(super) candidates: Vec<Candidate>,
     /// What was removed before.

@@ -23,6 +23,8 @@ pub(super) struct Signals {
     /// A folder of the file system that pods use.
     state: PathBuf,
     place: ImagePlace,
+    /// What the kernel thinks could be had of memory, as of the last look, bytes.
+    pub(super) kernel_available: u64,
 }
 
 /// Where images are.
@@ -37,7 +39,7 @@ enum ImagePlace {
 
 impl Signals {
     pub(super) fn new(state: PathBuf) -> Self {
-        Self { state, place: ImagePlace::default() }
+        Self { state, place: ImagePlace::default(), kernel_available: 0 }
     }
 
     /// Reads all that can be read.
@@ -46,15 +48,19 @@ impl Signals {
         let read = blocking::run("read what is left of the node", move || {
             let text = |name: &str| std::fs::read_to_string(Path::new(PROC).join(name));
             let threads = text("sys/kernel/threads-max").unwrap_or_default();
-            readings(&Seen {
-                node: NodeUsage::read(Path::new(PROC)),
+            let node = NodeUsage::read(Path::new(PROC));
+            let seen = Seen {
+                node,
                 threads: threads.trim().parse().ok(),
                 pods: FileSystem::read(&state),
                 images: images.and_then(|place| FileSystem::read(&place)),
                 stall: text("pressure/memory").unwrap_or_default(),
-            })
+            };
+            (readings(&seen), node.kernel_available_bytes)
         });
-        read.await.unwrap_or_default()
+        let (readings, available) = read.await.unwrap_or_default();
+        self.kernel_available = available;
+        readings
     }
 
     /// A folder of the file system of images. It stays where it is, and what it takes is costly to ask.

@@ -11,7 +11,12 @@ use crate::kubelet::worker::Host;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use tracing::warn;
+
+/// How long one answer is waited for: what hangs must not keep the node from looking at its memory.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// Bytes and inodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,10 +107,14 @@ pub(super) async fn candidates(
 /// What the runtime tells of every pod, by uid.
 async fn stats(host: &Arc<Host>) -> BTreeMap<String, proto::LinuxPodSandboxStats> {
     let request = proto::ListPodSandboxStatsRequest::default();
-    match host.cri.list_pod_sandbox_stats(request).await {
-        Ok(answer) => answer.stats.into_iter().filter_map(of_pod).collect(),
-        Err(error) => {
+    match timeout(WITHIN, host.cri.list_pod_sandbox_stats(request)).await {
+        Ok(Ok(answer)) => answer.stats.into_iter().filter_map(of_pod).collect(),
+        Ok(Err(error)) => {
             warn!(%error, "what pods use is not known");
+            BTreeMap::new()
+        }
+        Err(_) => {
+            warn!("what pods use is not known: the runtime does not answer");
             BTreeMap::new()
         }
     }
@@ -152,12 +161,15 @@ pub(super) async fn local(host: &Arc<Host>, pod: Arc<Pod>) -> LocalUse {
     let mut layers = BTreeMap::new();
     for id in running(&pod) {
         let request = proto::ContainerStatsRequest { container_id: id.clone() };
-        match host.cri.container_stats(request).await {
-            Ok(answer) => layers.extend(answer.stats.as_ref().and_then(layer)),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => {
-                let pod_uid = uid(&pod);
+        let pod_uid = uid(&pod);
+        match timeout(WITHIN, host.cri.container_stats(request)).await {
+            Ok(Ok(answer)) => layers.extend(answer.stats.as_ref().and_then(layer)),
+            Ok(Err(error)) if error.is_not_found() => {}
+            Ok(Err(error)) => {
                 warn!(pod_uid, container_id = id, %error, "what a container wrote is not known");
+            }
+            Err(_) => {
+                warn!(pod_uid, container_id = id, "the runtime does not tell what it wrote");
             }
         }
     }
@@ -166,8 +178,8 @@ pub(super) async fn local(host: &Arc<Host>, pod: Arc<Pod>) -> LocalUse {
 
 /// With what is read from the file system: logs and volumes.
 async fn with_files(host: &Arc<Host>, of: Arc<Pod>, layers: BTreeMap<String, Space>) -> LocalUse {
-    let worker = Arc::clone(host);
-    let read = blocking::run("measure a pod's files", move || {
+    let (worker, pod_uid) = (Arc::clone(host), uid(&of).to_owned());
+    let read = blocking::run_within("measure a pod's files", WITHIN, move |_| {
         let folder = worker.log_dir(namespace(&of), name(&of), uid(&of));
         let logs = logs(&folder).into_iter();
         let logs = logs.map(|(name, (bytes, inodes))| (name, Space { bytes, inodes }));
@@ -175,7 +187,10 @@ async fn with_files(host: &Arc<Host>, of: Arc<Pod>, layers: BTreeMap<String, Spa
         let volumes = volumes.map(|(name, (bytes, inodes))| (name, Space { bytes, inodes }));
         (logs.collect(), volumes.collect())
     });
-    let (logs, volumes) = read.await.unwrap_or_default();
+    let (logs, volumes) = read.await.unwrap_or_else(|error| {
+        warn!(pod_uid, %error, "what a pod's files take is not known");
+        Default::default()
+    });
     LocalUse { layers, logs, volumes }
 }
 

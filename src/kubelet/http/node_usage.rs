@@ -18,6 +18,8 @@ pub(in crate::kubelet) struct NodeUsage {
     pub(in crate::kubelet) working_set_bytes: u64,
     /// What is left of the memory.
     pub(in crate::kubelet) available_bytes: u64,
+    /// What the kernel thinks could be had without swapping, files that were used lately counted.
+    pub(in crate::kubelet) kernel_available_bytes: u64,
     /// Memory of processes that is of no file.
     pub(in crate::kubelet) rss_bytes: u64,
     /// Swap in use.
@@ -57,6 +59,7 @@ impl NodeUsage {
             used_bytes,
             working_set_bytes,
             available_bytes: total.saturating_sub(working_set_bytes),
+            kernel_available_bytes: kib("MemAvailable:"),
             rss_bytes: kib("AnonPages:"),
             swap_used_bytes: kib("SwapTotal:").saturating_sub(kib("SwapFree:")),
             swap_available_bytes: kib("SwapFree:"),
@@ -136,7 +139,7 @@ mod tests {
         write("stat", "cpu  100 1 50 9999 77 2 3 4 50 0\ncpu0 1 1 1 1\nbtime 1000\n");
         write(
             "meminfo",
-            "MemTotal: 1000 kB\nMemFree: 400 kB\nInactive(file): 100 kB\nAnonPages: 7 kB\n\
+            "MemTotal: 1000 kB\nMemFree: 400 kB\nMemAvailable: 550 kB\nInactive(file): 100 kB\nAnonPages: 7 kB\n\
             SwapTotal: 50 kB\nSwapFree: 20 kB\n",
         );
         write("vmstat", "pgfault 12\npgmajfault 3\n");
@@ -150,6 +153,7 @@ mod tests {
             used_bytes: 600 * KIB,
             working_set_bytes: 500 * KIB,
             available_bytes: 500 * KIB,
+            kernel_available_bytes: 550 * KIB,
             rss_bytes: 7 * KIB,
             swap_used_bytes: 30 * KIB,
             swap_available_bytes: 20 * KIB,

@@ -161,9 +161,11 @@ fn of_priority(node: &Node, name: &str, further: Value) -> Result<()> {
 }
 
 fn full_disk(node: &mut Node) -> Result<()> {
-    of_priority(node, "low", json!({"priority": -10}))?;
-    of_priority(node, "large", json!({}))?;
-    of_priority(node, "small", json!({}))?;
+    // Who does not end when asked ends after two seconds: longer than a round.
+    let slow = json!({"containers": [sh("main", "trap '' TERM; while true; do sleep 0.1; done")]});
+    of_priority(node, "low", with(slow.clone(), json!({"priority": -10})))?;
+    of_priority(node, "large", slow.clone())?;
+    of_priority(node, "small", slow)?;
     of_priority(node, "critical", json!({"priorityClassName": "system-node-critical"}))?;
     let order = ["low", "large", "small"];
     let mut pids = Vec::new();
@@ -238,6 +240,7 @@ fn soft(node: &mut Node) -> Result<()> {
     wait_dead(pid)?;
     ensure!(kernel::read(notes.join("last"))? == "ended", "it had no time to end");
     let noted = decisions(node)?;
+    ensure!(noted[0]["kernelAvailable"].as_u64() > Some(0), "{noted:?}");
     ensure!(noted[0]["hard"] == false && noted[0].get("graceSeconds").is_none(), "{noted:?}");
     Ok(())
 }
