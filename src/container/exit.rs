@@ -87,7 +87,7 @@ fn memory(leaf: &Leaf) -> String {
 }
 
 fn peak(stats: &MemoryStats) -> String {
-    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes & 0xf_ffff) * 10 >> 20);
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20);
     match (stats.peak, stats.limit) {
         (Some(peak), Some(Limit::Value(limit))) => {
             format!("its memory peaked at {} of {}", mib(peak), mib(limit))

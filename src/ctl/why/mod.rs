@@ -2,8 +2,9 @@
 //!
 //! [`causes`] decides, pure, from what `berth get pods -o yaml` and `berth get events` show: pod-wide causes
 //! ([`of_pod`]), then each container's ([`of_container`], how one ended in [`ending`]), sorted by the stage in which
-//! a pod is held up ([`cause`]). [`print`] writes them. [`plugins`] looks for what makes a network meanwhile.
+//! a pod is held up ([`cause`]). [`print`] writes them. [`plugins`] looks for what makes a network meanwhile, [`blocked`] for what the kernel holds.
 
+mod blocked;
 mod cause;
 mod causes;
 mod ending;

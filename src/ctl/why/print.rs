@@ -1,6 +1,7 @@
 //! Writes the causes, one screen.
 
-use super::cause::Cause;
+use super::blocked;
+use super::cause::{Cause, Stage};
 use super::causes::causes;
 use super::of_pod::told;
 use super::plugins;
@@ -25,15 +26,31 @@ pub(in crate::ctl) async fn why(
     let all = Inventory::read(daemon).await?;
     let kept = all.pod(namespace_of(args.namespace.as_deref()), &args.name)?;
     let of = uid(&kept.pod).to_owned();
-    let plugin = blocking::run("look for a network plugin", move || plugins::at_work(&of)).await;
-    let plugin = plugin.ok().flatten();
-    console.write(screen(kept, now_nanos() / 1_000_000_000, plugin.as_deref()).as_bytes())
+    let around = blocking::run("look for what is at work", move || Around {
+        plugin: plugins::at_work(&of),
+        blocked: blocked::threads(),
+    });
+    let around = around.await.unwrap_or_default();
+    console.write(screen(kept, now_nanos() / 1_000_000_000, &around).as_bytes())
+}
+
+/// What is at work on the node while the question is asked.
+#[derive(Clone, Debug, Default)]
+struct Around {
+    /// On the pod's network.
+    plugin: Option<String>,
+    /// What the kernel holds of berth's programs, whichever pod it is for.
+    blocked: Vec<String>,
 }
 
 /// The causes, what the pod looks like, the newest events.
-fn screen(kept: &KeptPod, now: i64, plugin: Option<&str>) -> String {
+fn screen(kept: &KeptPod, now: i64, around: &Around) -> String {
     let pod = &kept.pod;
-    let all = causes(pod, &kept.events, now, plugin);
+    let mut all = causes(pod, &kept.events, now, around.plugin.as_deref());
+    // Of a step that nothing more is known of.
+    if let Some(first) = all.first_mut().filter(|cause| cause.stage == Stage::Progress) {
+        first.details.extend(around.blocked.iter().cloned());
+    }
     let mut lines: Vec<String> = all.iter().flat_map(lines_of).collect();
     let summary = Summary::of(pod);
     let (ready, of) = summary.ready;
@@ -78,7 +95,7 @@ mod tests {
         }));
         pod.events = vec![warning("c", "Failed", "Error: no key", 90)];
         assert_eq!(
-            screen(&pod, 100, None),
+            screen(&pod, 100, &Around::default()),
             "container c cannot be made: no key\n\
              \x20   tried 1 times, last 10s ago\n\
              \x20   the pod began 60s ago\n\
@@ -86,6 +103,19 @@ mod tests {
              pod default/web: CreateContainerConfigError, 0/1 ready\n\
              \x20 c: Failed 10s ago: Error: no key\n"
         );
+    }
+
+    #[test]
+    fn a_step_of_which_nothing_is_known_is_told_with_what_the_kernel_holds() {
+        let pod = kept(json!({
+            "metadata": {"name": "web"}, "spec": {"containers": [{"name": "c"}]},
+            "status": {"phase": "Pending", "startTime": "1970-01-01T00:00:40Z"},
+        }));
+        let around = Around { plugin: None, blocked: vec!["held".to_owned()] };
+        let lines = screen(&pod, 100, &around);
+        let mut lines = lines.lines();
+        assert_eq!(lines.next(), Some("its sandbox and network have been in the making for 60s"));
+        assert_eq!(lines.next(), Some("    held"));
     }
 
     #[test]
@@ -101,6 +131,9 @@ mod tests {
                 }],
             },
         }));
-        assert_eq!(screen(&pod, 0, None), "nothing holds up pod default/web: Running, 1/1 ready\n");
+        assert_eq!(
+            screen(&pod, 0, &Around::default()),
+            "nothing holds up pod default/web: Running, 1/1 ready\n"
+        );
     }
 }

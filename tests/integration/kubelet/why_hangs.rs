@@ -1,16 +1,17 @@
 //! Planted faults of the network, of memory, and of what does not answer: what `berth why` says of them.
 
-use super::why::{Planted, first_line, plant};
+use super::why::{Planted, first_line, plant, why};
 use crate::harness::cni;
 use crate::harness::hung::Hung;
 use crate::harness::kubelet::{kubelet, patient, pod, sh, with};
 use crate::harness::machine::{Machine, Need};
-use crate::harness::{Node, Options, Test, kernel, own};
+use crate::harness::{Node, Options, Test, kernel, own, poll};
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -82,7 +83,8 @@ fn end_plugins(pod: &str) {
 
 fn hung_volume(node: &mut Node) -> Result<()> {
     let mut hung = Hung::at(&node.volume("hung")?)?;
-    let main = with(patient("main"), json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+    let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let main = with(patient("main"), mount.clone());
     let volume =
         json!({"name": "v", "hostPath": {"path": hung.at.join("folder"), "type": "Directory"}});
     let spec = json!({"containers": [main], "volumes": [volume]});
@@ -91,10 +93,24 @@ fn hung_volume(node: &mut Node) -> Result<()> {
     node.wait_ready("beside")?;
     let lines = first_line(node, "stuck", &["set up the pod's volumes", "waits in"])?;
     // The call by its name: what looks at a path is one of these.
-    let calls = ["stat", "statx", "newfstatat", "openat", "openat2", "lstat"];
+    let calls = ["stat", "statx", "newfstatat", "openat", "openat2", "lstat", "readlink"];
     let first = lines.first().map(String::as_str).unwrap_or_default();
-    let named = first.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| calls.contains(&word));
-    ensure!(named, "{lines:#?}");
+    let named = |line: &str| {
+        line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| calls.contains(&word))
+    };
+    ensure!(named(first), "{lines:#?}");
+    // What the kubelet half does not touch, the engine does: at a container's creation, or at its start.
+    let folder = json!({"name": "v", "hostPath": {"path": hung.at.join("folder")}});
+    let spec = json!({"containers": [with(patient("main"), mount)], "volumes": [folder]});
+    node.manifest("later.yaml", &pod("later", spec))?;
+    poll::within(Duration::from_secs(60), "the thread that waits is told", || {
+        let lines = why(node, "later")?;
+        let first = lines.first().map(String::as_str).unwrap_or_default();
+        let held = lines.iter().any(|line| line.contains("held by the kernel") && named(line));
+        let told = first.starts_with("container main is being made") && held;
+        ensure!(told || node.has_other_runtime(), "{lines:#?}");
+        Ok(Some(()))
+    })?;
     hung.end();
     Ok(())
 }
@@ -106,15 +122,12 @@ fn memory(node: &mut Node) -> Result<()> {
     let own = with(sh("main", eats), json!({"resources": limit}));
     let of_pod = json!({"resources": limit, "containers": [sh("main", eats)]});
     let words = "container main was killed for want of memory";
-    plant(
-        node,
-        &[
-            Planted::of(
-                "own",
-                own,
-                &[words, "its limit is 32Mi", "its memory peaked at 32.0 MiB of 32.0 MiB"],
-            ),
-            Planted::new("pods", of_pod, &[words, "the pod's of 32Mi", "its memory peaked at "]),
-        ],
-    )
+    // Another runtime does not tell how much it was.
+    let peak = if node.has_other_runtime() { "" } else { "its memory peaked at " };
+    let all = if node.has_other_runtime() { "" } else { "32.0 MiB of 32.0 MiB" };
+    let faults = [
+        Planted::of("own", own, &[words, "its limit is 32Mi", peak, all]),
+        Planted::new("pods", of_pod, &[words, "the pod's of 32Mi", peak]),
+    ];
+    plant(node, &faults)
 }
