@@ -22,19 +22,25 @@ if [ "$suite" != guest ]; then
     export NODE_PATH=${BERTH_CACHE:-$HOME/.cache/berth}/npm/node_modules
     mkdir -p "$out"
     status=0
-    # Its cgroups are those of any containerd of the host, and are removed in the end.
-    groups=(\( -path '*/k8s.io*' -o -path '*/berth-tests-*' \) -type d)
-    if [ -n "$(find /sys/fs/cgroup "${groups[@]}" -print -quit)" ]; then
+    # A root of the newer cgroup hierarchy of its own, as suite.sh has it. In the older ones its cgroups are those of any
+    # containerd of the host, and are removed in the end.
+    v2=/sys/fs/cgroup older=()
+    if [ -e $v2/unified/cgroup.procs ]; then
+        v2=$v2/unified
+        mapfile -t older < <(find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d ! -name unified)
+    fi
+    left_of_pods() {
+        [ ${#older[@]} -eq 0 ] ||
+            find "${older[@]}" -depth \( -path '*/k8s.io*' -o -path '*/berth-tests-*' \) -type d "$@"
+    }
+    if [ -n "$(left_of_pods -print -quit)" ]; then
         echo "peer.sh: this machine has pods of a containerd: all cases run in the test machine" >&2
         exec tests/vm/run.sh --timeout "${VM_TIMEOUT:-6000}" --out "$out" \
             env CARGO_TARGET_DIR="$target" BERTH_TEST_VM=1 tests/vm/peer.sh guest "$suite" "$@"
     fi
-    # A root of the newer cgroup hierarchy of its own, as suite.sh has it.
-    v2=/sys/fs/cgroup
-    [ ! -e $v2/unified/cgroup.procs ] || v2=$v2/unified
     group=$v2/berth-peer.$$
     mkdir -p "$group"
-    trap 'find /sys/fs/cgroup -depth \( "${groups[@]}" -o -path "$group*" -type d \) -exec rmdir {} + 2>/dev/null || true' EXIT
+    trap '{ left_of_pods -exec rmdir {} +; find "$group" -depth -type d -exec rmdir {} +; } 2>/dev/null || true' EXIT
     (
         echo "$BASHPID" >"$group/cgroup.procs"
         export BERTH_VM_OUT=$out
