@@ -421,7 +421,8 @@ fn slices_named(node: &Node, end: &str) -> Vec<PathBuf> {
 
 fn slices(node: &mut Node) -> Result<()> {
     let resources = json!({"resources": {"requests": {"cpu": "500m", "memory": "16Mi"}}});
-    let spec = json!({"containers": [with(patient("main"), resources)]});
+    // The machine has no network for pods.
+    let spec = json!({"hostNetwork": true, "containers": [with(patient("main"), resources)]});
     node.manifest("some.yaml", &keeps::pod("some", spec))?;
     let shown = node.wait_ready("some")?;
     let end = format!("kubepods-burstable-pod{}.slice", shown.uid().replace('-', "_"));
@@ -439,7 +440,13 @@ fn slices(node: &mut Node) -> Result<()> {
     ensure!(kernel::read(own.join("cpu.weight"))? == weight, "systemd set it back");
     node.remove_manifest("some.yaml")?;
     node.wait_gone("some")?;
-    eventually("the pod's slice is gone", || Ok((!own.exists()).then_some(())))
+    eventually("the pod's slice is gone", || Ok((!own.exists()).then_some(())))?;
+    stop_slices()
+}
+
+/// Those of classes stay when their last pod has gone, as those of kubelets do.
+fn stop_slices() -> Result<()> {
+    systemctl(&["stop", "berth-tests.slice"]).map(drop)
 }
 
 /// What a process has called.
@@ -461,8 +468,8 @@ fn shutdown(node: &mut Node) -> Result<()> {
     ensure!(drop_in.contains("InhibitDelayMaxSec=40"), "{drop_in}");
     let slow = |name: &str| sh(name, "trap 'sleep 10; exit 0' TERM; sleep 100000 & wait; wait");
     let grace = json!({"terminationGracePeriodSeconds": 15});
-    let spec =
-        |further: Value| with(with(json!({"containers": [slow("main")]}), grace.clone()), further);
+    let plain = || json!({"hostNetwork": true, "containers": [slow("main")]});
+    let spec = |further: Value| with(with(plain(), grace.clone()), further);
     node.manifest("plain.yaml", &keeps::pod("plain", spec(json!({}))))?;
     let critical = json!({"priorityClassName": "system-node-critical"});
     node.manifest("needed.yaml", &keeps::pod("needed", spec(critical)))?;
@@ -482,7 +489,7 @@ fn shutdown(node: &mut Node) -> Result<()> {
         Ok(text.contains("node is shutting down").then_some(text))
     })?;
     ensure!(told.contains("KubeletNotReady"), "{told}");
-    node.manifest("late.yaml", &keeps::pod("late", json!({"containers": [patient("main")]})))?;
+    node.manifest("late.yaml", &keeps::pod("late", plain()))?;
     let late = node.wait_phase("late", "Failed")?;
     ensure!(late.text("/pod/status/reason") == "NodeShutdown", "{late:?}");
     eventually("the critical pod is to end", || {
@@ -496,5 +503,9 @@ fn shutdown(node: &mut Node) -> Result<()> {
     node.wait_ready("late")?;
     eventually("the lock is there again", || Ok(inhibitors()?.contains("berth").then_some(())))?;
     systemctl(&["unmask", "--runtime", "reboot.target"])?;
-    Ok(())
+    for pod in ["plain", "needed", "late"] {
+        node.remove_manifest(&format!("{pod}.yaml"))?;
+        node.wait_gone(pod)?;
+    }
+    stop_slices()
 }

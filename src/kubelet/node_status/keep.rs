@@ -75,10 +75,9 @@ pub async fn keep(keeper: NodeKeeper) {
 /// What stands against keeping pods, beside the runtime.
 fn problems(host: &Host) -> Vec<String> {
     let still = host.pulse.still_for(Instant::now());
-    still
-        .map(|for_long| format!("pods were not synced for {} s", for_long.as_secs()))
-        .into_iter()
-        .collect()
+    let still = still.map(|long| format!("pods were not synced for {} s", long.as_secs()));
+    let ending = host.shutting_down.borrow().then(|| "node is shutting down".to_owned());
+    still.into_iter().chain(ending).collect()
 }
 
 /// The node as the last run wrote it.
