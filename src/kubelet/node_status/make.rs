@@ -218,10 +218,15 @@ fn problems(input: &Input<'_>) -> Vec<String> {
         Ok(runtime) => {
             let status = runtime.status.status.as_ref();
             let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-            for condition in conditions.iter().filter(|condition| !condition.status) {
+            // Others are remarks of a runtime's own.
+            let counts = |of: &&proto::RuntimeCondition| {
+                !of.status && matches!(of.r#type.as_str(), "RuntimeReady" | "NetworkReady")
+            };
+            for condition in conditions.iter().filter(counts) {
                 let said = [condition.reason.as_str(), condition.message.as_str()];
                 let said: Vec<&str> = said.into_iter().filter(|text| !text.is_empty()).collect();
-                all.push(format!("{} is false: {}", condition.r#type, said.join(": ")));
+                let said = said.iter().map(|text| format!(": {text}")).collect::<String>();
+                all.push(format!("{} is false{said}", condition.r#type));
             }
         }
     }

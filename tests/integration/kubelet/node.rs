@@ -101,17 +101,20 @@ fn unready(node: &mut Node) -> Result<()> {
     let aside = conflist.with_extension("aside");
     let moved = std::fs::rename(&conflist, &aside).is_ok();
     node.launch()?;
-    let of = wait_ready(node, "False");
+    let told = eventually("the node is not ready for want of its network", || {
+        let of = node_file(node)?;
+        let ready = condition(&of, "Ready");
+        let network = ready["message"].to_string().contains("NetworkReady is false");
+        ensure!(ready["status"] == "False" && network, "{ready}");
+        Ok(Some(()))
+    });
     if moved {
         std::fs::rename(&aside, &conflist)?;
     }
     node.stop()?;
     std::fs::write(node.config_file(), &config)?;
     node.launch()?;
-    let of = of?;
-    let message = condition(&of, "Ready")["message"].to_string();
-    ensure!(message.contains("NetworkReady is false"), "{message}");
-    Ok(())
+    told
 }
 
 const FILE: &str = "/run/berth-test-kubelet.yaml";
