@@ -414,10 +414,7 @@ mod tests {
             now: at(1),
         });
         let ready = find(&made, "Ready").unwrap();
-        assert_eq!(
-            ready.message.as_deref(),
-            Some("node is shutting down; NetworkReady is false: ")
-        );
+        assert_eq!(ready.message.as_deref(), Some("node is shutting down; NetworkReady is false"));
         assert_eq!(ready.reason.as_deref(), Some("KubeletNotReady"));
         let disk = find(&made, "DiskPressure").unwrap();
         assert_eq!(
