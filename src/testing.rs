@@ -22,6 +22,18 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// A port of 127.0.0.1 where nobody listens, and nobody else can as long as the socket is held.
+#[cfg(feature = "daemon")]
+pub(crate) fn silent_port() -> (std::os::fd::OwnedFd, u16) {
+    use nix::sys::socket::*;
+    use std::os::fd::AsRawFd as _;
+    let stream = SockType::Stream;
+    let taken = socket(AddressFamily::Inet, stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(taken.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let port = getsockname::<SockaddrIn>(taken.as_raw_fd()).unwrap().port();
+    (taken, port)
+}
+
 /// The blocks of an archive: parts of that size are worth repeating.
 const BLOCK: usize = 512;
 

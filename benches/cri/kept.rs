@@ -142,10 +142,9 @@ fn find(folder: &Path) -> Result<Option<PathBuf>> {
         if path.file_name().is_some_and(|name| name == "..data") {
             return Ok(Some(path.join("text")));
         }
-        if path.is_dir() && !path.is_symlink() {
-            if let Some(found) = find(&path)? {
-                return Ok(Some(found));
-            }
+        let below = if path.is_dir() && !path.is_symlink() { find(&path)? } else { None };
+        if below.is_some() {
+            return Ok(below);
         }
     }
     Ok(None)

@@ -164,8 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_listen_is_told_as_such() {
-        let (listener, port) = listen().await;
-        drop(listener);
+        let (_taken, port) = crate::testing::silent_port();
         let message = failure(port, LIMIT).await;
         assert!(message.starts_with("connect to gRPC port"), "{message}");
     }

@@ -119,9 +119,7 @@ async fn a_server_of_plain_http_is_asked_again_without_credentials() {
 
 #[tokio::test]
 async fn no_answer_is_an_error() {
-    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let (_taken, port) = crate::testing::silent_port();
     let done = hook(&get(port, "HTTP"), SOON).await;
     assert!(matches!(done, Err(HookError::Http { .. })), "{done:?}");
 }

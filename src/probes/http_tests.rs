@@ -228,9 +228,7 @@ async fn who_is_silent_has_until_the_timeout() {
 
 #[tokio::test]
 async fn nobody_listening_is_a_failure() {
-    let server = Server::new(|_| String::new()).await;
-    let port = server.port;
-    drop(server);
+    let (_taken, port) = crate::testing::silent_port();
     let Verdict::Failure(message) = verdict(&get(port, "/", &[]), HERE, LIMIT).await else {
         panic!()
     };

@@ -38,9 +38,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_is_a_failure() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let (_taken, port) = crate::testing::silent_port();
         let verdict = attempt("127.0.0.1", port, LIMIT).await;
         let Verdict::Failure(message) = verdict else { panic!("{verdict:?}") };
         assert!(message.contains("refused"), "{message}");
