@@ -4,11 +4,11 @@
 //!
 //! * [`api`]: manifests to objects with defaults, checked; [`source`]: where they come from; [`objects`]: the ConfigMaps,
 //!   Secrets and Services that pods may name.
-//! * [`serve()`] and [`run`]: from the configuration to one [`worker`] a pod; [`pods`] and [`admission`] decide which.
+//! * [`serve()`], [`mod@prepare`] and [`run`]: from the configuration to one [`worker`] a pod; [`pods`] and [`admission`] decide which.
 //! * [`observed`], [`plan`], [`backoff`], [`spec`], [`qos`], [`wants`]: what a worker decides from, pure; [`request`]: how it asks.
 //! * [`mod@env`], [`files`], [`volumes`], [`cgroups`], [`userns`]: what a container finds; [`node`], [`reserved`]: where it is;
 //!   [`node_status`]: how that is told.
-//! * [`shutdown`]: pods end before the node does.
+//! * [`eviction`], [`shutdown`]: pods end when the node runs short, and before it ends itself.
 //! * [`logs`]: kept from growing without end.
 //! * [`pleg`]: what the runtime tells; [`status`] and [`board`]: what everybody may see; [`control`] and [`http`]: how they ask.
 
@@ -19,6 +19,7 @@ pub mod board;
 pub mod cgroups;
 pub mod control;
 pub mod env;
+mod error;
 pub mod eviction;
 pub mod files;
 pub mod http;
@@ -30,6 +31,7 @@ pub mod observed;
 pub mod plan;
 pub mod pleg;
 pub mod pods;
+mod prepare;
 pub mod qos;
 pub mod quantity;
 pub mod request;
@@ -45,4 +47,5 @@ pub mod volumes;
 pub mod wants;
 pub mod worker;
 
-pub use serve::{KubeletError, serve};
+pub use error::KubeletError;
+pub use serve::serve;
