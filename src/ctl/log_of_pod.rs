@@ -8,6 +8,7 @@ use super::kubelet::{Inventory, KeptPod, args::namespace_of, missing};
 use crate::cri::proto as cri;
 use crate::kubelet::observed::{POD_UID_LABEL, RESTART_COUNT_ANNOTATION};
 use crate::kubelet::spec::{full_name, spec, uid};
+use crate::kubelet::status::containers;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,9 +100,7 @@ fn no_instance(kept: &KeptPod, container: &str, previous: bool) -> CtlError {
         };
     }
     let status = kept.pod.status.as_ref();
-    let init = status.and_then(|s| s.init_container_statuses.as_ref());
-    let apps = status.and_then(|s| s.container_statuses.as_ref());
-    let own = init.into_iter().chain(apps).flatten().find(|status| status.name == container);
+    let own = status.into_iter().flat_map(containers).find(|status| status.name == container);
     let waits = own.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
     let why = waits.map_or_else(String::new, |reason| format!(": {reason}"));
     CtlError::Refused {

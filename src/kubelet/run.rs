@@ -10,7 +10,7 @@ use super::pods::{Action, Pods};
 use super::shutdown::{NOT_TAKEN, Order, end_in_groups, ended_for_it};
 use super::source::{Source, SourcePod, Update};
 use super::spec::{full_name, uid};
-use super::status::Verdict;
+use super::status::{Verdict, has_ended};
 use super::worker::{Command, Ending, Handle, Host, orphan_pod, spawn};
 use crate::blocking;
 use crate::cri::proto;
@@ -142,9 +142,7 @@ impl Kubelet {
     fn start(&mut self, SourcePod { pod, origin }: SourcePod) {
         // What has ended takes no room.
         let board = &self.host.board;
-        let ended = |pod: &Pod| {
-            matches!(board.status(uid(pod)).phase.as_deref(), Some("Succeeded" | "Failed"))
-        };
+        let ended = |pod: &Pod| has_ended(&board.status(uid(pod)));
         let others: Vec<&Pod> =
             self.workers.values().map(|(_, pod)| &**pod).filter(|pod| !ended(pod)).collect();
         let mut before = board.status(uid(&pod));

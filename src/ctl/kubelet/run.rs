@@ -17,6 +17,7 @@ use crate::ctl::why::first_fault;
 use crate::kubelet::api::{Decoded, Object, decode};
 use crate::kubelet::control::proto::{ApplyRequest, DeleteRequest};
 use crate::kubelet::spec::{full_name, name, namespace, spec, uid};
+use crate::kubelet::status::container_id;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use serde_json::{Value, json};
 
@@ -136,10 +137,10 @@ fn addresses(pod: &Pod) -> Vec<&str> {
 /// Names and ids, in the order of the manifest.
 fn containers(pod: &Pod) -> Vec<(&str, &str)> {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let all = statuses.into_iter().flatten().map(|status| {
-        let id = status.container_id.as_deref().and_then(|id| id.split_once("://"));
-        (status.name.as_str(), id.map_or("", |(_, id)| id))
-    });
+    let all = statuses
+        .into_iter()
+        .flatten()
+        .map(|status| (status.name.as_str(), container_id(status).unwrap_or_default()));
     all.collect()
 }
 

@@ -6,7 +6,8 @@ use super::expand::expand;
 use super::services::{ServiceLinks, service_variables};
 use super::values::{Kind, Named, Need, ValueError};
 use crate::kubelet::node::NodeFacts;
-use crate::kubelet::objects::{DEFAULT_NAMESPACE, Objects};
+use crate::kubelet::objects::Objects;
+use crate::kubelet::spec;
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, Pod};
 use std::net::IpAddr;
 
@@ -28,7 +29,7 @@ pub struct EnvInput<'a> {
 impl<'a> EnvInput<'a> {
     /// The pod's namespace.
     pub fn namespace(&self) -> &'a str {
-        self.pod.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+        spec::namespace(self.pod)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::blocking;
 use crate::cri::proto;
 use crate::kubelet::http::figures::logs;
 use crate::kubelet::spec::{full_name, name, namespace, spec, uid};
+use crate::kubelet::status::{container_id, containers, has_ended};
 use crate::kubelet::wants::asked;
 use crate::kubelet::worker::Host;
 use k8s_openapi::api::core::v1::Pod;
@@ -64,8 +65,7 @@ impl LocalUse {
 
 /// Whether a pod is neither ended nor being ended.
 pub(super) fn is_active(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed")) && pod.metadata.deletion_timestamp.is_none()
+    !pod.status.as_ref().is_some_and(has_ended) && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// What the pods that may have to go use of a measure. `apart`: images are on a file system of their own.
@@ -146,14 +146,9 @@ fn layer(stats: &proto::ContainerStats) -> Option<(String, Space)> {
 
 /// The ids of a pod's containers that run, by the status that was last published.
 pub(super) fn running(pod: &Pod) -> Vec<String> {
-    let statuses = pod.status.iter().flat_map(|status| {
-        let init = status.init_container_statuses.iter().flatten();
-        init.chain(status.container_statuses.iter().flatten())
-    });
+    let statuses = pod.status.iter().flat_map(containers);
     let running = statuses.filter(|s| s.state.as_ref().is_some_and(|s| s.running.is_some()));
-    running
-        .filter_map(|status| Some(status.container_id.as_deref()?.split_once("://")?.1.to_owned()))
-        .collect()
+    running.filter_map(|status| container_id(status).map(str::to_owned)).collect()
 }
 
 /// What a pod uses of the node's disks.

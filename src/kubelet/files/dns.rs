@@ -2,7 +2,7 @@
 
 use super::resolv_conf::ResolvConf;
 use crate::cri::proto;
-use crate::kubelet::objects::DEFAULT_NAMESPACE;
+use crate::kubelet::spec;
 use k8s_openapi::api::core::v1::{Pod, PodDNSConfig};
 
 /// Servers that resolvers ask; more they ignore.
@@ -118,7 +118,7 @@ fn base(pod: &Pod) -> Base {
 fn of_cluster(pod: &Pod, cluster: &ClusterDns, host: &ResolvConf) -> ResolvConf {
     let mut searches = Vec::new();
     if !cluster.domain.is_empty() {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let namespace = spec::namespace(pod);
         let domain = &cluster.domain;
         searches.extend([
             format!("{namespace}.svc.{domain}"),

@@ -1,7 +1,7 @@
 //! The name of a pod; pure.
 
 use crate::error::{ErrorKind, kinded};
-use crate::kubelet::objects::DEFAULT_NAMESPACE;
+use crate::kubelet::spec;
 use k8s_openapi::api::core::v1::Pod;
 
 /// A label of DNS, bytes.
@@ -63,7 +63,7 @@ pub fn pod_hostname(pod: &Pod, cluster_domain: &str) -> Result<PodHostname, Host
         Some(hostname) => hostname,
         None => shortened(pod.metadata.name.as_deref().unwrap_or_default()),
     };
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = spec::namespace(pod);
     let subdomain = given(spec.and_then(|spec| spec.subdomain.as_ref()));
     let domain = subdomain.map(|subdomain| {
         let parts = [&subdomain, namespace, "svc", cluster_domain];

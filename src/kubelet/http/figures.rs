@@ -8,6 +8,7 @@ use super::summary::{Input, summary};
 use crate::blocking;
 use crate::cri::client::CriError;
 use crate::cri::proto;
+use crate::kubelet::spec::log_folder;
 use crate::lock::lock;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,7 @@ fn logs_of(folder: &Path, pod: &proto::PodSandboxStats) -> Vec<Logs> {
     let Some(of) = pod.attributes.as_ref().and_then(|a| a.metadata.as_ref()) else {
         return Vec::new();
     };
-    let all = logs(&folder.join(format!("{}_{}_{}", of.namespace, of.name, of.uid)));
+    let all = logs(&folder.join(log_folder(&of.namespace, &of.name, &of.uid)));
     all.into_iter().map(|(name, sum)| ((of.uid.clone(), name), sum)).collect()
 }
 

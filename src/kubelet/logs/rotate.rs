@@ -9,7 +9,8 @@ use crate::cri::client::{Cri, CriError};
 use crate::cri::proto::ReopenContainerLogRequest;
 use crate::error::{ErrorKind, chain};
 use crate::kubelet::board::{Board, PodView};
-use crate::kubelet::spec::{name, namespace, uid};
+use crate::kubelet::spec::{log_folder, name, namespace, uid};
+use crate::kubelet::status::{container_id, containers};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use k8s_openapi::api::core::v1::ContainerStatus;
@@ -93,17 +94,13 @@ pub async fn keep_rotating(cri: Arc<dyn Cri>, board: Board, logs: PathBuf, limit
 /// The logs of a pod's running containers.
 fn written(view: &PodView, logs: &Path) -> Vec<Log> {
     let pod = &view.pod;
-    let folder = logs.join(format!("{}_{}_{}", namespace(pod), name(pod), uid(pod)));
-    let status = pod.status.clone().unwrap_or_default();
-    let init = status.init_container_statuses.unwrap_or_default();
-    let apps = status.container_statuses.unwrap_or_default();
+    let folder = logs.join(log_folder(namespace(pod), name(pod), uid(pod)));
     let running = |status: &ContainerStatus| {
         status.state.as_ref()?.running.as_ref()?;
-        let (_, id) = status.container_id.as_deref()?.split_once("://")?;
         let file = format!("{}/{}.log", status.name, status.restart_count);
-        Some(Log { container: id.to_owned(), path: folder.join(file) })
+        Some(Log { container: container_id(status)?.to_owned(), path: folder.join(file) })
     };
-    init.iter().chain(&apps).filter_map(running).collect()
+    pod.status.iter().flat_map(containers).filter_map(running).collect()
 }
 
 async fn look_at(cri: &dyn Cri, log: &Log, limits: Limits) -> Result<(), RotateError> {

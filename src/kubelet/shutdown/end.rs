@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 /// The reason of a pod that has ended for a shutdown.
-const TERMINATED: &str = "Terminated";
+pub const TERMINATED: &str = "Terminated";
 /// The reason of a pod that came too late.
 pub const NOT_TAKEN: &str = "NodeShutdown";
 

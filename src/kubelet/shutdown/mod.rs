@@ -9,7 +9,7 @@ mod groups;
 mod logind;
 mod watch;
 
-pub use end::{NOT_TAKEN, end_in_groups, ended_for_it};
+pub use end::{NOT_TAKEN, TERMINATED, end_in_groups, ended_for_it};
 pub use groups::{Group, groups};
 pub use logind::ShutdownError;
 pub use watch::{Inhibitor, Order, watch};

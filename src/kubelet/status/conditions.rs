@@ -1,7 +1,9 @@
 //! A pod's conditions. Their transition times change only with their value.
 
 use super::make::{Input, api_time};
+use super::read::{containers, has_ended};
 use crate::kubelet::eviction::EVICTED;
+use crate::kubelet::shutdown::TERMINATED;
 use crate::kubelet::spec::{Role, members, spec};
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 
@@ -58,7 +60,7 @@ pub(super) fn conditions(input: &Input<'_>, status: &PodStatus) -> Vec<PodCondit
 }
 
 /// What ends a pod that ran, although it did nothing wrong.
-const DISRUPTIONS: [&str; 1] = [EVICTED];
+const DISRUPTIONS: [&str; 2] = [EVICTED, TERMINATED];
 
 /// DisruptionTarget, of a pod that was let in and then ended by the node; it stays.
 fn disruption(input: &Input<'_>) -> Option<PodCondition> {
@@ -67,7 +69,7 @@ fn disruption(input: &Input<'_>) -> Option<PodCondition> {
     if let Some(before) = before {
         return Some(before.clone());
     }
-    let ended = matches!(input.previous.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let ended = has_ended(input.previous);
     let verdict = input.verdict.filter(|v| !ended && DISRUPTIONS.contains(&v.reason.as_str()))?;
     Some(PodCondition {
         type_: KIND.to_owned(),
@@ -125,11 +127,9 @@ fn initialized(input: &Input<'_>, status: &PodStatus, phase: &str) -> Value {
 
 /// The containers that keep the pod from being ready: apps and sidecars.
 fn unready(input: &Input<'_>, status: &PodStatus) -> Vec<String> {
-    let init = status.init_container_statuses.iter().flatten();
-    let apps = status.container_statuses.iter().flatten();
     members(input.pod)
         .iter()
-        .zip(init.chain(apps))
+        .zip(containers(status))
         .filter(|(member, status)| member.role != Role::Init && !status.ready)
         .map(|(member, _)| member.name().to_owned())
         .collect()

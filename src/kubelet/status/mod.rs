@@ -8,7 +8,9 @@ mod containers;
 mod make;
 mod message;
 mod phase;
+mod read;
 
 pub use containers::Waiting;
 pub use make::{Input, Verdict, api_time, status};
 pub use message::{message_budget, termination_message};
+pub use read::{container_id, containers, has_ended};

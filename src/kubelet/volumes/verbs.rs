@@ -16,8 +16,8 @@ use crate::cri::proto;
 use crate::image::disk_use;
 use crate::kubelet::env::{EnvInput, Kind, Named};
 use crate::kubelet::node::NodeFacts;
-use crate::kubelet::objects::{DEFAULT_NAMESPACE, Objects};
-use crate::kubelet::spec::{spec, uid};
+use crate::kubelet::objects::Objects;
+use crate::kubelet::spec::{self, spec, uid};
 use crate::sys::mount::attr;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use nix::fcntl::OFlag;
@@ -55,7 +55,7 @@ impl<'a> VolumeInput<'a> {
     where
         'a: 'n,
     {
-        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let namespace = spec::namespace(self.pod);
         Named { kind, namespace, name }
     }
 

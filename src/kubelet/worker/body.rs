@@ -11,7 +11,7 @@ use crate::kubelet::http::tallies::{ProbedPod, Registered};
 use crate::kubelet::observed::{Instance, Observed, Remembered, observe};
 use crate::kubelet::plan::Health;
 use crate::kubelet::spec::{members, name, namespace, uid};
-use crate::kubelet::status::{Input, Verdict, Waiting, api_time, status};
+use crate::kubelet::status::{Input, Verdict, Waiting, api_time, container_id, containers, status};
 use crate::probes::pod::Restored;
 use crate::probes::tracker::{Phase, Recorded};
 use crate::probes::{PodProbes, Report};
@@ -199,10 +199,8 @@ fn registered(host: &Host, pod: &Pod, probes: &PodProbes) -> Registered {
 fn probes(host: &Host, pod: &Pod, told: &mpsc::UnboundedSender<Report>) -> PodProbes {
     let mut probes = PodProbes::new(&host.checker, pod, told, &host.tasks, host.began.elapsed());
     let before = host.board.status(uid(pod));
-    let init = before.init_container_statuses.iter().flatten();
-    for status in init.chain(before.container_statuses.iter().flatten()) {
-        let id = status.container_id.as_deref().and_then(|id| id.split_once("://"));
-        let Some((_, id)) = id else { continue };
+    for status in containers(&before) {
+        let Some(id) = container_id(status) else { continue };
         let phase = if status.started == Some(true) { Phase::Started } else { Phase::Starting };
         let readiness = if status.ready { Recorded::Success } else { Recorded::Failure };
         probes.restore(id, Restored { phase, readiness });
@@ -212,9 +210,8 @@ fn probes(host: &Host, pod: &Pod, told: &mpsc::UnboundedSender<Report>) -> PodPr
 
 /// How often each container of a status was started, less one.
 fn counts(status: &PodStatus) -> BTreeMap<String, u32> {
-    let init = status.init_container_statuses.iter().flatten();
-    let all = init.chain(status.container_statuses.iter().flatten());
-    all.filter(|status| status.container_id.is_some())
+    containers(status)
+        .filter(|status| status.container_id.is_some())
         .map(|s| (s.name.clone(), u32::try_from(s.restart_count).unwrap_or(0)))
         .collect()
 }

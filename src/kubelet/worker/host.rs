@@ -10,6 +10,7 @@ use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::Objects;
 use crate::kubelet::request::MemoryRules;
 use crate::kubelet::shutdown::Group;
+use crate::kubelet::spec::log_folder;
 use crate::kubelet::userns::Ids;
 use crate::kubelet::volumes::Volumes;
 use crate::probes::Checker;
@@ -94,7 +95,7 @@ impl Host {
 
     /// The folder of a pod's logs.
     pub(in crate::kubelet) fn log_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
-        self.settings.pod_logs.join(format!("{namespace}_{name}_{uid}"))
+        self.settings.pod_logs.join(log_folder(namespace, name, uid))
     }
 
     /// The link by which tools find a container's log.

@@ -6,7 +6,7 @@ use crate::kubelet::board::EventKind;
 use crate::kubelet::observed::Observed;
 use crate::kubelet::plan::{Input, Plan, plan};
 use crate::kubelet::spec::{spec, uid};
-use crate::kubelet::status::{Verdict, Waiting};
+use crate::kubelet::status::{Verdict, Waiting, containers};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 use tracing::warn;
@@ -117,9 +117,7 @@ impl Body {
         let all: BTreeMap<String, Waiting> = plan.held.iter().map(waiting).collect();
         let before = self.last_status();
         for (name, waiting) in &all {
-            let statuses = before.container_statuses.iter().flatten();
-            let init = before.init_container_statuses.iter().flatten();
-            let known = statuses.chain(init).any(|status| {
+            let known = containers(&before).any(|status| {
                 let waits = status.state.as_ref().and_then(|state| state.waiting.as_ref());
                 status.name == *name
                     && waits.is_some_and(|w| w.message.as_ref() == Some(&waiting.message))

@@ -6,6 +6,7 @@ use super::inbox::{Command, Ending, Handle, Inbox, inbox};
 use super::round::Round;
 use crate::kubelet::objects::Objects;
 use crate::kubelet::source::SourcePod;
+use crate::kubelet::status::has_ended;
 use crate::kubelet::volumes::VolumeInput;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -132,7 +133,7 @@ impl Worker {
 impl Body {
     /// Whether the pod's last run ended it: a terminal phase is never left.
     fn has_ended(&self) -> bool {
-        matches!(self.last_status().phase.as_deref(), Some("Succeeded" | "Failed"))
+        has_ended(&self.last_status())
     }
 
     /// ConfigMaps or Secrets are others now: the files of running containers follow, and what failed for want of
