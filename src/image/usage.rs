@@ -68,7 +68,10 @@ pub(super) fn walk(root: &Path, limit: u64) -> io::Result<Usage> {
     while let Some(path) = todo.pop() {
         let Ok(fd) = open_dir(&tree, &path) else { continue };
         let mut dir = Dir::from_fd(fd)?;
-        let names: Vec<_> = dir.iter().flatten().map(|e| e.file_name().to_owned()).collect();
+        // Not more than count: a folder may have more names than there is memory for.
+        let most = usize::try_from(limit - seen).unwrap_or(usize::MAX).saturating_add(2);
+        let entries = dir.iter().flatten().take(most);
+        let names: Vec<_> = entries.map(|e| e.file_name().to_owned()).collect();
         for name in names {
             let name = OsStr::from_bytes(name.to_bytes());
             if name == "." || name == ".." {

@@ -66,10 +66,7 @@ impl Collector {
         let mut named: BTreeSet<String> =
             containers.containers.into_iter().flat_map(words).collect();
         // Also of a pod that has no container yet, or none of it any more: it would only be pulled again.
-        let pods = self.board.pods();
-        named.extend(
-            pods.values().map(|view| &view.pod).filter(|pod| is_active(pod)).flat_map(wanted),
-        );
+        named.extend(self.named_by_pods());
         let now = Instant::now();
         ledger.note(&images, &named, now);
         Ok(Look { images, named, now })
@@ -117,8 +114,7 @@ impl Collector {
 
     /// Removes every image that nobody uses and that is old enough; their ids.
     pub(super) async fn remove_unused(&self) -> Vec<String> {
-        // A collection that is under way makes room as well.
-        let Ok(mut ledger) = self.ledger.try_lock() else { return Vec::new() };
+        let mut ledger = self.ledger.lock().await;
         let look = match self.look(&mut ledger).await {
             Ok(look) => look,
             Err(error) => {
@@ -136,8 +132,17 @@ impl Collector {
         gone
     }
 
-    /// Whether it could be removed.
+    /// What the pods that are to run say of their images.
+    fn named_by_pods(&self) -> BTreeSet<String> {
+        let pods = self.board.pods();
+        pods.values().map(|view| &view.pod).filter(|pod| is_active(pod)).flat_map(wanted).collect()
+    }
+
+    /// Whether it could be removed. One that a pod has named since the look stays.
     async fn remove(&self, image: &Image, why: &'static str) -> bool {
+        if image.is_named_by(&self.named_by_pods()) {
+            return false;
+        }
         let spec = proto::ImageSpec { image: image.id.clone(), ..proto::ImageSpec::default() };
         let removed = self.cri.remove_image(proto::RemoveImageRequest { image: Some(spec) }).await;
         let names = image.names.join(" ");

@@ -17,7 +17,8 @@ use crate::kubelet::spec::{full_name, grace, uid};
 use crate::kubelet::status::Verdict;
 use crate::kubelet::worker::{Ending, Host};
 use k8s_openapi::api::core::v1::Pod;
-use std::collections::{BTreeMap, BTreeSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,8 +48,9 @@ pub struct Evictor {
     orders: mpsc::Sender<Order>,
     /// The last victim of a signal, until it has given back what it held.
     waits: Option<Victim>,
-    /// Who was told to end, as long as there is something of it.
-    told: BTreeSet<String>,
+    /// Who was told to end, as long as there is something of it, with the time of its start: a pod of the same uid may
+    /// begin anew.
+    told: BTreeMap<String, Option<Time>>,
     /// The signal for which there is nobody to go: it is told once.
     nobody: Option<&'static str>,
 }
@@ -98,7 +100,7 @@ impl Evictor {
             collector,
             orders,
             waits: None,
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             nobody: None,
         }
     }
@@ -121,7 +123,10 @@ impl Evictor {
     async fn round(&mut self) {
         let act = self.decide().await;
         let pods = Pods::of(self.host.board.pods());
-        self.told.retain(|uid| pods.active.contains_key(uid) || pods.ended.contains_key(uid));
+        self.told.retain(|uid, start| {
+            let pod = pods.active.get(uid).or_else(|| pods.ended.get(uid));
+            pod.is_some_and(|pod| started(pod) == *start)
+        });
         let storage = self.keep_storage(pods.active.clone()).await;
         let Some(crossing) = act else {
             self.nobody = None;
@@ -152,7 +157,7 @@ impl Evictor {
     async fn keep_storage(&mut self, active: BTreeMap<String, Arc<Pod>>) -> bool {
         let mut any = false;
         for pod in active.into_values() {
-            let due = has_limits(&pod) && !self.told.contains(uid(&pod));
+            let due = has_limits(&pod) && !self.told.contains_key(uid(&pod));
             if !due || super::is_critical(&pod) {
                 continue;
             }
@@ -220,20 +225,24 @@ impl Evictor {
         let mut record = Record::of_signal(&crossing);
         let of_memory = measure.resource() == Resource::Memory;
         record.kernel_available = of_memory.then_some(self.signals.kernel_available);
-        if !reclaimed.is_empty() {
-            let readings = self.signals.read(&*self.host.cri).await;
-            if crossing.is_resolved(&readings) {
-                record.message =
-                    format!("{} What nobody needed has made room.", words::lack(&crossing));
-                record.reclaimed = reclaimed;
-                return self.note(record).await;
-            }
-        }
-        let mut active = pods.active;
-        active.retain(|uid, _| !self.told.contains(uid));
-        let all = candidates(&self.host, active.values().cloned().collect(), of).await;
-        record.candidates = rank(measure.resource(), all);
         record.reclaimed = reclaimed;
+        let mut active = pods.active;
+        active.retain(|uid, _| !self.told.contains_key(uid));
+        let all = match candidates(&self.host, active.values().cloned().collect(), of).await {
+            Ok(all) => all,
+            Err(error) => {
+                // Who is evicted by chance is evicted for nothing.
+                warn!(error, "what pods use is not known: none is evicted in this round");
+                return;
+            }
+        };
+        // All that took its time, and room may have been made meanwhile, by this or by others.
+        let readings = self.signals.read(&*self.host.cri).await;
+        if crossing.is_resolved(&readings) {
+            record.message = format!("{} Room has been made since.", words::lack(&crossing));
+            return self.note(record).await;
+        }
+        record.candidates = rank(measure.resource(), all);
         let first = record.candidates.first().cloned();
         let pod = first.as_ref().and_then(|first| active.remove(&first.uid));
         let (Some(first), Some(pod)) = (first, pod) else {
@@ -276,7 +285,7 @@ impl Evictor {
     ) {
         record.grace_seconds = grace.map(|grace| grace.as_secs());
         record.message.clone_from(&message);
-        self.told.insert(uid(&pod).to_owned());
+        self.told.insert(uid(&pod).to_owned(), started(&pod));
         self.host.board.event(&pod, None, (EventKind::Warning, EVICTED, message.clone()));
         self.note(record).await;
         let verdict = Some(verdict(&message));
@@ -299,6 +308,10 @@ impl Evictor {
             warn!(%error, "a decision was not noted in evictions.log");
         }
     }
+}
+
+fn started(pod: &Pod) -> Option<Time> {
+    pod.status.as_ref()?.start_time.clone()
 }
 
 fn verdict(message: &str) -> Verdict {

@@ -55,12 +55,6 @@ pub(super) struct Reclaimed {
     pub(super) images: Vec<String>,
 }
 
-impl Reclaimed {
-    pub(super) fn is_empty(&self) -> bool {
-        self.containers.is_empty() && self.images.is_empty()
-    }
-}
-
 impl Record {
     pub(super) fn of_signal(crossing: &Crossing) -> Self {
         let (rule, reading) = (&crossing.rule, &crossing.reading);

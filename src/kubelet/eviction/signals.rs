@@ -13,9 +13,15 @@ use crate::kubelet::http::node_usage::{FileSystem, NodeUsage};
 use crate::quantity::parse_milli;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use tracing::warn;
 
 const PROC: &str = "/proc";
+
+/// How long the runtime may take to tell where images are, and after how long it is asked again.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
+const ASKED_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where signals are read.
 #[derive(Debug)]
@@ -32,8 +38,8 @@ pub(super) struct Signals {
 enum ImagePlace {
     #[default]
     Unasked,
-    /// The runtime did not tell, and that was told.
-    Unknown,
+    /// The runtime did not tell when it was asked, and that was told.
+    Unknown(Instant),
     Known(PathBuf),
 }
 
@@ -68,7 +74,12 @@ impl Signals {
         if let ImagePlace::Known(place) = &self.place {
             return Some(place.clone());
         }
-        match image_place(cri).await {
+        if matches!(self.place, ImagePlace::Unknown(asked) if asked.elapsed() < ASKED_AGAIN) {
+            return None;
+        }
+        // A runtime may walk through all of its layers before it answers.
+        let told = timeout(ASKED_WITHIN, image_place(cri)).await;
+        match told.unwrap_or_else(|_| Err("the runtime does not answer".to_owned())) {
             Ok(place) => {
                 self.place = ImagePlace::Known(place.clone());
                 Some(place)
@@ -77,7 +88,7 @@ impl Signals {
                 if matches!(self.place, ImagePlace::Unasked) {
                     warn!(error, "the file system of images is not looked at");
                 }
-                self.place = ImagePlace::Unknown;
+                self.place = ImagePlace::Unknown(Instant::now());
                 None
             }
         }

@@ -69,12 +69,15 @@ pub(super) fn is_active(pod: &Pod) -> bool {
 }
 
 /// What the pods that may have to go use of a measure. `apart`: images are on a file system of their own.
+///
+/// # Errors
+/// The runtime tells of no pod.
 pub(super) async fn candidates(
     host: &Arc<Host>,
     pods: Vec<Arc<Pod>>,
     (measure, apart): (Measure, bool),
-) -> Vec<Candidate> {
-    let stats = stats(host).await;
+) -> Result<Vec<Candidate>, String> {
+    let stats = stats(host).await?;
     let mut all = Vec::new();
     for pod in pods {
         let stats = stats.get(uid(&pod));
@@ -83,12 +86,14 @@ pub(super) async fn candidates(
             Resource::Memory => (asked.memory_bytes, stats.and_then(working_set)),
             Resource::Pids => (0, stats.and_then(processes)),
             Resource::Bytes | Resource::Inodes => {
-                let layers = stats.map(layers).unwrap_or_default();
-                let local = with_files(host, Arc::clone(&pod), layers).await;
-                let space = local.on(measure.of_images(), apart);
+                let local = match stats.map(layers) {
+                    Some(layers) => with_files(host, Arc::clone(&pod), layers).await,
+                    None => None,
+                };
+                let space = local.map(|local| local.on(measure.of_images(), apart));
                 match measure.resource() {
-                    Resource::Bytes => (asked.ephemeral_storage_bytes, Some(space.bytes)),
-                    _ => (0, Some(space.inodes)),
+                    Resource::Bytes => (asked.ephemeral_storage_bytes, space.map(|s| s.bytes)),
+                    _ => (0, space.map(|s| s.inodes)),
                 }
             }
         };
@@ -101,22 +106,16 @@ pub(super) async fn candidates(
             critical: super::is_critical(&pod),
         });
     }
-    all
+    Ok(all)
 }
 
 /// What the runtime tells of every pod, by uid.
-async fn stats(host: &Arc<Host>) -> BTreeMap<String, proto::LinuxPodSandboxStats> {
+async fn stats(host: &Arc<Host>) -> Result<BTreeMap<String, proto::LinuxPodSandboxStats>, String> {
     let request = proto::ListPodSandboxStatsRequest::default();
     match timeout(WITHIN, host.cri.list_pod_sandbox_stats(request)).await {
-        Ok(Ok(answer)) => answer.stats.into_iter().filter_map(of_pod).collect(),
-        Ok(Err(error)) => {
-            warn!(%error, "what pods use is not known");
-            BTreeMap::new()
-        }
-        Err(_) => {
-            warn!("what pods use is not known: the runtime does not answer");
-            BTreeMap::new()
-        }
+        Ok(Ok(answer)) => Ok(answer.stats.into_iter().filter_map(of_pod).collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the runtime does not answer".to_owned()),
     }
 }
 
@@ -168,11 +167,16 @@ pub(super) async fn local(host: &Arc<Host>, pod: Arc<Pod>) -> LocalUse {
             }
         }
     }
-    with_files(host, pod, layers).await
+    let known = LocalUse { layers: layers.clone(), ..LocalUse::default() };
+    with_files(host, pod, layers).await.unwrap_or(known)
 }
 
-/// With what is read from the file system: logs and volumes.
-async fn with_files(host: &Arc<Host>, of: Arc<Pod>, layers: BTreeMap<String, Space>) -> LocalUse {
+/// With what is read from the file system: logs and volumes; `None` when that takes too long.
+async fn with_files(
+    host: &Arc<Host>,
+    of: Arc<Pod>,
+    layers: BTreeMap<String, Space>,
+) -> Option<LocalUse> {
     let (worker, pod_uid) = (Arc::clone(host), uid(&of).to_owned());
     let read = blocking::run_within("measure a pod's files", WITHIN, move |_| {
         let folder = worker.log_dir(namespace(&of), name(&of), uid(&of));
@@ -182,11 +186,13 @@ async fn with_files(host: &Arc<Host>, of: Arc<Pod>, layers: BTreeMap<String, Spa
         let volumes = volumes.map(|(name, (bytes, inodes))| (name, Space { bytes, inodes }));
         (logs.collect(), volumes.collect())
     });
-    let (logs, volumes) = read.await.unwrap_or_else(|error| {
-        warn!(pod_uid, %error, "what a pod's files take is not known");
-        Default::default()
-    });
-    LocalUse { layers, logs, volumes }
+    match read.await {
+        Ok((logs, volumes)) => Some(LocalUse { layers, logs, volumes }),
+        Err(error) => {
+            warn!(pod_uid, %error, "what a pod's files take is not known");
+            None
+        }
+    }
 }
 
 #[cfg(test)]

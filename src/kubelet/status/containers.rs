@@ -1,6 +1,7 @@
 //! The status of one container.
 
 use super::make::{Input, api_time};
+use super::read::has_ended;
 use crate::kubelet::observed::{Exit, Instance, InstanceState};
 use crate::kubelet::spec::{Member, Role};
 use k8s_openapi::api::core::v1::{
@@ -60,10 +61,16 @@ pub(super) fn container_status(context: &Context<'_>, member: Member<'_>) -> Con
         // Of a pod that was never let in there is nothing that could be lost.
         let began = before.is_some_and(|before| before.container_id.is_some())
             || !observed.sandboxes.is_empty();
+        // Of a pod that has ended the container may have been removed to make room.
+        let over = context.input.ended || has_ended(previous);
+        if let Some(before) = before.filter(|_| has_ended(previous)) {
+            status.container_id = before.container_id.clone();
+            status.image_id = before.image_id.clone();
+        }
         status.restart_count = before.map_or(0, |before| before.restart_count);
         status.last_state = before.and_then(|before| before.last_state.clone());
         status.state = Some(match before.and_then(|before| before.state.clone()) {
-            Some(state) if context.input.ended && state.terminated.is_some() => state,
+            Some(state) if over && state.terminated.is_some() => state,
             _ if context.input.ended && began => lost(),
             _ => waiting_state(context, waits, member.role),
         });
