@@ -2,7 +2,7 @@
 
 use super::apply::{object_name, read};
 use super::args::{DeleteArgs, namespace_of};
-use super::inventory::Inventory;
+use super::inventory::{Inventory, KeptPod};
 use super::until::until;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::Console;
@@ -10,7 +10,8 @@ use crate::ctl::error::{CtlError, several};
 use crate::error::chain;
 use crate::kubelet::api::{Object, decode};
 use crate::kubelet::control::proto::DeleteRequest;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use crate::kubelet::spec::uid;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tonic::Code;
 
 /// Takes back what was applied, each object for itself, and waits for the pods among it to end.
@@ -22,26 +23,39 @@ pub(in crate::ctl) async fn delete(
     let (mut failed, mut pods) = (Vec::new(), Vec::new());
     for request in requests(args)? {
         let origin = format!("{} {}/{}", request.kind, request.namespace, request.name);
-        match take_back(request.clone(), daemon).await {
+        // A pod may be applied again as soon as it is taken back: who is waited for is found before.
+        let kept = match is_pod(&request.kind) && !args.no_wait {
+            true => Some(Inventory::read(daemon).await?),
+            false => None,
+        };
+        let kept =
+            kept.and_then(|all| all.find_applied(&request.namespace, &request.name).cloned());
+        match take_back(request, daemon).await {
             Ok(()) => {
                 console.line(&format!("{} deleted", object_name(&origin)))?;
-                pods.extend(Some(request).filter(|request| is_pod(&request.kind)));
+                pods.extend(kept);
             }
             Err(error) => failed.push(error),
         }
     }
-    if !args.no_wait {
-        for pod in pods {
-            ended(daemon, &pod.namespace, &pod.name).await?;
-        }
+    for pod in pods {
+        ended(daemon, uid(&pod.pod), started(&pod)).await?;
     }
     several(failed)
 }
 
-/// Waits until a pod that was applied has ended, and nothing of it is left.
-pub(super) async fn ended(daemon: &Daemon, namespace: &str, name: &str) -> Result<(), CtlError> {
-    let gone = |all: &Inventory| all.find_applied(namespace, name).is_none().then_some(());
+/// Waits until nothing is left of a pod that was taken back: of its uid there is none, or one that began later.
+pub(super) async fn ended(daemon: &Daemon, of: &str, start: Option<Time>) -> Result<(), CtlError> {
+    let gone = |all: &Inventory| match all.of_uid(of) {
+        None => Some(()),
+        Some(kept) => (start.is_some() && started(kept) != start).then_some(()),
+    };
     until(daemon, gone).await
+}
+
+/// When a pod began, once it has.
+pub(super) fn started(kept: &KeptPod) -> Option<Time> {
+    kept.pod.status.as_ref()?.start_time.clone()
 }
 
 /// What is to be deleted.
@@ -52,6 +66,7 @@ fn requests(args: &DeleteArgs) -> Result<Vec<DeleteRequest>, CtlError> {
         kind: kind.clone(),
         namespace: namespace.to_owned(),
         name: name.clone(),
+        uid: String::new(),
     });
     let mut all: Vec<DeleteRequest> = named.collect();
     for file in &args.files {
@@ -77,12 +92,13 @@ fn of_object(object: &Object, args: &DeleteArgs) -> DeleteRequest {
         kind: kind.to_owned(),
         namespace: namespace_of(namespace).to_owned(),
         name: metadata.name.clone().unwrap_or_default(),
+        uid: String::new(),
     }
 }
 
 /// Takes back one object. A pod that is ending already is taken back.
 pub(super) async fn take_back(request: DeleteRequest, daemon: &Daemon) -> Result<(), CtlError> {
-    let DeleteRequest { kind, namespace, name } = request.clone();
+    let DeleteRequest { kind, namespace, name, .. } = request.clone();
     let subject = format!("{kind} {namespace}/{name}");
     let status = match daemon.pods.clone().delete(request).await {
         Ok(_) => return Ok(()),
@@ -109,7 +125,8 @@ impl DeleteRequest {
         let (kind, rest) = origin.split_once(' ')?;
         let (namespace, name) = rest.split_once('/')?;
         let of = |text: &str| text.to_owned();
-        Some(Self { kind: kind.to_lowercase(), namespace: of(namespace), name: of(name) })
+        let (kind, uid) = (kind.to_lowercase(), String::new());
+        Some(Self { kind, namespace: of(namespace), name: of(name), uid })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::kubelet::api::CONFIG_SOURCE;
 use crate::kubelet::board::{Event, EventKind};
 use crate::kubelet::control::proto;
 use crate::kubelet::source::Source;
-use crate::kubelet::spec::{full_name, name, namespace, spec};
+use crate::kubelet::spec::{full_name, name, namespace, spec, uid};
 use k8s_openapi::api::core::v1::Pod;
 use tonic::{Code, Status};
 
@@ -56,10 +56,16 @@ impl Inventory {
             .or_else(|| of.clone().find(|kept| is_named(&kept.pod, given)))
     }
 
-    /// A pod that was applied, or is being ended after it was taken back.
+    /// A pod that was applied, or is being ended after it was taken back, by its whole name.
     pub(super) fn find_applied(&self, in_namespace: &str, given: &str) -> Option<&KeptPod> {
-        let kept = self.find(in_namespace, given);
-        kept.filter(|kept| source_of(&kept.pod) == Some(Source::Local.name()))
+        let applied = |kept: &&KeptPod| source_of(&kept.pod) == Some(Source::Local.name());
+        let mut of = self.0.iter().filter(applied);
+        of.find(|kept| namespace(&kept.pod) == in_namespace && name(&kept.pod) == given)
+    }
+
+    /// A pod by its uid.
+    pub(super) fn of_uid(&self, of: &str) -> Option<&KeptPod> {
+        self.0.iter().find(|kept| uid(&kept.pod) == of)
     }
 
     /// The pod that is meant.

@@ -4,22 +4,24 @@
 //! have the daemon go on trying.
 
 use super::apply::{apply_bytes, read};
-use super::delete::{ended, take_back};
+use super::delete::{ended, started, take_back};
 use super::inventory::{Inventory, KeptPod};
 use super::until::until;
 use crate::clock::now_nanos;
 use crate::ctl::commands::RunArgs;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::{Console, Format};
-use crate::ctl::error::CtlError;
+use crate::ctl::error::{CtlError, several};
 use crate::ctl::format::short_id;
 use crate::ctl::why::first_fault;
-use crate::kubelet::api::{Decoded, Object, decode};
-use crate::kubelet::control::proto::{ApplyRequest, DeleteRequest};
+use crate::kubelet::api::{Object, decode};
+use crate::kubelet::control::proto::{ApplyRequest, DeleteRequest, Manifest};
 use crate::kubelet::spec::{full_name, name, namespace, spec, uid};
 use crate::kubelet::status::container_id;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Runs the pods of a file.
 pub(in crate::ctl) async fn run(
@@ -30,54 +32,75 @@ pub(in crate::ctl) async fn run(
     let manifest = read(&args.file)?;
     let decoded = decode(&manifest)
         .map_err(|source| CtlError::Manifest { path: args.file.clone(), source })?;
-    let pods = pods(&decoded);
-    if pods.is_empty() {
+    if !decoded.objects.iter().any(|object| matches!(object, Object::Pod(_))) {
         return Err(CtlError::NoPod { path: args.file.clone() });
     }
     let request = ApplyRequest { manifest, only_new: true };
     let applied = apply_bytes(request, ("run", &args.file), daemon, console).await?;
-    let objects: Vec<DeleteRequest> =
-        applied.iter().filter_map(|object| DeleteRequest::of_origin(&object.origin)).collect();
+    let mut watched = Watched::of(&applied);
     let outcome = tokio::select! {
-        outcome = until(daemon, |all| outcome(all, &pods)) => outcome?,
+        outcome = until(daemon, |all| watched.outcome(all)) => outcome.and_then(|outcome| outcome),
         _ = tokio::signal::ctrl_c() => Err(CtlError::Interrupted),
     };
-    match outcome {
-        Ok(started) => tell(args.output.output, &started, console),
-        Err(failure) => {
-            if let Err(undo) = take_back_all(objects, &pods, daemon).await {
-                console.note(&format!("berth: take back what failed: {}", undo.line()));
+    let failure = match outcome {
+        Ok(started) => return tell(args.output.output, &started, console),
+        Err(failure) => failure,
+    };
+    let taken_back = tokio::select! {
+        taken_back = take_back_all(&applied, &watched, daemon) => taken_back,
+        // Who interrupts it again does not want to wait.
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    if let Err(undo) = taken_back {
+        console.note(&format!("berth: take back what failed: {}", undo.line()));
+    }
+    Err(failure)
+}
+
+/// The pods of a run.
+struct Watched {
+    /// Their uids, and what they are called.
+    pods: Vec<(String, String)>,
+    /// Those that were seen, with the time of their start as it is known.
+    seen: BTreeMap<String, Option<Time>>,
+}
+
+impl Watched {
+    fn of(applied: &[Manifest]) -> Self {
+        let pods = applied.iter().filter(|object| !object.uid.is_empty());
+        let pods = pods.map(|pod| (pod.uid.clone(), pod.pods.join(" ")));
+        Self { pods: pods.collect(), seen: BTreeMap::new() }
+    }
+
+    /// The pods when all of them have been started, or the first fault; `None`: neither yet.
+    fn outcome(&mut self, all: &Inventory) -> Option<Result<Vec<KeptPod>, CtlError>> {
+        let now = now_nanos() / 1_000_000_000;
+        let mut running = Vec::new();
+        for (uid, name) in &self.pods {
+            let fault = match all.of_uid(uid) {
+                Some(kept) if kept.pod.metadata.deletion_timestamp.is_some() => {
+                    Some("somebody takes it back".to_owned())
+                }
+                Some(kept) => {
+                    self.seen.insert(uid.clone(), started(kept));
+                    if has_started(&kept.pod) {
+                        running.push(kept.clone());
+                        continue;
+                    }
+                    first_fault(kept, now)
+                }
+                None if self.seen.contains_key(uid) => {
+                    Some("somebody has taken it back".to_owned())
+                }
+                // One that was applied just now need not be kept yet.
+                None => None,
+            };
+            if let Some(fault) = fault {
+                return Some(Err(CtlError::Fault { pod: name.clone(), fault }));
             }
-            Err(failure)
         }
+        (running.len() == self.pods.len()).then_some(Ok(running))
     }
-}
-
-/// Namespace and name of a pod.
-type Name = (String, String);
-
-fn pods(decoded: &Decoded) -> Vec<Name> {
-    let names = decoded.objects.iter().filter_map(|object| match object {
-        Object::Pod(pod) => Some((namespace(pod).to_owned(), name(pod).to_owned())),
-        _ => None,
-    });
-    names.collect()
-}
-
-/// The pods when all of them have been started, or the first fault; `None`: neither yet.
-fn outcome(all: &Inventory, names: &[Name]) -> Option<Result<Vec<KeptPod>, CtlError>> {
-    let now = now_nanos() / 1_000_000_000;
-    let mut started = Vec::new();
-    for (namespace, name) in names {
-        // One that was applied just now need not be kept yet.
-        let kept = all.find(namespace, name)?;
-        if has_started(&kept.pod) {
-            started.push(kept.clone());
-        } else if let Some(fault) = first_fault(kept, now) {
-            return Some(Err(CtlError::Fault { pod: full_name(&kept.pod), fault }));
-        }
-    }
-    (started.len() == names.len()).then_some(Ok(started))
 }
 
 /// Whether each of its app containers has been started, whatever became of it then.
@@ -101,18 +124,28 @@ fn was_started(status: &ContainerStatus) -> bool {
         .any(|state| state.running.is_some() || state.terminated.as_ref().is_some_and(ran))
 }
 
+/// Takes back what was applied, and nothing that others have put in its place.
 async fn take_back_all(
-    objects: Vec<DeleteRequest>,
-    pods: &[Name],
+    applied: &[Manifest],
+    watched: &Watched,
     daemon: &Daemon,
 ) -> Result<(), CtlError> {
-    for object in objects {
-        take_back(object, daemon).await?;
+    let mut failed = Vec::new();
+    for object in applied {
+        let Some(request) = DeleteRequest::of_origin(&object.origin) else { continue };
+        let request = DeleteRequest { uid: object.uid.clone(), ..request };
+        match take_back(request, daemon).await {
+            // Somebody else has.
+            Err(error) if error.exit_code() == 3 => {}
+            Err(error) => failed.push(error),
+            Ok(()) => {}
+        }
     }
-    for (namespace, name) in pods {
-        ended(daemon, namespace, name).await?;
+    for (uid, _) in &watched.pods {
+        let start = watched.seen.get(uid).cloned().flatten();
+        failed.extend(ended(daemon, uid, start).await.err());
     }
-    Ok(())
+    several(failed)
 }
 
 fn tell(format: Format, started: &[KeptPod], console: &mut Console) -> Result<(), CtlError> {

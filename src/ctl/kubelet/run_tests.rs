@@ -34,10 +34,18 @@ fn waits(reason: &str, message: &str) -> Value {
     json!({"waiting": {"reason": reason, "message": message}})
 }
 
+fn watched() -> Watched {
+    let pod = Manifest { uid: "u1".into(), pods: vec!["shop/web".into()], ..Manifest::default() };
+    Watched::of(&[pod, Manifest::default()])
+}
+
 /// What becomes of the run of one pod: `waits`, `runs`, or the fault.
 fn told(kept: KeptPod) -> String {
-    let names = [("shop".to_owned(), "web".to_owned())];
-    match outcome(&Inventory(vec![kept]), &names) {
+    line(&mut watched(), vec![kept])
+}
+
+fn line(watched: &mut Watched, all: Vec<KeptPod>) -> String {
+    match watched.outcome(&Inventory(all)) {
         None => "waits".to_owned(),
         Some(Ok(started)) => format!("{} runs", started.len()),
         Some(Err(error)) => error.line(),
@@ -80,9 +88,22 @@ fn the_first_fault_ends_the_run() {
 }
 
 #[test]
-fn a_pod_that_is_not_kept_yet_is_waited_for() {
-    let names = [("shop".to_owned(), "web".to_owned())];
-    assert!(outcome(&Inventory::default(), &names).is_none());
+fn a_pod_that_is_not_kept_yet_is_waited_for_and_one_that_is_gone_is_not() {
+    let mut watched = watched();
+    let making = || pair("Pending", [running(), waits("ContainerCreating", "")]);
+    assert_eq!(line(&mut watched, Vec::new()), "waits");
+    // Another of its name is not it.
+    let mut other = pair("Running", [running(), running()]);
+    other.pod.metadata.uid = Some("u2".into());
+    assert_eq!(line(&mut watched, vec![other]), "waits");
+    assert_eq!(line(&mut watched, vec![making()]), "waits");
+    let gone = line(&mut watched, Vec::new());
+    assert!(gone.starts_with("pod shop/web does not run: somebody has taken it back"), "{gone}");
+    let mut ending = making();
+    ending.pod.metadata.deletion_timestamp =
+        Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+    let line = line(&mut watched, vec![ending]);
+    assert!(line.starts_with("pod shop/web does not run: somebody takes it back"), "{line}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn pod(view: &PodView) -> proto::Pod {
 
 fn manifest(source: String, origin: String, status: FileStatus) -> proto::Manifest {
     let FileStatus { problems, warnings, pods } = status;
-    proto::Manifest { source, origin, problems, warnings, pods, outcome: String::new() }
+    proto::Manifest { source, origin, problems, warnings, pods, ..proto::Manifest::default() }
 }
 
 /// A kind in the words that people have for it.
@@ -159,6 +159,7 @@ impl Pods for PodsService {
         let stored = local.apply(decoded, existing).await.map_err(|e| status_of(e.kind(), &e))?;
         let applied = stored.into_iter().map(|stored| proto::Manifest {
             outcome: stored.outcome.to_string(),
+            uid: stored.uid.unwrap_or_default(),
             ..manifest("local".to_owned(), stored.origin, stored.status)
         });
         Ok(Response::new(proto::ApplyAnswer { applied: applied.collect(), warnings }))
@@ -166,13 +167,15 @@ impl Pods for PodsService {
 
     async fn delete(&self, request: Request<proto::DeleteRequest>) -> Answer<proto::DeleteAnswer> {
         let local = &self.gate.control()?.local;
-        let proto::DeleteRequest { kind, namespace, name } = request.into_inner();
+        let proto::DeleteRequest { kind, namespace, name, uid } = request.into_inner();
         let kind = parse_kind(&kind).ok_or_else(|| {
             let message = format!("kind {kind:?} is not Pod, ConfigMap, Secret or Service");
             Status::invalid_argument(message)
         })?;
         let namespace = if namespace.is_empty() { "default" } else { &namespace };
-        local.delete(kind, namespace, &name).await.map_err(|e| status_of(e.kind(), &e))?;
+        let uid = Some(uid.as_str()).filter(|uid| !uid.is_empty());
+        let deleted = local.delete(kind, (namespace, &name), uid).await;
+        deleted.map_err(|e| status_of(e.kind(), &e))?;
         Ok(Response::new(proto::DeleteAnswer {}))
     }
 }

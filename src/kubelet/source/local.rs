@@ -155,6 +155,8 @@ pub struct Stored {
     pub status: FileStatus,
     /// What applying it did.
     pub outcome: Outcome,
+    /// The uid of a pod.
+    pub uid: Option<String>,
 }
 
 /// What was applied. Cheap to clone.
@@ -224,14 +226,11 @@ impl LocalPods {
             let (origin, problems) = (origin.clone(), status.problems.clone());
             return Err(LocalError::Invalid { origin, problems });
         }
-        let (files, kept) = (state.files.clone(), new.clone());
-        let kept = blocking::run("keep what is applied", move || {
-            kept.into_iter().try_for_each(|(origin, text)| {
-                files.put(&origin, &text).map_err(|source| LocalError::Store { origin, source })
-            })
-        });
+        let (files, kept, before) = (state.files.clone(), new.clone(), state.texts.clone());
+        let kept = blocking::run("keep what is applied", move || keep(&files, &kept, &before));
         kept.await.map_err(LocalError::Blocking)??;
         let stored = new.iter().map(|(origin, text)| Stored {
+            uid: uid_of(&update, origin).map(str::to_owned),
             origin: origin.clone(),
             status: update.files.get(origin).cloned().unwrap_or_default(),
             outcome: match state.texts.get(origin) {
@@ -246,14 +245,21 @@ impl LocalPods {
         Ok(stored)
     }
 
-    /// Takes an object back.
+    /// Takes an object back; of pods only that of a `uid`, if one is given.
     ///
     /// # Errors
     /// [`LocalError::NotFound`], [`LocalError::Store`].
-    pub async fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<(), LocalError> {
+    pub async fn delete(
+        &self,
+        kind: Kind,
+        (namespace, name): (&str, &str),
+        uid: Option<&str>,
+    ) -> Result<(), LocalError> {
         let mut state = self.state.lock().await;
         let origin = format!("{kind} {namespace}/{name}");
-        if !state.texts.contains_key(&origin) {
+        let last = state.last.as_ref();
+        let other = |uid| last.and_then(|last| uid_of(last, &origin)) != Some(uid);
+        if !state.texts.contains_key(&origin) || kind == Kind::Pod && uid.is_some_and(other) {
             let (namespace, name) = (namespace.to_owned(), name.to_owned());
             return Err(LocalError::NotFound { kind, namespace, name });
         }
@@ -270,9 +276,9 @@ impl LocalPods {
     async fn tell(&self, state: &mut State) {
         let update = state.reader(&BTreeMap::new()).assemble();
         if state.last.as_ref() != Some(&update) {
-            state.last = Some(update.clone());
-            // Nobody listens when the daemon is about to end.
-            self.updates.send(update).await.ok();
+            // Nobody listens when the daemon is about to end. Known as told only then: who asked may go while it waits.
+            self.updates.send(update.clone()).await.ok();
+            state.last = Some(update);
         }
     }
 }
@@ -314,6 +320,35 @@ impl State {
         }
         reader
     }
+}
+
+/// Writes all texts, or leaves those of before.
+fn keep(
+    files: &LocalFiles,
+    new: &BTreeMap<String, Vec<u8>>,
+    before: &BTreeMap<String, Vec<u8>>,
+) -> Result<(), LocalError> {
+    let mut written = Vec::new();
+    for (origin, text) in new {
+        if let Err(source) = files.put(origin, text) {
+            // What fails now is found by the next start as it is: there is nothing else to do about it.
+            for origin in written {
+                match before.get(origin) {
+                    Some(text) => files.put(origin, text).ok(),
+                    None => files.remove(origin).ok(),
+                };
+            }
+            return Err(LocalError::Store { origin: origin.clone(), source });
+        }
+        written.push(origin);
+    }
+    Ok(())
+}
+
+/// The uid of the pod of an origin.
+fn uid_of<'a>(update: &'a Update, origin: &str) -> Option<&'a str> {
+    let pod = update.pods.iter().find(|pod| pod.origin == origin)?;
+    pod.pod.metadata.uid.as_deref()
 }
 
 fn is_bad(status: &FileStatus) -> bool {

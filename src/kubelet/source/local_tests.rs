@@ -39,8 +39,8 @@ async fn what_is_applied_is_told_until_it_is_deleted() {
     let update = updates.recv().await.unwrap();
     assert_eq!((names(&update), update.source), (vec!["web"], Source::Local));
     assert!(update.objects.config_map("default", "m").is_some());
-    local.delete(Kind::Pod, "default", "web").await.unwrap();
-    local.delete(Kind::ConfigMap, "default", "m").await.unwrap();
+    local.delete(Kind::Pod, ("default", "web"), None).await.unwrap();
+    local.delete(Kind::ConfigMap, ("default", "m"), None).await.unwrap();
     updates.recv().await.unwrap();
     let update = updates.recv().await.unwrap();
     assert_eq!((names(&update), update.files.len()), (Vec::<&str>::new(), 0));
@@ -55,7 +55,7 @@ async fn what_was_applied_outlives_the_daemon_with_its_uid() {
     let before = updates.recv().await.unwrap();
     let (again, mut updates) = open(dir.path()).await;
     assert_eq!(updates.recv().await.unwrap(), before);
-    again.delete(Kind::Pod, "default", "web").await.unwrap();
+    again.delete(Kind::Pod, ("default", "web"), None).await.unwrap();
     let (_, mut updates) = open(dir.path()).await;
     assert_eq!(names(&updates.recv().await.unwrap()), [""; 0]);
 }
@@ -120,8 +120,21 @@ async fn what_exists_stays_if_it_is_to() {
     let error = local.apply(both, Existing::Stays).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(chain(&error), "ConfigMap default/m exists already");
-    let error = local.delete(Kind::Pod, "default", "web").await.unwrap_err();
+    let error = local.delete(Kind::Pod, ("default", "web"), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "nothing of it counts");
+}
+
+#[tokio::test]
+async fn only_the_pod_that_is_meant_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, _updates) = open(dir.path()).await;
+    let first = local.apply(pod("web", "i"), Existing::Stays).await.unwrap().remove(0).uid.unwrap();
+    let second =
+        local.apply(pod("web", "j"), Existing::Replaced).await.unwrap().remove(0).uid.unwrap();
+    assert_ne!(first, second);
+    let error = local.delete(Kind::Pod, ("default", "web"), Some(&first)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    local.delete(Kind::Pod, ("default", "web"), Some(&second)).await.unwrap();
 }
 
 #[tokio::test]
@@ -134,7 +147,7 @@ async fn what_was_not_applied_cannot_be_deleted() {
         (Kind::ConfigMap, "other", "web"),
         (Kind::ConfigMap, "default", "web-n"),
     ] {
-        let error = local.delete(kind, namespace, name).await.unwrap_err();
+        let error = local.delete(kind, (namespace, name), None).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{kind} {namespace}/{name}");
     }
 }
@@ -153,4 +166,30 @@ async fn a_broken_file_is_told_and_hurts_no_other() {
     let problems = &update.files[&broken.display().to_string()].problems;
     assert!(problems[0].starts_with("not JSON"), "{problems:?}");
     assert_eq!(update.files.len(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_whole_is_not_kept_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (local, _updates) = open(dir.path()).await;
+    let files = || -> Vec<PathBuf> {
+        let all = std::fs::read_dir(dir.path().join("local")).unwrap();
+        all.map(|entry| entry.unwrap().path()).collect()
+    };
+    local.apply(map("b"), Existing::Replaced).await.unwrap();
+    let place = files().remove(0);
+    local.delete(Kind::ConfigMap, ("default", "b"), None).await.unwrap();
+    // No file can take its place.
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("in the way"), "").unwrap();
+    let mut both = map("a");
+    both.objects.extend(map("b").objects);
+    let error = local.apply(both, Existing::Replaced).await.unwrap_err();
+    assert!(
+        matches!(&error, LocalError::Store { origin, .. } if origin == "ConfigMap default/b"),
+        "{error}"
+    );
+    assert_eq!(files(), [place]);
+    let error = local.delete(Kind::ConfigMap, ("default", "a"), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }
