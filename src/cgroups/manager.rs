@@ -17,7 +17,7 @@ use super::group::Group;
 use super::leaf::{Above, Leaf};
 use super::limits::{Setting, plan_limits};
 use super::path::{HELPERS, SHIM_SCOPE, SHIM_SLICE, SHIMS, is_slice};
-use super::pod::{PodCgroup, sandbox_of, scope_path};
+use super::pod::{PodCgroup, apply_told, sandbox_of, scope_path};
 use super::scope::Scope;
 use super::systemd::{Seat, Shims, Systemd, limits};
 use super::tree::Tree;
@@ -175,10 +175,7 @@ impl Cgroups {
             return Err(CgroupError::invalid("cgroup", path, "it does not exist"));
         }
         match &self.driver {
-            Driver::Systemd { systemd, .. } => {
-                let properties = limits(&plan_limits(resources)?)?;
-                Ok(systemd.set(path.slice(), properties)?)
-            }
+            Driver::Systemd { systemd, .. } => apply_told(&group, systemd, resources),
             Driver::Cgroupfs => group.apply(resources),
         }
     }

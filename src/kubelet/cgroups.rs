@@ -230,9 +230,13 @@ impl QosCgroups {
     /// # Errors
     /// [`QosError`]: the class's share cannot be set, or the cgroup cannot be removed.
     pub fn remove(&self, pod: &Pod) -> Result<(), QosError> {
-        let gone =
-            CgroupPath::parse(&self.parent(pod)).and_then(|path| self.cgroups.remove_parent(&path));
-        gone.map_err(QosError::new("remove", format!("pod {}", uid(pod))))?;
+        let name = format!("pod{}", uid(pod));
+        // A pod of which only containers are known is not known by its class.
+        for of in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
+            let path = CgroupPath::parse(&self.path(class(of), Some(&name)));
+            let gone = path.and_then(|path| self.cgroups.remove_parent(&path));
+            gone.map_err(QosError::new("remove", format!("pod {}", uid(pod))))?;
+        }
         lock(&self.asks).remove(uid(pod));
         self.refresh()
     }

@@ -4,6 +4,7 @@ use super::reserved::Reserved;
 use crate::config::{self, Signal};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::statfs::CGROUP2_SUPER_MAGIC;
+use nix::unistd::{SysconfVar, sysconf};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -68,8 +69,9 @@ impl NodeFacts {
         });
         let ips = if config.node_ips.is_empty() { own_ips() } else { config.node_ips.clone() };
         let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let cpus = u64::try_from(cpus).unwrap_or(1);
+        // All of them, whatever share of their time the daemon itself may have.
+        let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        let cpus = online.and_then(|count| u64::try_from(count).ok()).unwrap_or(1);
         let of_cpus = config.pods_per_core.map(|each| each.saturating_mul(cpus));
         let capacity = Amounts {
             cpu_milli: cpus * 1000,
@@ -85,6 +87,9 @@ impl NodeFacts {
             *left = left.saturating_sub(config.eviction.hard_of(signal, capacity));
         };
         less(&mut allocatable.memory_bytes, Signal::MemoryAvailable, capacity.memory_bytes);
+        // What is set aside for huge pages is no other memory's.
+        let huge = capacity.hugepages.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+        allocatable.memory_bytes = allocatable.memory_bytes.saturating_sub(huge);
         let storage = capacity.ephemeral_storage_bytes;
         less(&mut allocatable.ephemeral_storage_bytes, Signal::NodeFsAvailable, storage);
         let swap_bytes = field(&memory, "SwapTotal");

@@ -7,7 +7,7 @@ use super::objects::Objects;
 use super::observed::POD_UID_LABEL;
 use super::pleg::{self, Stir};
 use super::pods::{Action, Pods};
-use super::shutdown::{NOT_TAKEN, Order, end_in_groups, ended_for_it};
+use super::shutdown::{NOT_TAKEN, Order, TERMINATED, end_in_groups, ended_for_it};
 use super::source::{Source, SourcePod, Update};
 use super::spec::{full_name, uid};
 use super::status::{Verdict, has_ended};
@@ -34,6 +34,8 @@ pub struct Kubelet {
     workers: BTreeMap<String, (Handle, Arc<Pod>)>,
     objects: watch::Sender<Arc<Objects>>,
     by_source: BTreeMap<Source, Objects>,
+    /// Pods that were let in before the shutdown that ended them: nothing keeps them out now.
+    resumed: BTreeSet<String>,
     /// Orders for pods that no source has named yet in this run.
     early: BTreeMap<String, Ending>,
     ended: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
@@ -56,6 +58,7 @@ impl Kubelet {
             workers: BTreeMap::new(),
             objects,
             by_source: BTreeMap::new(),
+            resumed: BTreeSet::new(),
             early: BTreeMap::new(),
             ended: mpsc::unbounded_channel(),
             ending: None,
@@ -92,6 +95,7 @@ impl Kubelet {
                 _ = beat.tick() => self.host.pulse.beat(Instant::now()),
                 _ = housekeeping.tick(), if !cleaned && self.pods.all_spoke() => {
                     cleaned = self.adopt_orphans().await;
+                    self.early.clear();
                 }
             }
         }
@@ -145,13 +149,11 @@ impl Kubelet {
         let ended = |pod: &Pod| has_ended(&board.status(uid(pod)));
         let others: Vec<&Pod> =
             self.workers.values().map(|(_, pod)| &**pod).filter(|pod| !ended(pod)).collect();
-        let mut before = board.status(uid(&pod));
+        let before = board.status(uid(&pod));
         let late = *self.host.shutting_down.borrow();
-        if !late && ended_for_it(&before) {
-            // That is over: the pod begins anew.
-            board.remove(uid(&pod));
-            before = PodStatus::default();
-        }
+        // What it had to end for is over: what is left of it is removed, and it begins anew.
+        let again = !late && ended_for_it(&before);
+        let was_in = self.resumed.remove(uid(&pod));
         let admitted = match before.phase {
             Some(_) => Admitted::Yes,
             None if late => Admitted::No(Verdict {
@@ -159,8 +161,8 @@ impl Kubelet {
                 message: "Pod was rejected as the node is shutting down.".to_owned(),
             }),
             None => match under_pressure(&pod, *self.host.pressure.borrow()) {
-                Some(verdict) => Admitted::No(verdict),
-                None => admit(&pod, &others, &self.host.node, &self.host.settings.allowed_sysctls),
+                Some(verdict) if !was_in => Admitted::No(verdict),
+                _ => admit(&pod, &others, &self.host.node, &self.host.settings.allowed_sysctls),
             },
         };
         let ending = match admitted {
@@ -188,7 +190,20 @@ impl Kubelet {
         };
         let of = SourcePod { pod: Arc::clone(&pod), origin };
         let handle = spawn(&self.host, of, ending, self.ended.0.clone(), self.stop.clone());
-        self.workers.insert(uid(&pod).to_owned(), (handle, pod));
+        let uid = uid(&pod).to_owned();
+        self.workers.insert(uid.clone(), (handle, pod));
+        if again {
+            self.begin_anew(&[uid]);
+        }
+    }
+
+    /// Ends what is left of pods that ended for a shutdown, and starts them again.
+    fn begin_anew(&mut self, uids: &[String]) {
+        let let_in =
+            |uid: &&String| self.host.board.status(uid).reason.as_deref() == Some(TERMINATED);
+        self.resumed.extend(uids.iter().filter(let_in).cloned());
+        let again: Vec<Action> = uids.iter().filter_map(|uid| self.pods.again(uid)).collect();
+        self.act(again);
     }
 
     fn shutdown(&mut self, order: Order) {
@@ -213,9 +228,7 @@ impl Kubelet {
                 let uids = self.workers.keys();
                 let ended: Vec<String> =
                     uids.filter(|uid| ended_for_it(&board.status(uid))).cloned().collect();
-                let again: Vec<Action> =
-                    ended.iter().filter_map(|uid| self.pods.again(uid)).collect();
-                self.act(again);
+                self.begin_anew(&ended);
             }
         }
     }
@@ -230,6 +243,8 @@ impl Kubelet {
     fn evict(&mut self, (uid, ending): eviction::Order) {
         match self.workers.get(&uid) {
             Some((handle, _)) => handle.tell(Command::End(ending)),
+            // Later it would be for another pod of the same manifest.
+            None if self.pods.all_spoke() => {}
             None => drop(self.early.insert(uid, ending)),
         }
     }

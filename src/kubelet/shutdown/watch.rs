@@ -119,7 +119,13 @@ pub async fn watch(first: Inhibitor, groups: Vec<Group>, orders: mpsc::Sender<Or
         }
         tokio::time::sleep(AGAIN).await;
         match Inhibitor::take(&groups).await {
-            Ok(inhibitor) => next = Some(inhibitor),
+            Ok(inhibitor) => {
+                if !inhibitor.preparing {
+                    // It may have been called off while nobody listened.
+                    orders.send(Order::Over).await.ok();
+                }
+                next = Some(inhibitor);
+            }
             Err(error) => {
                 warn!(error = %chain(&error), "a shutdown of the node is not seen");
             }

@@ -67,6 +67,8 @@ pub(crate) struct Node {
     root: PathBuf,
     number: u32,
     options: Options,
+    /// Whether it serves more than it did at its start.
+    pub(super) reconfigured: bool,
     daemon: Option<Child>,
 }
 
@@ -96,6 +98,7 @@ impl Node {
             root,
             number,
             options: options.clone(),
+            reconfigured: false,
             daemon: None,
         };
         std::fs::write(node.config_file(), node.config())?;
@@ -233,6 +236,7 @@ impl Node {
     /// It does not end, or does not start.
     pub(crate) fn reconfigure(&mut self, kubelet: &str) -> Result<()> {
         self.stop()?;
+        self.reconfigured = true;
         self.options.kubelet = Some(kubelet.to_owned());
         std::fs::write(self.config_file(), self.config())?;
         self.launch()?;
