@@ -100,7 +100,9 @@ fn end_to_end(node: &mut Node) -> Result<()> {
     ensure!(hosts.lines().any(|l| l.starts_with("192.0.2.7") && l.contains("aliased")), "{hosts}");
     if node.machine.has(Need::Controllers) {
         let shown = node.find("pair")?.context("no status")?;
-        let group = node.kubelet_pod_cgroup(&shown).join(shown.id("writer"));
+        let groups = kernel::cgroups_below(&node.kubelet_pod_cgroup(&shown));
+        let own = groups.into_iter().find(|group| group.ends_with(shown.id("writer")));
+        let group = own.context("no cgroup")?;
         ensure!(kernel::read(group.join("memory.max"))? == (64 << 20).to_string());
         ensure!(kernel::read(group.join("cpu.max"))? == "50000 100000");
     }

@@ -256,6 +256,19 @@ fn a_pod_that_was_never_let_in_has_lost_no_container() {
 }
 
 #[test]
+fn who_has_ended_keeps_the_ends_of_containers_that_were_removed_since() {
+    let mut scene = Scene::new(pod("Never")).with("a", exit(0)).with("b", exit(3)).ended();
+    let before = scene.status();
+    assert_eq!(before.phase.as_deref(), Some("Failed"));
+    scene.previous = before.clone();
+    scene.observed.instances.clear();
+    // A daemon that has just started does not say yet that it is over.
+    scene.ended = false;
+    let status = scene.status();
+    assert_eq!(status.container_statuses, before.container_statuses);
+}
+
+#[test]
 fn a_restarted_container_tells_of_the_one_before() {
     let mut scene = Scene::new(pod("Always")).with("a", exit(3)).with("a", running());
     scene.messages.insert("a0".into(), "last words".into());
