@@ -13,9 +13,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Files of ConfigMaps and the like.
 const FILE_MODE: i32 = 0o644;
-/// Priorities of the classes that every cluster has.
-const CLASSES: [(&str, i32); 2] =
-    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+/// From this priority on a pod is one that its node needs.
+pub const NODE_CRITICAL: i32 = 2_000_001_000;
+/// From this priority on a pod is one that the cluster needs.
+pub const CLUSTER_CRITICAL: i32 = 2_000_000_000;
+/// The classes that every cluster has, with their priorities.
+pub const CRITICAL_CLASSES: [(&str, i32); 2] =
+    [("system-node-critical", NODE_CRITICAL), ("system-cluster-critical", CLUSTER_CRITICAL)];
 
 /// Fills in what is left out.
 pub fn default_pod(pod: &mut Pod) {
@@ -31,8 +35,8 @@ pub fn default_pod(pod: &mut Pod) {
         spec.service_account_name.clone_from(&spec.service_account);
     }
     if spec.priority.is_none() {
-        let class =
-            CLASSES.iter().find(|(name, _)| Some(*name) == spec.priority_class_name.as_deref());
+        let own = spec.priority_class_name.as_deref();
+        let class = CRITICAL_CLASSES.iter().find(|(name, _)| Some(*name) == own);
         spec.priority = class.map(|(_, priority)| *priority);
     }
     let host_network = spec.host_network == Some(true);

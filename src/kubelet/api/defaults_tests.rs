@@ -148,7 +148,7 @@ fn requests_of_a_pod_are_those_of_its_containers_or_its_limits() {
 
 #[test]
 fn the_classes_of_every_cluster_have_their_priority() {
-    for (class, priority) in CLASSES {
+    for (class, priority) in CRITICAL_CLASSES {
         let spec = json!({"containers": [], "priorityClassName": class});
         assert_eq!(field(spec, "/priority"), json!(priority), "{class}");
     }

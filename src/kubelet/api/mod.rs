@@ -24,7 +24,7 @@ mod validate;
 
 pub(crate) use decode::documents;
 pub use decode::{DecodeError, Decoded, Object, decode};
-pub use defaults::default_pod;
+pub use defaults::{CLUSTER_CRITICAL, CRITICAL_CLASSES, NODE_CRITICAL, default_pod};
 pub use elsewhere::elsewhere;
 pub use identity::{CONFIG_HASH, CONFIG_SOURCE, name_after_node, static_identity};
 pub use validate::{FieldError, validate_object, validate_pod};

@@ -1,15 +1,12 @@
 //! Who is let in while something is short; pure.
 
 use super::{EVICTED, Pressure};
+use crate::kubelet::api::{CLUSTER_CRITICAL, CRITICAL_CLASSES};
 use crate::kubelet::qos::{Qos, qos};
 use crate::kubelet::spec::spec;
 use crate::kubelet::status::Verdict;
 use k8s_openapi::api::core::v1::Pod;
 
-/// Priorities from here on are those of what a cluster itself needs (system-cluster-critical).
-const CRITICAL: i32 = 2_000_000_000;
-/// The classes of such priorities: a manifest that no apiserver has seen may say no more than their name.
-const CLASSES: [&str; 2] = ["system-node-critical", "system-cluster-critical"];
 /// The taint of a node whose memory is short.
 const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
 
@@ -17,8 +14,8 @@ const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
 pub fn is_critical(pod: &Pod) -> bool {
     let spec = spec(pod);
     let class = spec.priority_class_name.as_deref();
-    spec.priority.is_some_and(|priority| priority >= CRITICAL)
-        || class.is_some_and(|class| CLASSES.contains(&class))
+    spec.priority.is_some_and(|priority| priority >= CLUSTER_CRITICAL)
+        || CRITICAL_CLASSES.iter().any(|(name, _)| Some(*name) == class)
 }
 
 /// Why a pod is kept out while something is short; none for who may come in: what is critical always, and while it

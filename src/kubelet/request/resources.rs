@@ -3,6 +3,7 @@
 
 use super::memory::{Memory, MemoryRules};
 use crate::cri::proto as cri;
+use crate::kubelet::api::NODE_CRITICAL;
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::qos::{Qos, qos};
 use crate::kubelet::quantity::{ResourceList, cpu_milli, memory_bytes, whole};
@@ -17,8 +18,6 @@ const MIN_QUOTA_USEC: u64 = 1000;
 /// The smallest and the largest shares the kernel takes.
 const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
-/// Priorities from here on are those of what the node itself needs (system-node-critical).
-const NODE_CRITICAL: i32 = 2_000_001_000;
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)

@@ -1,12 +1,10 @@
 //! Which pods end together, and how long they may take; pure.
 
 use crate::config;
+use crate::kubelet::api::CLUSTER_CRITICAL;
 use crate::kubelet::spec::spec;
 use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
-
-/// From this priority on a pod is one that the cluster needs (system-cluster-critical).
-const CRITICAL: i32 = 2_000_000_000;
 
 /// Pods of priorities from here up to the next group's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +26,7 @@ pub fn groups(config: &config::Kubelet) -> Vec<Group> {
         let critical = config.shutdown_grace_critical_seconds.unwrap_or(0).min(all);
         let grace = Duration::from_secs;
         groups.push(Group { priority: 0, grace: grace(all - critical) });
-        groups.push(Group { priority: CRITICAL, grace: grace(critical) });
+        groups.push(Group { priority: CLUSTER_CRITICAL, grace: grace(critical) });
     }
     groups.sort_by_key(|group| group.priority);
     groups
@@ -63,13 +61,13 @@ mod tests {
         };
         let groups = groups(&config);
         let told: Vec<_> = groups.iter().map(|g| (g.priority, g.grace.as_secs())).collect();
-        assert_eq!(told, [(0, 20), (CRITICAL, 10)]);
+        assert_eq!(told, [(0, 20), (CLUSTER_CRITICAL, 10)]);
         assert_eq!(together(&groups).as_secs(), 30);
         for (spec, group) in [
             (json!({"containers": []}), 0),
             (json!({"containers": [], "priority": -5}), 0),
             (json!({"containers": [], "priority": 1_999_999_999}), 0),
-            (json!({"containers": [], "priority": CRITICAL}), 1),
+            (json!({"containers": [], "priority": CLUSTER_CRITICAL}), 1),
         ] {
             assert_eq!(group_of(&groups, &pod(spec.clone())), group, "{spec}");
         }
@@ -79,13 +77,13 @@ mod tests {
     fn groups_by_priority_end_from_the_lowest_on() {
         let of = |priority, seconds| config::ShutdownGrace { priority, seconds };
         let config = config::Kubelet {
-            shutdown_grace_by_priority: vec![of(CRITICAL, 10), of(100, 20), of(10, 30)],
+            shutdown_grace_by_priority: vec![of(CLUSTER_CRITICAL, 10), of(100, 20), of(10, 30)],
             ..config::Kubelet::default()
         };
         let groups = groups(&config);
         let order: Vec<_> = groups.iter().map(|g| g.grace.as_secs()).collect();
         assert_eq!(order, [30, 20, 10]);
-        for (priority, group) in [(0, 0), (10, 0), (99, 0), (100, 1), (CRITICAL, 2)] {
+        for (priority, group) in [(0, 0), (10, 0), (99, 0), (100, 1), (CLUSTER_CRITICAL, 2)] {
             let pod = pod(json!({"containers": [], "priority": priority}));
             assert_eq!(group_of(&groups, &pod), group, "{priority}");
         }
