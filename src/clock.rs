@@ -1,11 +1,19 @@
-//! Wall-clock time as CRI counts it.
+//! Wall-clock time as CRI counts it, and what comes again and again.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// Now, in nanoseconds since 1970. Saturates in the year 2262.
 pub fn now_nanos() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A tick at once and then every `period`; after a late one the next is a whole period away.
+pub fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// A time of the wall clock, RFC 3339 with nanoseconds, UTC; empty for none.

@@ -11,7 +11,16 @@ pub(crate) fn waits_in(task: &Path) -> Option<String> {
     described(&text("syscall"), &text("wchan"), &text("stat"))
 }
 
-/// The same of the three files' texts; pure.
+/// The numbers that are names in a folder of /proc, the smallest first: processes, or threads of one. Blocking.
+pub(crate) fn numbers(folder: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut all: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    all.sort_unstable();
+    all
+}
+
+/// [`waits_in`] of the three files' texts; pure.
 fn described(syscall: &str, wchan: &str, stat: &str) -> Option<String> {
     let number = syscall.split_whitespace().next()?.parse::<usize>().ok()?;
     let call = Sysno::new(number)

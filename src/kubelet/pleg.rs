@@ -5,6 +5,7 @@
 //! once a second, and pods whose containers or sandboxes are in other states are looked at.
 
 use super::request::Identity;
+use crate::clock::ticks;
 use crate::cri::client::Cri;
 use crate::cri::proto;
 use crate::error::ErrorKind;
@@ -75,8 +76,7 @@ type States = BTreeMap<String, i32>;
 /// Asks for lists, for ever.
 async fn relist(cri: Arc<dyn Cri>, stirs: UnboundedSender<Stir>) {
     let mut known: BTreeMap<String, States> = BTreeMap::new();
-    let mut pulse = tokio::time::interval(RELIST);
-    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pulse = ticks(RELIST);
     loop {
         pulse.tick().await;
         let sandboxes = cri.list_pod_sandbox(proto::ListPodSandboxRequest::default()).await;

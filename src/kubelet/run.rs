@@ -13,6 +13,7 @@ use super::spec::{full_name, uid};
 use super::status::{Verdict, has_ended};
 use super::worker::{Command, Ending, Handle, Host, orphan_pod, spawn};
 use crate::blocking;
+use crate::clock::ticks;
 use crate::cri::proto;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,10 +78,8 @@ impl Kubelet {
         let (stirs, mut stirred) = mpsc::unbounded_channel();
         let watcher = pleg::watch(Arc::clone(&self.host.cri), stirs);
         tokio::pin!(watcher);
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut beat = tokio::time::interval(BEAT);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut housekeeping = ticks(HOUSEKEEPING);
+        let mut beat = ticks(BEAT);
         let stop = self.stop.clone();
         let mut cleaned = false;
         loop {
@@ -199,10 +198,14 @@ impl Kubelet {
 
     /// Ends what is left of pods that ended for a shutdown, and starts them again.
     fn begin_anew(&mut self, uids: &[String]) {
-        let let_in =
-            |uid: &&String| self.host.board.status(uid).reason.as_deref() == Some(TERMINATED);
-        self.resumed.extend(uids.iter().filter(let_in).cloned());
-        let again: Vec<Action> = uids.iter().filter_map(|uid| self.pods.again(uid)).collect();
+        let mut again = Vec::new();
+        for uid in uids {
+            let Some(action) = self.pods.again(uid) else { continue };
+            if self.host.board.status(uid).reason.as_deref() == Some(TERMINATED) {
+                self.resumed.insert(uid.clone());
+            }
+            again.push(action);
+        }
         self.act(again);
     }
 

@@ -150,7 +150,7 @@ async fn shutdowns(
         let first = Inhibitor::take(&groups).await?;
         host.shutting_down.send_replace(first.is_preparing());
         let watching = watch_shutdowns(first, groups, orders);
-        host.tasks.spawn(stop.clone().run_until_cancelled_owned(watching));
+        work_until(stop, host, watching);
     }
     Ok(told)
 }

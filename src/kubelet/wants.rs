@@ -48,6 +48,11 @@ impl<'a> Wants<'a> {
         memory_bytes(self.requests).or(self.memory_limit()).unwrap_or(0)
     }
 
+    /// Bytes of node-local storage; zero is no limit.
+    pub fn storage_limit(self) -> Option<u64> {
+        storage_bytes(self.limits).filter(|limit| *limit > 0)
+    }
+
     fn storage_request(self) -> u64 {
         storage_bytes(self.requests).or(storage_bytes(self.limits)).unwrap_or(0)
     }

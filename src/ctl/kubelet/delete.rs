@@ -2,7 +2,7 @@
 
 use super::apply::{object_name, read};
 use super::args::{DeleteArgs, namespace_of};
-use super::inventory::{Inventory, KeptPod};
+use super::inventory::Inventory;
 use super::until::until;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::Console;
@@ -11,6 +11,7 @@ use crate::error::chain;
 use crate::kubelet::api::{Object, decode};
 use crate::kubelet::control::proto::DeleteRequest;
 use crate::kubelet::spec::uid;
+use crate::kubelet::status::start_time;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tonic::Code;
 
@@ -39,23 +40,18 @@ pub(in crate::ctl) async fn delete(
         }
     }
     for pod in pods {
-        ended(daemon, uid(&pod.pod), started(&pod)).await?;
+        ended(daemon, uid(&pod.pod), start_time(&pod.pod)).await?;
     }
     several(failed)
 }
 
 /// Waits until nothing is left of a pod that was taken back: of its uid there is none, or one that began later.
-pub(super) async fn ended(daemon: &Daemon, of: &str, start: Option<Time>) -> Result<(), CtlError> {
+pub(super) async fn ended(daemon: &Daemon, of: &str, start: Option<&Time>) -> Result<(), CtlError> {
     let gone = |all: &Inventory| match all.of_uid(of) {
         None => Some(()),
-        Some(kept) => (start.is_some() && started(kept) != start).then_some(()),
+        Some(kept) => (start.is_some() && start_time(&kept.pod) != start).then_some(()),
     };
     until(daemon, gone).await
-}
-
-/// When a pod began, once it has.
-pub(super) fn started(kept: &KeptPod) -> Option<Time> {
-    kept.pod.status.as_ref()?.start_time.clone()
 }
 
 /// What is to be deleted.

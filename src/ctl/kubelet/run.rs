@@ -4,7 +4,7 @@
 //! have the daemon go on trying.
 
 use super::apply::{apply_bytes, read};
-use super::delete::{ended, started, take_back};
+use super::delete::{ended, take_back};
 use super::inventory::{Inventory, KeptPod};
 use super::until::until;
 use crate::clock::now_nanos;
@@ -17,7 +17,7 @@ use crate::ctl::why::first_fault;
 use crate::kubelet::api::{Object, decode};
 use crate::kubelet::control::proto::{ApplyRequest, DeleteRequest, Manifest};
 use crate::kubelet::spec::{full_name, name, namespace, spec, uid};
-use crate::kubelet::status::container_id;
+use crate::kubelet::status::{container_id, start_time};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ impl Watched {
                     Some("somebody takes it back".to_owned())
                 }
                 Some(kept) => {
-                    self.seen.insert(uid.clone(), started(kept));
+                    self.seen.insert(uid.clone(), start_time(&kept.pod).cloned());
                     if has_started(&kept.pod) {
                         running.push(kept.clone());
                         continue;
@@ -142,7 +142,7 @@ async fn take_back_all(
         }
     }
     for (uid, _) in &watched.pods {
-        let start = watched.seen.get(uid).cloned().flatten();
+        let start = watched.seen.get(uid).and_then(Option::as_ref);
         failed.extend(ended(daemon, uid, start).await.err());
     }
     several(failed)

@@ -1,6 +1,6 @@
 //! What of berth's own programs the kernel holds: threads that no signal reaches until what they wait for answers.
 
-use crate::waits::waits_in;
+use crate::waits::{numbers, waits_in};
 use std::fs;
 use std::path::Path;
 
@@ -28,10 +28,4 @@ pub(super) fn threads() -> Vec<String> {
     all.dedup();
     all.truncate(MOST);
     all
-}
-
-/// The names in a folder that are numbers.
-fn numbers(folder: &Path) -> Vec<u32> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

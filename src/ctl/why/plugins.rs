@@ -1,20 +1,16 @@
 //! The program that makes a pod's network, while it runs. CNI gives each the pod in its environment, whichever runtime
 //! has started it.
 
-use crate::waits::waits_in;
+use crate::waits::{numbers, waits_in};
 use std::fs;
 use std::path::Path;
 
 /// The plugin at work for the pod of a uid, in a sentence; none when none is seen. Blocking.
 pub(super) fn at_work(uid: &str) -> Option<String> {
-    let mut pids: Vec<u32> = fs::read_dir("/proc")
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
+    let proc = Path::new("/proc");
     // What it has started itself has the same environment, and came later.
-    pids.sort_unstable();
-    pids.into_iter().find_map(|pid| {
-        let task = Path::new("/proc").join(pid.to_string());
+    numbers(proc).into_iter().find_map(|pid| {
+        let task = proc.join(pid.to_string());
         let environment = fs::read(task.join("environ")).ok()?;
         let command = command(&environment, uid)?;
         let name = fs::read_to_string(task.join("comm")).ok()?;

@@ -4,6 +4,7 @@ use super::images::{Image, Ledger, excess};
 use super::signals::image_place;
 use super::usage::is_active;
 use crate::blocking;
+use crate::clock::ticks;
 use crate::config::ImageGc;
 use crate::cri::client::{Cri, CriError};
 use crate::cri::proto;
@@ -49,8 +50,9 @@ impl Collector {
             warn!(%error, "images are not known");
         }
         let every = Duration::from_secs(self.config.check_seconds);
-        let mut pulse = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
-        pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pulse = ticks(every);
+        // That was the first one.
+        pulse.reset();
         loop {
             pulse.tick().await;
             if let Err(error) = self.collect().await {

@@ -11,10 +11,11 @@ use super::storage::{has_limits, over};
 use super::usage::{candidates, is_active, local, running};
 use super::words;
 use crate::blocking;
+use crate::clock::ticks;
 use crate::config;
 use crate::kubelet::board::{EventKind, PodView};
 use crate::kubelet::spec::{full_name, grace, uid};
-use crate::kubelet::status::Verdict;
+use crate::kubelet::status::{Verdict, start_time};
 use crate::kubelet::worker::{Ending, Host};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -112,8 +113,7 @@ impl Evictor {
 
     /// Looks every so often, for ever.
     pub async fn run(mut self) {
-        let mut pulse = tokio::time::interval(Duration::from_secs(self.config.check_seconds));
-        pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pulse = ticks(Duration::from_secs(self.config.check_seconds));
         loop {
             pulse.tick().await;
             self.round().await;
@@ -125,7 +125,7 @@ impl Evictor {
         let pods = Pods::of(self.host.board.pods());
         self.told.retain(|uid, start| {
             let pod = pods.active.get(uid).or_else(|| pods.ended.get(uid));
-            pod.is_some_and(|pod| started(pod) == *start)
+            pod.is_some_and(|pod| start_time(pod) == start.as_ref())
         });
         let storage = self.keep_storage(pods.active.clone()).await;
         let Some(crossing) = act else {
@@ -285,7 +285,7 @@ impl Evictor {
     ) {
         record.grace_seconds = grace.map(|grace| grace.as_secs());
         record.message.clone_from(&message);
-        self.told.insert(uid(&pod).to_owned(), started(&pod));
+        self.told.insert(uid(&pod).to_owned(), start_time(&pod).cloned());
         self.host.board.event(&pod, None, (EventKind::Warning, EVICTED, message.clone()));
         self.note(record).await;
         let verdict = Some(verdict(&message));
@@ -308,10 +308,6 @@ impl Evictor {
             warn!(%error, "a decision was not noted in evictions.log");
         }
     }
-}
-
-fn started(pod: &Pod) -> Option<Time> {
-    pod.status.as_ref()?.start_time.clone()
 }
 
 fn verdict(message: &str) -> Verdict {

@@ -1,6 +1,7 @@
 //! Links of logs that lead nowhere: of containers that somebody else removed, or while nobody looked.
 
 use crate::blocking;
+use crate::clock::ticks;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +12,7 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// Removes them, for ever. `links` is the folder of links, `logs` that of logs: what leads elsewhere is somebody else's.
 pub async fn keep_links(links: PathBuf, logs: PathBuf) {
-    let mut pulse = tokio::time::interval(EVERY);
-    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pulse = ticks(EVERY);
     let mut before = BTreeSet::new();
     loop {
         pulse.tick().await;

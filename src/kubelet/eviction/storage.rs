@@ -5,10 +5,11 @@
 
 use super::usage::LocalUse;
 use crate::config::Amount;
-use crate::kubelet::quantity::{storage_bytes, whole};
-use crate::kubelet::spec::{Role, members, spec};
+use crate::kubelet::quantity::whole;
+use crate::kubelet::spec::{members, spec};
 use crate::kubelet::volumes::on_disk;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use crate::kubelet::wants::{Wants, peak};
+use k8s_openapi::api::core::v1::Pod;
 
 /// A limit that was passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(super) fn over(pod: &Pod, local: &LocalUse) -> Option<Over> {
 
 fn container_over(pod: &Pod, local: &LocalUse) -> Option<Over> {
     members(pod).into_iter().find_map(|member| {
-        let limit = own_limit(member.container)?;
+        let limit = Wants::of(member.container).storage_limit()?;
         let bytes = |of: Option<&super::usage::Space>| of.map_or(0, |space| space.bytes);
         let (layer, logs) = (local.layers.get(member.name()), local.logs.get(member.name()));
         let used = bytes(layer).saturating_add(bytes(logs));
@@ -61,26 +62,10 @@ fn pod_over(pod: &Pod, local: &LocalUse) -> Option<Over> {
     (used > limit).then_some(Over { used, limit, message })
 }
 
-/// A container's limit of ephemeral-storage; 0 is none, as with kubelets.
-fn own_limit(container: &Container) -> Option<u64> {
-    let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
-    storage_bytes(limits).filter(|limit| *limit > 0)
-}
-
 /// The limits of all that runs at once, one without counting for nothing; none if nobody has any.
 fn pod_limit(pod: &Pod) -> Option<u64> {
-    let (mut beside, mut most, mut apps, mut any) = (0_u64, 0_u64, 0_u64, false);
-    for member in members(pod) {
-        let own = own_limit(member.container);
-        any |= own.is_some();
-        let own = own.unwrap_or(0);
-        match member.role {
-            Role::Sidecar => beside = beside.saturating_add(own),
-            Role::Init => most = most.max(beside.saturating_add(own)),
-            Role::App => apps = apps.saturating_add(own),
-        }
-    }
-    any.then(|| most.max(beside.saturating_add(apps)))
+    // A limit of zero is none, so that a sum of zero is that of nobody's.
+    peak(pod, |wants| Some(wants.storage_limit().unwrap_or(0))).filter(|limit| *limit > 0)
 }
 
 /// The emptyDirs on disk that have a limit.

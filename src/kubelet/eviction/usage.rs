@@ -86,11 +86,13 @@ pub(super) async fn candidates(
             Resource::Memory => (asked.memory_bytes, stats.and_then(working_set)),
             Resource::Pids => (0, stats.and_then(processes)),
             Resource::Bytes | Resource::Inodes => {
-                let local = match stats.map(layers) {
-                    Some(layers) => with_files(host, Arc::clone(&pod), layers).await,
+                let files = match stats {
+                    Some(_) => files(host, Arc::clone(&pod)).await,
                     None => None,
                 };
-                let space = local.map(|local| local.on(measure.of_images(), apart));
+                let space = stats.map(layers).zip(files).map(|(layers, (logs, volumes))| {
+                    LocalUse { layers, logs, volumes }.on(measure.of_images(), apart)
+                });
                 match measure.resource() {
                     Resource::Bytes => (asked.ephemeral_storage_bytes, space.map(|s| s.bytes)),
                     _ => (0, space.map(|s| s.inodes)),
@@ -167,16 +169,15 @@ pub(super) async fn local(host: &Arc<Host>, pod: Arc<Pod>) -> LocalUse {
             }
         }
     }
-    let known = LocalUse { layers: layers.clone(), ..LocalUse::default() };
-    with_files(host, pod, layers).await.unwrap_or(known)
+    let (logs, volumes) = files(host, pod).await.unwrap_or_default();
+    LocalUse { layers, logs, volumes }
 }
 
-/// With what is read from the file system: logs and volumes; `None` when that takes too long.
-async fn with_files(
+/// What is read from the file system, logs and volumes by their names; `None` when that takes too long.
+async fn files(
     host: &Arc<Host>,
     of: Arc<Pod>,
-    layers: BTreeMap<String, Space>,
-) -> Option<LocalUse> {
+) -> Option<(BTreeMap<String, Space>, BTreeMap<String, Space>)> {
     let (worker, pod_uid) = (Arc::clone(host), uid(&of).to_owned());
     let read = blocking::run_within("measure a pod's files", WITHIN, move |_| {
         let folder = worker.log_dir(namespace(&of), name(&of), uid(&of));
@@ -187,7 +188,7 @@ async fn with_files(
         (logs.collect(), volumes.collect())
     });
     match read.await {
-        Ok((logs, volumes)) => Some(LocalUse { layers, logs, volumes }),
+        Ok(read) => Some(read),
         Err(error) => {
             warn!(pod_uid, %error, "what a pod's files take is not known");
             None

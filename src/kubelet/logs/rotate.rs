@@ -5,6 +5,7 @@
 
 use super::plan::{PACKED, PACKING, plan};
 use crate::blocking;
+use crate::clock::ticks;
 use crate::cri::client::{Cri, CriError};
 use crate::cri::proto::ReopenContainerLogRequest;
 use crate::error::{ErrorKind, chain};
@@ -78,8 +79,7 @@ struct Log {
 
 /// Keeps the logs of the board's running containers within the limits, for ever. `logs` is the folder of all pods'.
 pub async fn keep_rotating(cri: Arc<dyn Cri>, board: Board, logs: PathBuf, limits: Limits) {
-    let mut pulse = tokio::time::interval(limits.every);
-    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pulse = ticks(limits.every);
     loop {
         pulse.tick().await;
         for log in board.pods().values().flat_map(|view| written(view, &logs)) {

@@ -13,4 +13,4 @@ mod read;
 pub use containers::Waiting;
 pub use make::{Input, Verdict, api_time, status};
 pub use message::{message_budget, termination_message};
-pub use read::{container_id, containers, has_ended};
+pub use read::{container_id, containers, has_ended, start_time};

@@ -1,10 +1,16 @@
 //! What a status says, for whoever reads it.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Whether the pod's phase is one that is never left.
 pub fn has_ended(status: &PodStatus) -> bool {
     matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
+/// When the pod began, once it has.
+pub fn start_time(pod: &Pod) -> Option<&Time> {
+    pod.status.as_ref()?.start_time.as_ref()
 }
 
 /// All containers: those before the apps, then the apps.
