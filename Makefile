@@ -18,12 +18,10 @@ CMD ?= bash
 TEST_FEATURES := failpoints,undefended
 
 # Tests that take minutes on emulated processors and ask nothing of a machine but what the host has: `make test`
-# runs them on the host alone, `make test-all` in a virtual machine, too.
-HOST_ALONE := oci_engines:: conformance::a_refused_field_is conformance::an_ignored_field_changes \
+# runs them on the host alone, and `unit` with them; `make test-all` in a virtual machine, too.
+HOST_ALONE := unit oci_engines:: conformance::a_refused_field_is conformance::an_ignored_field_changes \
 	handler_enforcement:: handler_failures:: handler_terminals::runcs \
-	streaming::a_gibibyte streaming::a_side_that streaming::a_thousand streaming::two_hundred \
-	streaming::other_peoples streaming::spdy_windows streaming::a_client_that_does_not \
-	kubelet:: \
+	streaming:: terminal:: port_forward:: registry_hosts:: random:: kubelet:: \
 	checkpoint::a_checkpoint_of checkpoint::a_failed_dump checkpoint::a_restore checkpoint::all_go_on
 
 # A C program that stands on nothing: no library, so that none is needed for 32 bits.
@@ -136,7 +134,7 @@ test: deps ## Everything a change must pass: check, unit, native and virtual mac
 
 .PHONY: test-all
 test-all: test ## test, the suite on the oldest supported kernel, and the tests with systemd, SELinux, containerd
-	$(MAKE) --no-print-directory test-vm KERNEL=6.1
+	$(MAKE) --no-print-directory test-vm KERNEL=6.1 VM_TIMEOUT=7200
 	$(MAKE) --no-print-directory test-vm-systemd
 	$(MAKE) --no-print-directory test-vm-selinux
 	$(MAKE) --no-print-directory test-peer

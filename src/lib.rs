@@ -56,6 +56,8 @@ pub mod failpoint;
 #[cfg(feature = "daemon")]
 pub mod handlers;
 #[cfg(feature = "daemon")]
+pub mod histogram;
+#[cfg(feature = "daemon")]
 pub mod image;
 #[cfg(feature = "daemon")]
 pub mod kubelet;

@@ -15,7 +15,7 @@ use super::source::{FileSource, HttpSource, LocalPods, Source, Update};
 use super::worker::Host;
 use crate::blocking;
 use crate::config::{self, Config};
-use crate::cri::client::{Cri, CriError};
+use crate::cri::client::{Cri, CriError, Metered, Operations};
 use crate::cri::proto;
 use crate::ctl::stream::Trust;
 use crate::watch::Watcher;
@@ -45,6 +45,8 @@ pub async fn serve(
 ) -> Result<(), KubeletError> {
     let Some(own) = config.kubelet.clone() else { return Ok(()) };
     let runtime = answers(&*cri).await?;
+    let operations = Operations::default();
+    let cri = Arc::new(Metered::new(cri, operations.clone()));
     let (objects, objects_now) = watch::channel(Arc::new(Objects::default()));
     let tasks = TaskTracker::new();
     let given = Given {
@@ -57,7 +59,7 @@ pub async fn serve(
     };
     let host = blocking::run("prepare the kubelet half", move || prepare(given)).await??;
     info!(node = host.node.name, runtime = host.runtime, "the kubelet half keeps pods");
-    let http = http(&config, &own, &host, &stop).await?;
+    let http = http(&config, &own, (&host, operations), &stop).await?;
     tasks.spawn(host.board.clone().write_behind(stop.clone()));
     tasks.spawn(http.serve());
     let evictions = keep_node(&config, &own, &host, &stop).await;
@@ -159,7 +161,7 @@ async fn shutdowns(
 async fn http(
     config: &Config,
     own: &config::Kubelet,
-    host: &Host,
+    (host, operations): (&Host, Operations),
     stop: &CancellationToken,
 ) -> Result<HttpServer, HttpError> {
     let place = Place {
@@ -169,6 +171,7 @@ async fn http(
     };
     let shown = Shown {
         cri: Arc::clone(&host.cri),
+        operations,
         board: host.board.clone(),
         node: host.node.clone(),
         kubelet: own.clone(),

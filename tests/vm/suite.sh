@@ -76,13 +76,14 @@ case $what in
         strip --strip-debug -o /run/stage/integration "$(cat "$logs/integration")"
         export BERTH_STAGE=/run/stage BERTH_TEST_VM=1
         status=0
-        if [ $# -eq 0 ]; then
+        alone=" ${BERTH_VM_SKIP:-} "
+        if [ $# -eq 0 ] && [[ $alone != *" unit "* ]]; then
             echo "unit tests:"
             /run/stage/unit || status=1
             echo "shim tests:"
             /run/stage/shim-tests || status=1
         fi
-        for name in ${BERTH_VM_SKIP:-}; do
+        for name in ${alone/ unit / }; do
             set -- "$@" --skip "$name"
         done
         echo "integration tests${BERTH_VM_SKIP:+ (on the host alone: $BERTH_VM_SKIP)}:"

@@ -5,6 +5,7 @@
 
 mod event;
 mod files;
+mod starts;
 mod state;
 
 pub use event::{Event, EventKind, Events};

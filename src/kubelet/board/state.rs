@@ -2,7 +2,9 @@
 
 use super::event::{Event, EventKind, Events};
 use super::files::{self, BoardError, Record};
+use super::starts::Starts;
 use crate::clock::now_nanos;
+use crate::histogram::Histogram;
 use crate::kubelet::source::{FileStatus, Source};
 use crate::kubelet::spec::{full_name, uid};
 use crate::lock::lock;
@@ -11,6 +13,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -59,6 +62,7 @@ struct State {
     events: Events,
     /// What became of each manifest, by its source and origin.
     manifests: BTreeMap<(Source, String), FileStatus>,
+    starts: Starts,
     /// The node, once it was looked at.
     node: Option<Arc<Node>>,
     /// The pods whose files are not as they should be.
@@ -96,9 +100,12 @@ impl Board {
         if known.is_some_and(|known| *known.pod == shown) {
             return;
         }
+        let is_new = known.is_none();
         let shown = Arc::new(shown);
         let events = known.map(|known| known.events.clone()).unwrap_or_default();
         let view = PodView { pod: Arc::clone(&shown), origin: origin.to_owned(), events };
+        let phase = shown.status.as_ref().and_then(|status| status.phase.as_deref());
+        state.starts.saw(&id, is_new, phase, Instant::now());
         state.pods.insert(id.clone(), view);
         state.dirty.insert(id);
         drop(state);
@@ -139,6 +146,7 @@ impl Board {
     pub fn remove(&self, uid: &str) {
         let mut state = lock(&self.0.state);
         let gone = state.pods.remove(uid);
+        state.starts.forget(uid);
         state.dirty.insert(uid.to_owned());
         drop(state);
         if let Some(view) = gone {
@@ -154,6 +162,11 @@ impl Board {
     /// The newest events of all pods.
     pub fn events(&self) -> Events {
         lock(&self.0.state).events.clone()
+    }
+
+    /// How long pods took from when they were first seen until they ran, since the daemon began.
+    pub fn starts(&self) -> Histogram {
+        lock(&self.0.state).starts.times()
     }
 
     /// What became of the manifests of a source.

@@ -54,7 +54,10 @@ impl Signals {
         let read = blocking::run("read what is left of the node", move || {
             let text = |name: &str| std::fs::read_to_string(Path::new(PROC).join(name));
             let threads = text("sys/kernel/threads-max").unwrap_or_default();
-            let node = NodeUsage::read(Path::new(PROC));
+            let node = NodeUsage::read().unwrap_or_else(|error| {
+                warn!(%error, "what the node uses cannot be read: nobody is evicted by it");
+                NodeUsage::default()
+            });
             let seen = Seen {
                 node,
                 threads: threads.trim().parse().ok(),

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use procfs::ProcError;
 use serde::Serialize;
 use std::io;
 
@@ -112,6 +113,12 @@ impl From<CriError> for Refusal {
             ErrorKind::PermissionDenied | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(code, chain(&error))
+    }
+}
+
+impl From<ProcError> for Refusal {
+    fn from(error: ProcError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 }
 

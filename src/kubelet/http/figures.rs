@@ -1,6 +1,7 @@
 //! Gathers what `/stats/summary` and `/metrics` are made of.
 
 use super::answer::{self, Answer, Refusal};
+use super::metrics::process::ProcessUsage;
 use super::metrics::{cadvisor, own, probes, resource};
 use super::node_usage::{FileSystem, NodeUsage};
 use super::shown::Shown;
@@ -46,7 +47,7 @@ impl Looks {
 }
 
 async fn node_usage() -> Result<NodeUsage, Refusal> {
-    Ok(blocking::run("read the node's figures", || NodeUsage::read(Path::new("/proc"))).await?)
+    Ok(blocking::run("read the node's figures", NodeUsage::read).await??)
 }
 
 async fn pod_stats(shown: &Shown) -> Result<Vec<proto::PodSandboxStats>, CriError> {
@@ -120,9 +121,13 @@ pub(in crate::kubelet) fn logs(folder: &Path) -> Vec<(String, (u64, u64))> {
 pub(super) async fn metrics(shown: &Shown) -> Answer {
     let runtime = async { Ok::<_, CriError>((sandboxes(shown).await?, containers(shown).await?)) };
     let runtime = runtime.await.ok();
+    let usage = blocking::run("read what the daemon uses", ProcessUsage::read).await;
     let of = own::Own {
         node: &shown.node.name,
         pods: &shown.board.pods(),
+        calls: shown.operations.read(),
+        starts: shown.board.starts(),
+        usage: usage.ok().and_then(Result::ok),
         runtime: runtime.as_ref().map(|(sandboxes, all)| (sandboxes.as_slice(), all.as_slice())),
     };
     answer::metrics(own::own(&of))

@@ -2,7 +2,7 @@
 
 use super::{Pulse, Shown, Tallies};
 use crate::config;
-use crate::cri::client::RemoteCri;
+use crate::cri::client::{Operations, RemoteCri};
 use crate::kubelet::board::Board;
 use crate::kubelet::node::NodeFacts;
 use std::path::Path;
@@ -19,6 +19,7 @@ pub(super) async fn shown(dir: &Path, kubelet: config::Kubelet) -> (Shown, UnixL
     let cri = RemoteCri::connect(&dir.join("runtime")).await.unwrap();
     let shown = Shown {
         cri: Arc::new(cri),
+        operations: Operations::default(),
         board: Board::open(dir.join("status")).unwrap(),
         node: NodeFacts { name: "node-1".into(), ..NodeFacts::default() },
         kubelet,

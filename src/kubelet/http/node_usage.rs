@@ -1,6 +1,9 @@
 //! What the node uses, from /proc.
 
 use crate::clock::now_nanos;
+use procfs::{
+    CpuTime, Current as _, CurrentSI as _, KernelStats, LoadAverage, Meminfo, ProcResult, VmStat,
+};
 use std::path::Path;
 
 /// What the node uses.
@@ -38,35 +41,54 @@ pub(in crate::kubelet) struct NodeUsage {
 
 /// Nanoseconds in a tick of /proc/stat: USER_HZ is 100 (proc(5)).
 const TICK: u64 = 10_000_000;
-const KIB: u64 = 1024;
 const SECOND: i64 = 1_000_000_000;
 
+/// The files that it is made of.
+struct Files {
+    kernel: KernelStats,
+    memory: Meminfo,
+    faults: VmStat,
+    load: LoadAverage,
+    pid_max: i32,
+}
+
 impl NodeUsage {
-    /// Reads it. Blocking. What cannot be read is 0.
-    pub(in crate::kubelet) fn read(proc: &Path) -> Self {
-        let text = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
-        let (stat, memory) = (text("stat"), text("meminfo"));
-        let (vmstat, load, most) = (text("vmstat"), text("loadavg"), text("sys/kernel/pid_max"));
-        let kib = |name| number(&memory, name).saturating_mul(KIB);
-        let total = kib("MemTotal:");
-        let used_bytes = total.saturating_sub(kib("MemFree:"));
-        let working_set_bytes = used_bytes.saturating_sub(kib("Inactive(file):"));
-        let boot = i64::try_from(number(&stat, "btime")).unwrap_or(0);
+    /// Reads it. Blocking.
+    ///
+    /// # Errors
+    /// A file of /proc cannot be read.
+    pub(in crate::kubelet) fn read() -> ProcResult<Self> {
+        Ok(Self::of(&Files {
+            kernel: KernelStats::current()?,
+            memory: Meminfo::current()?,
+            faults: VmStat::current()?,
+            load: LoadAverage::current()?,
+            pid_max: procfs::sys::kernel::pid_max()?,
+        }))
+    }
+
+    fn of(files: &Files) -> Self {
+        let Files { kernel, memory, faults, load, pid_max } = files;
+        let boot = i64::try_from(kernel.btime).unwrap_or(i64::MAX);
+        let used_bytes = memory.mem_total.saturating_sub(memory.mem_free);
+        let working_set_bytes = used_bytes.saturating_sub(memory.inactive_file.unwrap_or(0));
+        let fault =
+            |name: &str| faults.0.get(name).and_then(|n| u64::try_from(*n).ok()).unwrap_or(0);
         Self {
             at_nanos: now_nanos(),
             boot_nanos: boot.saturating_mul(SECOND),
-            cpu_nanos: busy_ticks(&stat).saturating_mul(TICK),
+            cpu_nanos: busy_ticks(&kernel.total).saturating_mul(TICK),
             used_bytes,
             working_set_bytes,
-            available_bytes: total.saturating_sub(working_set_bytes),
-            kernel_available_bytes: kib("MemAvailable:"),
-            rss_bytes: kib("AnonPages:"),
-            swap_used_bytes: kib("SwapTotal:").saturating_sub(kib("SwapFree:")),
-            swap_available_bytes: kib("SwapFree:"),
-            page_faults: number(&vmstat, "pgfault"),
-            major_page_faults: number(&vmstat, "pgmajfault"),
-            tasks: tasks(&load),
-            pid_max: most.trim().parse().unwrap_or(0),
+            available_bytes: memory.mem_total.saturating_sub(working_set_bytes),
+            kernel_available_bytes: memory.mem_available.unwrap_or(memory.mem_free),
+            rss_bytes: memory.anon_pages.unwrap_or(0),
+            swap_used_bytes: memory.swap_total.saturating_sub(memory.swap_free),
+            swap_available_bytes: memory.swap_free,
+            page_faults: fault("pgfault"),
+            major_page_faults: fault("pgmajfault"),
+            tasks: u64::from(load.max),
+            pid_max: u64::try_from(*pid_max).unwrap_or(0),
         }
     }
 
@@ -78,28 +100,10 @@ impl NodeUsage {
     }
 }
 
-/// The number behind a line's first word.
-fn number(text: &str, name: &str) -> u64 {
-    let of = |line: &str| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some(name)).then(|| words.next()?.parse().ok()).flatten()
-    };
-    text.lines().find_map(of).unwrap_or(0)
-}
-
-/// Of `cpu user nice system idle iowait irq softirq steal ...` what is neither idle nor waits; what guests use is in
-/// `user` already.
-fn busy_ticks(stat: &str) -> u64 {
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
-    let ticks = line.split_whitespace().take(8).enumerate();
-    let busy = ticks.filter(|(at, _)| !matches!(at, 3 | 4));
-    busy.filter_map(|(_, word)| word.parse::<u64>().ok()).fold(0, u64::saturating_add)
-}
-
-/// Of `0.1 0.2 0.3 running/all last`.
-fn tasks(load: &str) -> u64 {
-    let word = load.split_whitespace().nth(3).and_then(|word| word.split_once('/'));
-    word.and_then(|(_, all)| all.parse().ok()).unwrap_or(0)
+/// What is neither idle nor waits; what guests use is in `user` already.
+fn busy_ticks(cpu: &CpuTime) -> u64 {
+    let kernel = [cpu.irq, cpu.softirq, cpu.steal].into_iter().flatten();
+    [cpu.user, cpu.nice, cpu.system].into_iter().chain(kernel).fold(0, u64::saturating_add)
 }
 
 /// A file system as `statvfs` tells it.
@@ -130,22 +134,26 @@ impl FileSystem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use procfs::{FromBufRead as _, FromBufReadSI as _, FromRead as _};
 
     #[test]
-    fn the_node_is_read_from_the_files_of_proc() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        std::fs::create_dir_all(dir.path().join("sys/kernel")).unwrap();
-        write("stat", "cpu  100 1 50 9999 77 2 3 4 50 0\ncpu0 1 1 1 1\nbtime 1000\n");
-        write(
-            "meminfo",
-            "MemTotal: 1000 kB\nMemFree: 400 kB\nMemAvailable: 550 kB\nInactive(file): 100 kB\nAnonPages: 7 kB\n\
-            SwapTotal: 50 kB\nSwapFree: 20 kB\n",
-        );
-        write("vmstat", "pgfault 12\npgmajfault 3\n");
-        write("loadavg", "0.1 0.2 0.3 2/345 6789\n");
-        write("sys/kernel/pid_max", "4194304\n");
-        let read = NodeUsage::read(dir.path());
+    fn what_the_node_uses_is_made_of_the_files_of_proc() {
+        const KIB: u64 = 1024;
+        let stat =
+            "cpu  100 1 50 9999 77 2 3 4 50 0\ncpu0 1 1 1 1\nctxt 1\nbtime 1000\nprocesses 1\n";
+        // The first lines are those that every kernel has.
+        let meminfo = "MemTotal: 1000 kB\nMemFree: 400 kB\nMemAvailable: 550 kB\nBuffers: 0 kB\nCached: 0 kB\n\
+            SwapCached: 0 kB\nActive: 0 kB\nInactive: 0 kB\nInactive(file): 100 kB\nSwapTotal: 50 kB\n\
+            SwapFree: 20 kB\nDirty: 0 kB\nWriteback: 0 kB\nAnonPages: 7 kB\nMapped: 0 kB\nSlab: 0 kB\n\
+            Committed_AS: 0 kB\nVmallocTotal: 0 kB\nVmallocUsed: 0 kB\nVmallocChunk: 0 kB\n";
+        let system = procfs::current_system_info();
+        let read = NodeUsage::of(&Files {
+            kernel: KernelStats::from_buf_read(stat.as_bytes(), system).unwrap(),
+            memory: Meminfo::from_buf_read(meminfo.as_bytes()).unwrap(),
+            faults: VmStat::from_buf_read("pgfault 12\npgmajfault 3\n".as_bytes()).unwrap(),
+            load: LoadAverage::from_read("0.1 0.2 0.3 2/345 6789\n".as_bytes()).unwrap(),
+            pid_max: 4_194_304,
+        });
         let expected = NodeUsage {
             at_nanos: read.at_nanos,
             boot_nanos: 1000 * SECOND,
@@ -163,6 +171,15 @@ mod tests {
             pid_max: 4_194_304,
         };
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn this_node_uses_something() {
+        let read = NodeUsage::read().unwrap();
+        let text = std::fs::read_to_string("/proc/stat").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("btime ")).unwrap();
+        assert_eq!(read.boot_nanos, line.parse::<i64>().unwrap() * SECOND);
+        assert!(read.tasks > 0 && read.cpu_nanos > 0 && read.available_bytes > 0, "{read:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::pulse::Pulse;
 use super::tallies::Tallies;
 use crate::config;
-use crate::cri::client::Cri;
+use crate::cri::client::{Cri, Operations};
 use crate::ctl::stream::Trust;
 use crate::kubelet::board::Board;
 use crate::kubelet::node::NodeFacts;
@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 pub struct Shown {
     /// The runtime.
     pub cri: Arc<dyn Cri>,
+    /// The calls to it.
+    pub operations: Operations,
     /// The pods.
     pub board: Board,
     /// The node.

@@ -25,6 +25,7 @@
 //! * `pty`: a person at a terminal
 //! * `registry`: docker-registry, plain, guarded or as a mirror, and pulls from it
 //! * `spdy`: a client of SPDY/3.1, without berth's codec
+//! * `slowest`: which tests take the time
 //! * `spoiler`: a proxy before a registry that breaks things and listens in
 
 #![allow(dead_code, unused_imports, reason = "what tests may need, not only what they need today")]
@@ -51,6 +52,7 @@ pub(crate) mod registry;
 pub(crate) mod runtime;
 pub(crate) mod scene;
 pub(crate) mod sent;
+mod slowest;
 pub(crate) mod spdy;
 pub(crate) mod spoiler;
 pub(crate) mod suite;

@@ -165,6 +165,14 @@ fn prometheus(node: &mut Node) -> Result<()> {
     })?;
     let running = prometheus.query("kubelet_running_pods")?;
     ensure!(running.len() == 1 && running[0].1 == "1", "{running:?}");
+    for once in [
+        "kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"}",
+        "kubelet_runtime_operations_duration_seconds_bucket{operation_type=\"run_podsandbox\",le=\"+Inf\"}",
+        "kubelet_pod_start_duration_seconds_count",
+    ] {
+        let found = prometheus.query(once)?;
+        ensure!(found.len() == 1 && found[0].1 == "1", "{once}: {found:?}");
+    }
     if !node.has_other_runtime() {
         let query =
             "container_cpu_usage_seconds_total{job=\"/metrics/cadvisor\",container=\"main\"}";

@@ -16,7 +16,8 @@ pub(in crate::kubelet::http) fn check(text: &str) -> Result<Vec<Scraped>, String
         return Err("the last line has no end".into());
     }
     let mut samples: Vec<Scraped> = Vec::new();
-    let (mut helped, mut typed) = (BTreeSet::new(), BTreeSet::new());
+    let mut helped = BTreeSet::new();
+    let mut typed: BTreeMap<String, String> = BTreeMap::new();
     let mut family = String::new();
     for line in text.lines() {
         let wrong = |what: &str| Err(format!("{what}: {line:?}"));
@@ -27,15 +28,21 @@ pub(in crate::kubelet::http) fn check(text: &str) -> Result<Vec<Scraped>, String
             }
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap_or_default();
-            if name != family || !["counter", "gauge"].contains(&kind) {
+            if name != family || !["counter", "gauge", "histogram"].contains(&kind) {
                 return wrong("no type, or not behind its help");
             }
-            if !typed.insert(name.to_owned()) {
+            if typed.insert(name.to_owned(), kind.to_owned()).is_some() {
                 return wrong("a type told twice");
             }
         } else {
             let sample = sample(line).map_err(|what| format!("{what}: {line:?}"))?;
-            if sample.name != family || !typed.contains(&family) {
+            let of =
+                |name: &str| name == family && typed.get(name).is_some_and(|k| k != "histogram");
+            let part = |part: &str| {
+                let name = sample.name.strip_suffix(part);
+                name.is_some_and(|n| n == family && typed.get(n).is_some_and(|k| k == "histogram"))
+            };
+            if !of(&sample.name) && !["_bucket", "_sum", "_count"].into_iter().any(part) {
                 return wrong("a sample outside its family");
             }
             if samples.iter().any(|s| s.name == sample.name && s.labels == sample.labels) {

@@ -1,14 +1,18 @@
 //! The text format of Prometheus, version 0.0.4: families one behind the other, each with its help and type, and no two
 //! samples of the same name and labels.
 
+use crate::histogram::Histogram;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 /// What a number does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kubelet::http) enum Kind {
     Counter,
     Gauge,
+    /// Of [`Exposition::histogram`] alone.
+    Histogram,
 }
 
 /// A number.
@@ -68,9 +72,14 @@ impl Exposition {
     /// Adds a sample to a family there is. One of the same labels as an earlier one is left out, and so is one whose names
     /// are none.
     pub(in crate::kubelet::http) fn add(&mut self, name: &str, sample: Sample<'_>) {
+        self.add_part(name, "", sample);
+    }
+
+    /// Adds a sample named after its family and `part`.
+    fn add_part(&mut self, name: &str, part: &str, sample: Sample<'_>) {
         let named = is_name(name) && sample.labels.iter().all(|(key, _)| is_name(key));
         let Some(family) = self.0.get_mut(name).filter(|_| named) else { return };
-        let labels = labels(sample.labels);
+        let labels = format!("{part}{}", labels(sample.labels));
         if !family.seen.insert(labels.clone()) {
             return;
         }
@@ -80,6 +89,26 @@ impl Exposition {
             write!(family.text, " {}", sample.nanos / MILLI).ok();
         }
         family.text.push('\n');
+    }
+
+    /// Adds times to a family of histograms there is.
+    pub(in crate::kubelet::http) fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        times: &Histogram,
+    ) {
+        let bound = |bound: Duration| nanos(bound).to_string();
+        let buckets = times.buckets().map(|(limit, count)| (bound(limit), count));
+        for (limit, count) in buckets.chain([("+Inf".to_owned(), times.count())]) {
+            let labels: Vec<_> = labels.iter().copied().chain([("le", limit.as_str())]).collect();
+            let sample = Sample { labels: &labels, value: Value::Whole(count), nanos: 0 };
+            self.add_part(name, "_bucket", sample);
+        }
+        let count = Value::Whole(times.count());
+        for (part, value) in [("_sum", nanos(times.sum())), ("_count", count)] {
+            self.add_part(name, part, Sample { labels, value, nanos: 0 });
+        }
     }
 
     /// A family of one sample, as of now.
@@ -103,12 +132,17 @@ impl Exposition {
             let kind = match family.kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
             };
             let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
             write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{}", family.text).ok();
         }
         text
     }
+}
+
+fn nanos(time: Duration) -> Value {
+    Value::Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn is_name(name: &str) -> bool {

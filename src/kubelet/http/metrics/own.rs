@@ -1,8 +1,11 @@
 //! `/metrics`: the kubelet half's own figures.
 
-use super::Exposition;
 use super::exposition::{Kind, Sample, Value};
+use super::process::ProcessUsage;
+use super::{Exposition, operations};
+use crate::cri::client::Calls;
 use crate::cri::proto;
+use crate::histogram::Histogram;
 use crate::kubelet::board::PodView;
 use std::collections::BTreeMap;
 
@@ -12,6 +15,12 @@ pub(in crate::kubelet::http) struct Own<'a> {
     pub(in crate::kubelet::http) node: &'a str,
     /// All pods that are kept, by uid.
     pub(in crate::kubelet::http) pods: &'a BTreeMap<String, PodView>,
+    /// The calls to the runtime, by verb.
+    pub(in crate::kubelet::http) calls: BTreeMap<&'static str, Calls>,
+    /// How long pods took until they ran.
+    pub(in crate::kubelet::http) starts: Histogram,
+    /// What the daemon uses.
+    pub(in crate::kubelet::http) usage: Option<ProcessUsage>,
     /// What the runtime has; none: it does not answer.
     pub(in crate::kubelet::http) runtime: Option<(&'a [proto::PodSandbox], &'a [proto::Container])>,
 }
@@ -30,6 +39,11 @@ pub(in crate::kubelet::http) fn own(of: &Own<'_>) -> String {
     phases(&mut all, of.pods);
     let up = ("kubelet_runtime_up", Gauge, "Whether the runtime answers.");
     all.one(up, &[], Value::Whole(u64::from(of.runtime.is_some())));
+    operations::operations(&mut all, &of.calls);
+    operations::starts(&mut all, &of.starts);
+    if let Some(usage) = &of.usage {
+        usage.tell(&mut all);
+    }
     let Some((sandboxes, containers)) = of.runtime else { return all.text() };
     let ready = |s: &&proto::PodSandbox| s.state() == proto::PodSandboxState::SandboxReady;
     let running = sandboxes.iter().filter(ready).count();
@@ -78,6 +92,17 @@ mod tests {
     use super::super::checker::check;
     use super::*;
 
+    fn told(node: &str, runtime: Option<(&[proto::PodSandbox], &[proto::Container])>) -> String {
+        own(&Own {
+            node,
+            pods: &BTreeMap::new(),
+            calls: BTreeMap::new(),
+            starts: Histogram::new(&[]),
+            usage: ProcessUsage::read().ok(),
+            runtime,
+        })
+    }
+
     #[test]
     fn pods_and_containers_are_counted_by_their_state() {
         let sandbox = |state: proto::PodSandboxState| proto::PodSandbox {
@@ -96,7 +121,7 @@ mod tests {
             container(C::ContainerExited),
         ];
         let runtime = Some((&sandboxes[..], &containers[..]));
-        let told = own(&Own { node: "node-1", pods: &BTreeMap::new(), runtime });
+        let told = told("node-1", runtime);
         let all = check(&told).unwrap();
         let value = |name: &str, label: (&str, &str)| {
             let is = |s: &&super::super::checker::Scraped| {
@@ -114,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_does_not_answer_is_told() {
-        let told = own(&Own { node: "n", pods: &BTreeMap::new(), runtime: None });
+        let told = told("n", None);
         let all = check(&told).unwrap();
         assert!(all.iter().any(|s| s.name == "kubelet_runtime_up" && s.value == 0.0));
         assert!(!all.iter().any(|s| s.name == "kubelet_running_pods"));
