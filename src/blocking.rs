@@ -2,13 +2,16 @@
 //!
 //! A thread cannot be taken back. Work that is past its deadline goes on in its own, and may come to
 //! life when what it waited for (NFS, FUSE) answers, after its verb was undone. So it asks before
-//! each effect whether it is still [`Wanted`], and an undo begins only when no effect is under way.
+//! each effect whether it is still [`Wanted`], and an undo begins only when no effect is under way. The
+//! same holds for work that was given up before its deadline, as that of a pod that is to end.
 
 use crate::failpoint;
 use crate::lock::lock;
+use crate::waits::{Named, thread_of};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How long an effect that is under way at the deadline may take before the verb goes on without
 /// it. Effects are on berth's own files, which do not hang.
@@ -42,7 +45,7 @@ pub enum BlockingError {
         /// What was attempted.
         what: &'static str,
     },
-    /// Within the work itself: its deadline has passed.
+    /// It was given up, or its deadline has passed, which the work itself is told so.
     #[error("nobody waits for it any more")]
     Unwanted,
 }
@@ -93,6 +96,14 @@ impl Wanted {
         }
     }
 
+    /// What nobody waits for.
+    #[cfg(test)]
+    pub(crate) fn withdrawn() -> Self {
+        let wanted = Self::default();
+        wanted.withdraw();
+        wanted
+    }
+
     /// From now on no effect begins; returns when the one under way is over.
     fn withdraw(&self) {
         self.0.withdrawn.store(true, Ordering::SeqCst);
@@ -138,7 +149,11 @@ static ALL_OVERDUE: AtomicUsize = AtomicUsize::new(0);
 /// The work of one pod that is past its deadline and holds a thread each. Without a bound, a client
 /// that tries again and again would take all threads from the other pods. A clone counts the same work.
 #[derive(Clone, Debug, Default)]
-pub struct Overdue(Arc<AtomicUsize>);
+pub struct Overdue {
+    hang: Arc<AtomicUsize>,
+    /// What its threads are named while they work for it.
+    thread: Option<Arc<str>>,
+}
 
 /// One such thread, counted until this is dropped.
 #[derive(Debug)]
@@ -170,45 +185,73 @@ impl Drop for Hangs {
 }
 
 impl Overdue {
-    /// Runs `work` on a blocking thread and waits for it no longer than `limit`: for anything that may
-    /// touch a host path that hangs. What it is given says whether it is still wanted.
+    /// That of the pod of a uid, whose threads have its name.
+    pub fn of_pod(uid: &str) -> Self {
+        Self { thread: Some(thread_of(uid).into()), ..Self::default() }
+    }
+
+    /// [`Self::run_unless`] for what is never given up before its deadline.
     ///
     /// # Errors
-    /// [`BlockingError::Deadline`], and then no effect of it begins any more; [`BlockingError::Overdue`]
-    /// at once, and nothing is begun, while too much of earlier work hangs; [`BlockingError::Gone`] when
-    /// it panicked.
+    /// As there.
     pub async fn run_within<T: Send + 'static>(
         &self,
         what: &'static str,
         limit: Duration,
         work: impl FnOnce(&Wanted) -> T + Send + 'static,
     ) -> Result<T, BlockingError> {
+        self.run_unless(what, limit, &CancellationToken::new(), work).await
+    }
+
+    /// Runs `work` on a blocking thread and waits for it no longer than `limit`, and not after it is `given_up`: for
+    /// anything that may touch a host path that hangs. What it is given says whether it is still wanted.
+    ///
+    /// # Errors
+    /// [`BlockingError::Deadline`] or [`BlockingError::Unwanted`], and then no effect of it begins any more;
+    /// [`BlockingError::Overdue`] at once, and nothing is begun, while too much of earlier work hangs;
+    /// [`BlockingError::Gone`] when it panicked.
+    pub async fn run_unless<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        given_up: &CancellationToken,
+        work: impl FnOnce(&Wanted) -> T + Send + 'static,
+    ) -> Result<T, BlockingError> {
+        if given_up.is_cancelled() {
+            return Err(BlockingError::Unwanted);
+        }
         self.check(what)?;
         let limit = failpoint::within(limit);
         let wanted = Wanted::default();
-        let given = wanted.clone();
+        let (given, name) = (wanted.clone(), self.thread.clone());
         let work = run(what, move || {
             let _over = Over(given.clone());
+            let _named = Named::new(name.as_deref());
+            // It may have waited for a thread.
+            given.still()?;
             let result = work(&given);
             if given.still().is_err() {
-                tracing::info!(what, "work past its deadline has ended");
+                tracing::info!(what, "work that nobody waited for any more has ended");
             }
-            result
+            Ok(result)
         });
-        if let Ok(result) = tokio::time::timeout(limit, work).await {
-            return result;
-        }
-        tracing::warn!(what, ?limit, "work past its deadline goes on in its thread");
+        let error = tokio::select! {
+            biased;
+            result = work => return result?,
+            () = given_up.cancelled() => BlockingError::Unwanted,
+            () = tokio::time::sleep(limit) => BlockingError::Deadline { what, limit },
+        };
+        tracing::warn!(what, ?limit, %error, "work that is given up goes on in its thread");
         self.count(&wanted);
         let withdrawn = run(what, move || wanted.withdraw());
         if tokio::time::timeout(EFFECT_WITHIN, withdrawn).await.is_err() {
-            tracing::error!(what, "an effect past its deadline is not over");
+            tracing::error!(what, "an effect of work that was given up is not over");
         }
-        Err(BlockingError::Deadline { what, limit })
+        Err(error)
     }
 
     fn check(&self, what: &'static str) -> Result<(), BlockingError> {
-        let (own, all) = (self.0.load(Ordering::SeqCst), ALL_OVERDUE.load(Ordering::SeqCst));
+        let (own, all) = (self.hang.load(Ordering::SeqCst), ALL_OVERDUE.load(Ordering::SeqCst));
         if own >= OVERDUE_OF_A_POD {
             return Err(BlockingError::Overdue { what, hang: own, whose: "this pod" });
         }
@@ -222,9 +265,9 @@ impl Overdue {
     fn count(&self, work: &Wanted) {
         let mut thread = lock(&work.0.thread);
         if matches!(*thread, Thread::AtWork) {
-            self.0.fetch_add(1, Ordering::SeqCst);
+            self.hang.fetch_add(1, Ordering::SeqCst);
             ALL_OVERDUE.fetch_add(1, Ordering::SeqCst);
-            *thread = Thread::Overdue(Hangs(Arc::clone(&self.0)));
+            *thread = Thread::Overdue(Hangs(Arc::clone(&self.hang)));
         }
     }
 }
@@ -251,6 +294,31 @@ mod tests {
         // The control: in time it does.
         let in_time = run_within("in time", LONG, |wanted| wanted.effect(|| 7).ok());
         assert!(matches!(in_time.await, Ok(Some(7))));
+    }
+
+    #[tokio::test]
+    async fn an_effect_of_what_was_given_up_does_not_happen() {
+        let (go, went) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let (given_up, begun) = (CancellationToken::new(), CancellationToken::new());
+        let (pod, begins) = (Overdue::default(), begun.clone());
+        let late = pod.run_unless("late", LONG, &given_up, move |wanted| {
+            begins.cancel();
+            went.recv().unwrap();
+            tell.send(wanted.effect(|| ()).is_ok()).unwrap();
+        });
+        let give_up = async {
+            begun.cancelled().await;
+            given_up.cancel();
+        };
+        let (late, ()) = tokio::join!(late, give_up);
+        assert!(matches!(late, Err(BlockingError::Unwanted)));
+        assert_eq!(pod.hang.load(Ordering::SeqCst), 1, "its thread counts");
+        go.send(()).unwrap();
+        assert_eq!(told.recv_timeout(LONG), Ok(false));
+        // What comes after that is not begun.
+        let after = pod.run_unless("after", LONG, &given_up, |_| ()).await;
+        assert!(matches!(after, Err(BlockingError::Unwanted)));
     }
 
     #[tokio::test]

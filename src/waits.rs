@@ -4,11 +4,41 @@ use std::fs;
 use std::path::Path;
 use syscalls::Sysno;
 
+/// proc_pid_comm(5).
+const OWN_NAME: &str = "/proc/thread-self/comm";
+
 /// What the task of a folder of /proc waits in: `newfstatat (request_wait_answer, state D)`; none for one that runs, or
 /// is not there. Blocking.
 pub(crate) fn waits_in(task: &Path) -> Option<String> {
     let text = |name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
     described(&text("syscall"), &text("wchan"), &text("stat"))
+}
+
+/// The name that a thread of berth has while it works for the pod of a uid: 15 bytes, all that the kernel keeps.
+pub(crate) fn thread_of(uid: &str) -> String {
+    let uid: String = uid.chars().filter(char::is_ascii_alphanumeric).take(11).collect();
+    format!("pod:{uid}")
+}
+
+/// Names this thread until the value is dropped, so that `berth why` finds whom it works for.
+#[derive(Debug)]
+pub(crate) struct Named(Option<String>);
+
+impl Named {
+    /// Names it; without a name, leaves it as it is.
+    pub(crate) fn new(name: Option<&str>) -> Self {
+        let Some(name) = name else { return Self(None) };
+        let before = fs::read_to_string(OWN_NAME).ok().map(|before| before.trim().to_owned());
+        // Who looks for it finds less.
+        fs::write(OWN_NAME, name).ok();
+        Self(before)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|before| drop(fs::write(OWN_NAME, before)));
+    }
 }
 
 /// The numbers that are names in a folder of /proc, the smallest first: processes, or threads of one. Blocking.
@@ -52,6 +82,20 @@ mod tests {
         for (syscall, wchan, stat, expected) in rows {
             assert_eq!(described(syscall, wchan, stat).as_deref(), expected, "{syscall}");
         }
+    }
+
+    #[test]
+    fn a_thread_has_the_name_of_the_pod_that_it_works_for() {
+        let own = || fs::read_to_string(OWN_NAME).unwrap().trim().to_owned();
+        let before = own();
+        let name = thread_of("1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d");
+        assert_eq!(name, "pod:1a2b3c4d5e6");
+        let named = Named::new(Some(&name));
+        assert_eq!(own(), name);
+        drop(named);
+        assert_eq!(own(), before);
+        drop(Named::new(None));
+        assert_eq!(own(), before);
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub(super) fn prepare(given: Given) -> Result<Arc<Host>, KubeletError> {
     }))
 }
 
-fn settings(own: &config::Kubelet, pods: PathBuf) -> Settings {
+/// What `own` says of single pods, whose files are in `pods`.
+pub(super) fn settings(own: &config::Kubelet, pods: PathBuf) -> Settings {
     let resolv_conf = own.resolv_conf.clone().unwrap_or_else(|| "/etc/resolv.conf".into());
     Settings {
         pods,

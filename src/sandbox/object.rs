@@ -116,10 +116,10 @@ impl Sandbox {
         Self {
             id: record.id.clone(),
             lane: tokio::sync::Mutex::new(()),
+            overdue: Overdue::of_pod(&record.config.metadata.uid),
             record: Mutex::new(record),
             link: watch::channel(Link::default()).0,
             recovering: AtomicBool::new(false),
-            overdue: Overdue::default(),
             execs: Mutex::new(HashMap::new()),
             events: Mutex::default(),
         }

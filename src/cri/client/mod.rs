@@ -5,12 +5,16 @@
 
 mod engine;
 mod error;
+#[cfg(test)]
+mod fake;
 mod metered;
 mod remote;
 mod verbs;
 
 pub use engine::EngineCri;
 pub use error::CriError;
+#[cfg(test)]
+pub(crate) use fake::FakeCri;
 pub use metered::{Calls, Metered, Operations};
 pub use remote::{RemoteCri, connect};
 pub use verbs::{Cri, Events};

@@ -28,7 +28,7 @@ pub(in crate::ctl) async fn why(
     let of = uid(&kept.pod).to_owned();
     let around = blocking::run("look for what is at work", move || Around {
         plugin: plugins::at_work(&of),
-        blocked: blocked::threads(),
+        blocked: blocked::threads(&of),
     });
     let around = around.await.unwrap_or_default();
     console.write(screen(kept, now_nanos() / 1_000_000_000, &around).as_bytes())
@@ -39,7 +39,7 @@ pub(in crate::ctl) async fn why(
 struct Around {
     /// On the pod's network.
     plugin: Option<String>,
-    /// What the kernel holds of berth's programs, whichever pod it is for.
+    /// What the kernel holds of the pod's processes, and of berth's work for it.
     blocked: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
 //! Why a volume cannot be set up, mounted or taken away.
 
+use crate::blocking::BlockingError;
 use crate::error::{ErrorKind, Kinded, kinded};
 use crate::kubelet::env::{DownwardError, ValueError};
 use std::io;
@@ -97,6 +98,9 @@ pub enum VolumeError {
         #[source]
         source: io::Error,
     },
+    /// The pod is to end, or it took too long.
+    #[error(transparent)]
+    Unwanted(#[from] BlockingError),
 }
 
 impl VolumeError {
@@ -109,6 +113,7 @@ impl VolumeError {
             Self::Downward { source, .. } => source.kind(),
             Self::HostPath { .. } | Self::SubPath { .. } => ErrorKind::FailedPrecondition,
             Self::Io { source, .. } => Kinded::kind(source),
+            Self::Unwanted(source) => source.kind(),
         }
     }
 

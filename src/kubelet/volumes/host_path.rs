@@ -1,6 +1,7 @@
 //! hostPath: what must be there, and what is made.
 
 use super::error::VolumeError;
+use crate::blocking;
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 use std::fs::{self, FileType};
 use std::io;
@@ -37,7 +38,11 @@ pub(super) fn path(volume: &str, source: &HostPathVolumeSource) -> Result<PathBu
 ///
 /// # Errors
 /// [`VolumeError::HostPath`] when something else is there, or nothing.
-pub(super) fn set_up(volume: &str, source: &HostPathVolumeSource) -> Result<(), VolumeError> {
+pub(super) fn set_up(
+    volume: &str,
+    source: &HostPathVolumeSource,
+    still: &blocking::Wanted,
+) -> Result<(), VolumeError> {
     let path = path(volume, source)?;
     let wanted = wanted(volume, source)?;
     if wanted == Wanted::Any {
@@ -48,6 +53,8 @@ pub(super) fn set_up(volume: &str, source: &HostPathVolumeSource) -> Result<(), 
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(VolumeError::io("look at", &path)(e)),
     };
+    // The look may have taken long; what is made may, too.
+    still.still()?;
     match (found, wanted) {
         (Some(found), _) if wanted.is(found) => Ok(()),
         (None, Wanted::Directory { create: true }) => fs::DirBuilder::new()
@@ -134,7 +141,8 @@ mod tests {
 
     fn try_set_up(path: &Path, kind: &str) -> Result<(), VolumeError> {
         let path = path.to_str().unwrap().to_owned();
-        set_up("v", &HostPathVolumeSource { path, type_: Some(kind.to_owned()) })
+        let source = HostPathVolumeSource { path, type_: Some(kind.to_owned()) };
+        set_up("v", &source, &blocking::Wanted::default())
     }
 
     #[test]

@@ -22,7 +22,8 @@ fn files(source: Value) -> Result<Payload, VolumeError> {
     volume["name"] = json!("v");
     let pod = pod(json!([volume]));
     let (objects, node) = (objects(), NodeFacts::default());
-    let input = VolumeInput { pod: &pod, objects: &objects, node: &node };
+    let wanted = crate::blocking::Wanted::default();
+    let input = VolumeInput { pod: &pod, objects: &objects, node: &node, wanted: &wanted };
     let volume = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap().first().unwrap();
     let Source::Payload(source) = Source::of(volume) else { panic!("{volume:?}") };
     payload("v", source, &input)

@@ -7,6 +7,7 @@
 use super::error::VolumeError;
 use super::mount_point::open_folder;
 use super::remove::unmount_at;
+use crate::blocking;
 use crate::sys::fds;
 use crate::sys::mount::{self, Reach};
 use crate::sys::path::{Resolve, open_in};
@@ -27,6 +28,8 @@ pub(super) struct Wanted<'a> {
     pub(super) sub_path: &'a str,
     /// What happens when it is not there.
     pub(super) missing: Missing,
+    /// Whether anybody still waits for it.
+    pub(super) still: &'a blocking::Wanted,
 }
 
 /// What happens with a place that is not there.
@@ -117,6 +120,7 @@ fn create(
     if wanted.missing == Missing::Refuse {
         return Err(wanted.refuse(part, "does not exist"));
     }
+    wanted.still.still()?;
     let path = Path::new(part);
     let bits = Mode::from_bits_truncate(mode);
     let made = match mkdirat(parent, path, bits) {
@@ -151,7 +155,11 @@ fn create(
 ///
 /// # Errors
 /// The step that failed.
-pub(super) fn bind(source: BorrowedFd<'_>, target: &Path) -> Result<(), VolumeError> {
+pub(super) fn bind(
+    source: BorrowedFd<'_>,
+    target: &Path,
+    still: &blocking::Wanted,
+) -> Result<(), VolumeError> {
     let at = |operation| VolumeError::io::<io::Error>(operation, target);
     let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
         return Err(at("bind at")(io::Error::from(io::ErrorKind::InvalidFilename)));
@@ -167,7 +175,7 @@ pub(super) fn bind(source: BorrowedFd<'_>, target: &Path) -> Result<(), VolumeEr
         let there = match open() {
             Ok(there) => there,
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-                make_target(target, wanted).map_err(at("create"))?;
+                still.effect(|| make_target(target, wanted))?.map_err(at("create"))?;
                 continue;
             }
             Err(e) => return Err(at("open")(e)),
@@ -176,14 +184,15 @@ pub(super) fn bind(source: BorrowedFd<'_>, target: &Path) -> Result<(), VolumeEr
         if id(there.as_fd())? == id(folder.as_fd())? {
             if shape(there.as_fd()).map_err(at("look at"))? == wanted {
                 let copy = mount::clone_tree(source, c"", Reach::One).map_err(at("bind to"))?;
-                return mount::attach(copy.as_fd(), there.as_fd()).map_err(at("bind at"));
+                let bound = still.effect(|| mount::attach(copy.as_fd(), there.as_fd()))?;
+                return bound.map_err(at("bind at"));
             }
             // Of an earlier source.
-            remove_target(target).map_err(at("remove"))?;
+            still.effect(|| remove_target(target))?.map_err(at("remove"))?;
         } else if same_file(source, there.as_fd()).map_err(at("look at"))? {
             return Ok(());
         } else {
-            unmount_at(folder.as_fd(), &name).map_err(at("unmount"))?;
+            still.effect(|| unmount_at(folder.as_fd(), &name))?.map_err(at("unmount"))?;
         }
     }
 }

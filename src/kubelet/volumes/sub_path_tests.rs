@@ -4,8 +4,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// What everybody waits for.
+fn still() -> &'static blocking::Wanted {
+    static STILL: std::sync::OnceLock<blocking::Wanted> = std::sync::OnceLock::new();
+    STILL.get_or_init(blocking::Wanted::default)
+}
+
 fn wanted(sub_path: &str) -> Wanted<'_> {
-    Wanted { container: "app", volume: "v", sub_path, missing: Missing::Create }
+    Wanted { container: "app", volume: "v", sub_path, missing: Missing::Create, still: still() }
 }
 
 fn volume(node: &Node) -> PathBuf {
@@ -104,7 +110,7 @@ fn bound(node: &Node, root: &Path, sub_path: &str) -> PathBuf {
     let place = open(root.as_fd(), &wanted(sub_path)).unwrap();
     let target = node.path("binds/0");
     fs::create_dir_all(target.parent().unwrap()).unwrap();
-    bind(place.as_fd(), &target).unwrap();
+    bind(place.as_fd(), &target, still()).unwrap();
     target
 }
 
@@ -179,7 +185,7 @@ fn a_link_that_is_swapped_in_never_leads_out() {
     crate::testing::eventually("both outcomes are met", || {
         match open(folder.as_fd(), &wanted("real")) {
             Ok(place) => {
-                bind(place.as_fd(), &target).unwrap();
+                bind(place.as_fd(), &target, still()).unwrap();
                 assert!(target.join("mark").exists(), "bound something else");
                 inside += 1;
             }
@@ -192,4 +198,22 @@ fn a_link_that_is_swapped_in_never_leads_out() {
     });
     stop.store(true, Ordering::SeqCst);
     assert!(attacker.join().unwrap() > 0);
+}
+
+#[test]
+fn nothing_is_made_or_bound_that_nobody_waits_for() {
+    let node = Node::new();
+    let root = volume(&node);
+    fs::create_dir(root.join("there")).unwrap();
+    let gone = blocking::Wanted::withdrawn();
+    let at = open_root(&root, OFlag::O_NOFOLLOW).unwrap();
+    let error = open(at.as_fd(), &Wanted { still: &gone, ..wanted("new") }).unwrap_err();
+    assert!(matches!(error, VolumeError::Unwanted(_)), "{error}");
+    assert!(!root.join("new").exists());
+    let place = open(at.as_fd(), &Wanted { still: &gone, ..wanted("there") }).unwrap();
+    let target = node.path("target");
+    let error = bind(place.as_fd(), &target, &gone).unwrap_err();
+    assert!(matches!(error, VolumeError::Unwanted(_)), "{error}");
+    assert!(!target.exists());
+    assert_eq!(node.mounts(), 1, "the node's own");
 }

@@ -3,6 +3,7 @@
 use super::error::VolumeErrors;
 use super::remove::unmount_below;
 use super::verbs::{VolumeInput, Volumes};
+use crate::blocking::Wanted;
 use crate::kubelet::node::{Amounts, NodeFacts};
 use crate::kubelet::objects::Objects;
 use k8s_openapi::api::core::v1::Pod;
@@ -17,6 +18,8 @@ pub(super) struct Node {
     temp: tempfile::TempDir,
     pub(super) objects: Objects,
     pub(super) facts: NodeFacts,
+    /// Whether anybody waits for what is made.
+    pub(super) wanted: Wanted,
 }
 
 impl Node {
@@ -24,7 +27,8 @@ impl Node {
     pub(super) fn new() -> Self {
         let allocatable = Amounts { memory_bytes: 64 << 20, ..Amounts::default() };
         let facts = NodeFacts { name: "node".into(), allocatable, ..NodeFacts::default() };
-        let node = Self { temp: tempfile::tempdir().unwrap(), objects: Objects::default(), facts };
+        let (temp, objects) = (tempfile::tempdir().unwrap(), Objects::default());
+        let node = Self { temp, objects, facts, wanted: Wanted::default() };
         node.volumes().prepare_node().unwrap();
         node
     }
@@ -59,7 +63,7 @@ impl Node {
     }
 
     pub(super) fn input<'a>(&'a self, pod: &'a Pod) -> VolumeInput<'a> {
-        VolumeInput { pod, objects: &self.objects, node: &self.facts }
+        VolumeInput { pod, objects: &self.objects, node: &self.facts, wanted: &self.wanted }
     }
 
     /// How many mounts are below the temporary folder.

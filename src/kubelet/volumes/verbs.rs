@@ -12,6 +12,7 @@ use super::payload::payload;
 use super::remove::{remove_tree, unmount_below};
 use super::source::{Payload, Source};
 use super::sub_path::{self, Missing, Wanted};
+use crate::blocking;
 use crate::cri::proto;
 use crate::image::disk_use;
 use crate::kubelet::env::{EnvInput, Kind, Named};
@@ -47,6 +48,8 @@ pub struct VolumeInput<'a> {
     pub objects: &'a Objects,
     /// Where it runs.
     pub node: &'a NodeFacts,
+    /// Whether anybody waits for what is made of it.
+    pub wanted: &'a blocking::Wanted,
 }
 
 impl<'a> VolumeInput<'a> {
@@ -61,7 +64,7 @@ impl<'a> VolumeInput<'a> {
 
     /// For the downward API. Files tell nothing of the pod's addresses.
     pub(super) fn env(&self) -> EnvInput<'a> {
-        let (pod, objects, node) = (self.pod, self.objects, self.node);
+        let Self { pod, objects, node, .. } = *self;
         EnvInput { pod, objects, node, pod_ips: &[], host_ips: &node.ips }
     }
 
@@ -191,7 +194,8 @@ impl Volumes {
                         _ => Missing::Create,
                     };
                     let (container, volume) = (&container.name, &volume.name);
-                    let wanted = Wanted { container, volume, sub_path, missing };
+                    let still = input.wanted;
+                    let wanted = Wanted { container, volume, sub_path, missing, still };
                     bind(&folders, &host, source, &wanted, index)?
                 }
             };
@@ -271,9 +275,10 @@ fn set_up(
     match Source::of(volume) {
         Source::EmptyDir(source) => {
             let plan = empty_dir::plan(&volume.name, source, input)?;
-            empty_dir::set_up(folders, component(&volume.name)?, plan, input)
+            let name = component(&volume.name)?;
+            input.wanted.effect(|| empty_dir::set_up(folders, name, plan, input))?
         }
-        Source::HostPath(source) => host_path::set_up(&volume.name, source),
+        Source::HostPath(source) => host_path::set_up(&volume.name, source, input.wanted),
         Source::Payload(source) => write(folders, &volume.name, source, input).map(drop),
         // The runtime's, when a container mounts it.
         Source::Image(_) => Ok(()),
@@ -293,8 +298,11 @@ fn write(
 ) -> Result<Written, VolumeError> {
     let files = payload(name, source, input)?;
     let group = fs_group::of(input.pod)?.map(|group| group.id);
-    make_private(&folders.payload)?;
-    atomic_writer::write(&folders.payload(component(name)?), &files, group)
+    let folder = folders.payload(component(name)?);
+    input.wanted.effect(|| {
+        make_private(&folders.payload)?;
+        atomic_writer::write(&folder, &files, group)
+    })?
 }
 
 fn component(name: &str) -> Result<&str, VolumeError> {
@@ -333,9 +341,9 @@ fn bind(
     let root = sub_path::open_root(root, follow)?;
     let place = sub_path::open(root.as_fd(), wanted)?;
     let folder = folders.sub_paths(component(wanted.container)?);
-    make_private(&folder)?;
+    wanted.still.effect(|| make_private(&folder))??;
     let target = folder.join(index.to_string());
-    sub_path::bind(place.as_fd(), &target)?;
+    sub_path::bind(place.as_fd(), &target, wanted.still)?;
     Ok(target)
 }
 

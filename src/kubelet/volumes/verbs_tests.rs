@@ -287,3 +287,31 @@ fn written_files_are_the_groups_to_read() {
     let metadata = fs::metadata(node.payload_path("secret/token")).unwrap();
     assert_eq!((metadata.gid(), metadata.mode() & 0o7777), (4711, 0o440));
 }
+
+#[test]
+fn nothing_is_made_of_a_pod_that_nobody_waits_for() {
+    let mut node = Node::new();
+    node.put_map("m", json!({"key": "value"}));
+    let host = node.path("host");
+    let pod = pod(json!([
+        {"name": "disk", "emptyDir": {}},
+        {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        {"name": "map", "configMap": {"name": "m"}},
+        {"name": "host", "hostPath": {"path": host, "type": "DirectoryOrCreate"}},
+    ]));
+    let volumes = node.volumes();
+    node.wanted = crate::blocking::Wanted::withdrawn();
+    for volume in 0..4 {
+        let mut one = pod.clone();
+        let all = one.spec.as_mut().unwrap().volumes.as_mut().unwrap();
+        *all = vec![all.remove(volume)];
+        let error = volumes.set_up(&node.input(&one)).unwrap_err();
+        assert!(matches!(error, VolumeError::Unwanted(_)), "{volume}: {error}");
+    }
+    assert!(!node.pod_path("").exists() && !node.payload_path("").exists() && !host.exists());
+    assert_eq!(node.mounts(), 1, "the node's own");
+    // The control.
+    node.wanted = crate::blocking::Wanted::default();
+    volumes.set_up(&node.input(&pod)).unwrap();
+    assert!(node.pod_path("volumes/disk").exists() && host.exists());
+}

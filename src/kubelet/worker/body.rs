@@ -20,7 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 
 /// A pod, as its worker knows it.
 pub(super) struct Body {
@@ -54,8 +53,6 @@ pub(super) struct Body {
     pub(super) deleted: Option<SystemTime>,
     pub(super) verdict: Option<Verdict>,
     pub(super) steps: Steps,
-    /// What goes on when a round is cut, and has to be over before the pod can end.
-    pub(super) in_flight: TaskTracker,
     /// How often each container was restarted, by what was known before the runtime lost it.
     pub(super) counts: BTreeMap<String, u32>,
 }
@@ -95,7 +92,6 @@ impl Body {
             deleted: None,
             verdict: None,
             steps,
-            in_flight: TaskTracker::new(),
             counts,
         }
     }

@@ -20,8 +20,24 @@ use tracing::warn;
 /// After how long an end that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Whether a look at a pod that ends found anything to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Something,
+}
+
+/// Which of its sandboxes are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sandboxes {
+    Ready,
+    /// Those that were stopped, too: what was made after it is ended by another stop.
+    All,
+}
+
 impl Body {
-    /// Ends everything of the pod that runs; tries until that is so.
+    /// Ends everything of the pod that runs; tries until that is so, and nothing of its start is under way that could
+    /// make something anew: the runtime need not list what it is still making.
     pub(super) async fn terminate(&mut self, ending: &Ending) {
         if self.verdict.is_none() {
             self.verdict.clone_from(&ending.verdict);
@@ -30,18 +46,27 @@ impl Body {
         if ending.deleted && self.deleted.is_none() {
             self.deleted = Some(SystemTime::now());
         }
+        self.steps.give_up();
+        let mut sandboxes = match self.until {
+            None => Sandboxes::Ready,
+            Some(_) => Sandboxes::All,
+        };
         // A later order can make the time shorter, and never begins it anew.
-        self.in_flight.close();
-        self.in_flight.wait().await;
         let own = self.own_grace();
         let until = *self.until.get_or_insert_with(|| Until::within(own));
         let until = until.or_sooner(ending.grace.unwrap_or(own));
         self.until = Some(until);
         loop {
-            match self.terminate_once(until).await {
-                Ok(true) => return,
+            // What comes to be after this look was under way before it.
+            let under_way = self.steps.are_under_way();
+            match self.terminate_once(until, sandboxes).await {
+                Ok(Found::Nothing) if !under_way => return,
+                Ok(Found::Nothing) => {
+                    self.steps.over().await;
+                    sandboxes = Sandboxes::All;
+                }
                 // Something was still there: look again.
-                Ok(false) => {}
+                Ok(Found::Something) => sandboxes = Sandboxes::Ready,
                 Err(error) => {
                     self.event(EventKind::Warning, "FailedKillPod", error);
                     tokio::time::sleep(AGAIN).await;
@@ -50,22 +75,27 @@ impl Body {
         }
     }
 
-    /// Ends what runs; whether nothing did.
-    async fn terminate_once(&mut self, until: Until) -> Result<bool, String> {
+    /// Ends what runs.
+    async fn terminate_once(
+        &mut self,
+        until: Until,
+        sandboxes: Sandboxes,
+    ) -> Result<Found, String> {
         let observed = self.observe().await.map_err(|e| e.to_string())?;
         self.look(&observed).await;
         self.publish(&observed, &BTreeMap::new(), false);
         let alive = observed.alive().count();
-        let ready = observed.sandboxes.iter().filter(|sandbox| sandbox.ready).count();
-        if alive == 0 && ready == 0 {
-            return Ok(true);
+        let all = sandboxes == Sandboxes::All;
+        let stops = observed.sandboxes.iter().filter(|sandbox| sandbox.ready || all);
+        if alive == 0 && stops.clone().next().is_none() {
+            return Ok(Found::Nothing);
         }
         self.kill_all(&observed, until).await.map_err(|e| e.to_string())?;
-        for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
+        for sandbox in stops {
             let request = proto::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
             self.host.cri.stop_pod_sandbox(request).await.map_err(|e| e.to_string())?;
         }
-        Ok(false)
+        Ok(Found::Something)
     }
 
     /// Gives back what a pod that does not run needs no more, and publishes its last status.
@@ -97,7 +127,7 @@ impl Body {
 
     async fn release(&mut self) -> Result<(), String> {
         let pod = Arc::clone(&self.pod);
-        let released = self.steps.run(&self.host, "give back the pod's volumes", move |host| {
+        let released = self.steps.run(&self.host, "give back the pod's volumes", move |host, _| {
             let uid = uid(&pod);
             let volumes = host.volumes.tear_down(uid).map_err(|error| chain(&error));
             let cgroup = host
@@ -133,7 +163,7 @@ impl Body {
             self.host.cri.remove_pod_sandbox(request).await.map_err(|e| e.to_string())?;
         }
         let pod = Arc::clone(&self.pod);
-        let removed = self.steps.run(&self.host, "remove the pod's files", move |host| {
+        let removed = self.steps.run(&self.host, "remove the pod's files", move |host, _| {
             let files = remove_all(&host.pod_dir(uid(&pod)));
             let logs = remove_all(&host.log_dir(namespace(&pod), name(&pod), uid(&pod)));
             let files = files.and(logs);
@@ -153,7 +183,7 @@ impl Body {
         }
         let pod = Arc::clone(&self.pod);
         let (of, id) = (instance.name.clone(), instance.id.clone());
-        let unlinked = self.steps.run(&self.host, "remove a log's link", move |host: &Host| {
+        let unlinked = self.steps.run(&self.host, "remove a log's link", move |host: &Host, _| {
             let link = host.log_link(name(&pod), namespace(&pod), (&of, &id));
             gone_is_fine(std::fs::remove_file(link))
         });
@@ -180,7 +210,7 @@ impl Body {
                 warn!(pod_uid = self.uid(), error, "a dead container was not removed");
                 return;
             }
-            self.steps.run(&self.host, "remove a log", move |_| remove_log(&log)).await.ok();
+            self.steps.run(&self.host, "remove a log", move |_, _| remove_log(&log)).await.ok();
         }
         for sandbox in observed.sandboxes.iter().filter(|s| !s.ready) {
             if !sandboxes.contains(&sandbox.id.as_str()) {
@@ -217,3 +247,7 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
 fn remove_all(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     gone_is_fine(std::fs::remove_dir_all(path)).map_err(|error| (path.to_owned(), error))
 }
+
+#[cfg(test)]
+#[path = "finish_tests.rs"]
+mod tests;

@@ -97,7 +97,7 @@ impl Body {
         if new.is_empty() {
             return;
         }
-        let read = self.steps.run(&self.host, "read termination messages", move |_| {
+        let read = self.steps.run(&self.host, "read termination messages", move |_, _| {
             let message = |(id, file, log): (String, Option<String>, Option<PathBuf>)| {
                 let file = file.map(PathBuf::from);
                 (id, termination_message(file.as_deref(), log.as_deref(), budget))

@@ -4,6 +4,7 @@ use super::body::Body;
 use super::host::Host;
 use super::kill::Until;
 use super::steps::Steps;
+use crate::blocking::{BlockingError, Wanted};
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
@@ -40,6 +41,9 @@ pub(super) enum SandboxError {
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroups::QosError),
+    /// The pod is to end.
+    #[error(transparent)]
+    Unwanted(#[from] BlockingError),
 }
 
 impl Body {
@@ -47,10 +51,9 @@ impl Body {
     /// the pod's end waits for it: the runtime does not list a sandbox that it is still making.
     pub(super) async fn create_sandbox(&mut self, attempt: u32) -> bool {
         let (host, pod) = (Arc::clone(&self.host), Arc::clone(&self.pod));
-        let steps = self.steps.clone();
-        let made =
-            self.in_flight.spawn(async move { host.run_sandbox(pod, &steps, attempt).await });
-        match made.await {
+        let steps = self.steps.of_task();
+        let made = async move { host.run_sandbox(pod, &steps, attempt).await };
+        match self.steps.finish("make the pod's sandbox", made).await {
             Ok(Ok(warnings)) => {
                 for warning in warnings {
                     self.event(EventKind::Warning, warning.reason(), warning.to_string());
@@ -93,12 +96,13 @@ impl Host {
         attempt: u32,
     ) -> Result<Vec<DnsWarning>, String> {
         let of = Arc::clone(&pod);
-        let made = steps.run(&self, "prepare the pod's sandbox", move |host| {
-            host.prepare(&of)?;
-            host.sandbox_request(&of, attempt)
+        let made = steps.run(&self, "prepare the pod's sandbox", move |host, wanted| {
+            host.prepare(&of, wanted)?;
+            host.sandbox_request(&of, attempt, wanted)
         });
         let made = made.await.map_err(|error| error.to_string())?;
         let (config, warnings) = made.map_err(|error: SandboxError| chain(&error))?;
+        steps.still().map_err(|error| error.to_string())?;
         let request = proto::RunPodSandboxRequest {
             config: Some(config),
             runtime_handler: spec(&pod).runtime_class_name.clone().unwrap_or_default(),
@@ -108,10 +112,12 @@ impl Host {
     }
 
     /// Makes what has to be there before a sandbox: the folder of logs, and the pod's cgroup.
-    fn prepare(&self, pod: &Pod) -> Result<(), SandboxError> {
+    fn prepare(&self, pod: &Pod, wanted: &Wanted) -> Result<(), SandboxError> {
         let path = self.log_dir(namespace(pod), name(pod), uid(pod));
-        std::fs::create_dir_all(&path).map_err(|source| SandboxError::Logs { path, source })?;
-        self.cgroups.as_ref().map_or(Ok(()), |cgroups| cgroups.make(pod))?;
+        wanted
+            .effect(|| std::fs::create_dir_all(&path))?
+            .map_err(|source| SandboxError::Logs { path, source })?;
+        wanted.effect(|| self.cgroups.as_ref().map_or(Ok(()), |cgroups| cgroups.make(pod)))??;
         Ok(())
     }
 
@@ -120,12 +126,13 @@ impl Host {
         &self,
         pod: &Pod,
         attempt: u32,
+        wanted: &Wanted,
     ) -> Result<(proto::PodSandboxConfig, Vec<DnsWarning>), SandboxError> {
         let settings = &self.settings;
         let named = pod_hostname(pod, &settings.dns.domain)?;
         let (_, host) = read_resolv_conf(&settings.resolv_conf, Path::new(BEHIND_RESOLVED))?;
         let resolvers = dns(pod, &settings.dns, &host);
-        let userns = self.userns.of(pod)?;
+        let userns = wanted.effect(|| self.userns.of(pod))??;
         let parent = self.cgroups.as_ref().map(|cgroups| cgroups.parent(pod)).unwrap_or_default();
         let input = SandboxInput {
             attempt,

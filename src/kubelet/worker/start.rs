@@ -5,6 +5,8 @@ use super::failure::Failure;
 use super::host::Host;
 use super::image::Present;
 use super::sandbox::SandboxError;
+use crate::blocking::{BlockingError, Wanted};
+use crate::cri::client::CriError;
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
@@ -20,6 +22,7 @@ use crate::kubelet::spec::{Member, host_network, member, name, namespace, uid};
 use crate::kubelet::volumes::{VolumeInput, image_volumes};
 use crate::lock::lock;
 use k8s_openapi::api::core::v1::Pod;
+use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -72,8 +75,10 @@ impl Body {
             self.crashes.step(&key, exit.finished, SystemTime::now());
         }
         let request = proto::StartContainerRequest { container_id: id.clone() };
-        if let Err(error) = self.host.cri.start_container(request).await {
-            return Err(self.refused(member, "RunContainerError", error.message()));
+        let host = Arc::clone(&self.host);
+        let call = async move { host.cri.start_container(request).await };
+        if let Err(message) = self.call("start a container", call).await {
+            return Err(self.refused(member, "RunContainerError", &message));
         }
         let what = (EventKind::Normal, "Started", format!("Started container {}", member.name()));
         self.container_event(member.name(), what);
@@ -140,12 +145,23 @@ impl Body {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        let created = self.host.cri.create_container(request).await;
-        let created =
-            created.map_err(|e| self.refused(member, "CreateContainerError", e.message()))?;
+        let host = Arc::clone(&self.host);
+        let call = async move { host.cri.create_container(request).await };
+        let created = self.call("create a container", call).await;
+        let created = created.map_err(|e| self.refused(member, "CreateContainerError", &e))?;
         let what = (EventKind::Normal, "Created", format!("Created container {}", member.name()));
         self.container_event(member.name(), what);
         Ok(created.container_id)
+    }
+
+    /// A call by which something comes to be in the runtime; why it failed.
+    async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, CriError>> + Send + 'static,
+    ) -> Result<T, String> {
+        let answer = self.steps.finish(what, call).await.map_err(|error| error.to_string())?;
+        answer.map_err(|error| error.message().to_owned())
     }
 
     /// The request that the pod's sandbox was made by, and its user namespace.
@@ -156,10 +172,14 @@ impl Body {
         attempt: u32,
     ) -> Result<(proto::PodSandboxConfig, Option<proto::UserNamespace>), Failure> {
         let of = Arc::clone(pod);
-        let made = self.steps.run(&self.host, "read what a container is made with", move |host| {
-            let (config, _) = host.sandbox_request(&of, attempt)?;
-            Ok::<_, SandboxError>((config, host.userns.of(&of)?))
-        });
+        let made = self.steps.run(
+            &self.host,
+            "read what a container is made with",
+            move |host, wanted| {
+                let (config, _) = host.sandbox_request(&of, attempt, wanted)?;
+                Ok::<_, SandboxError>((config, wanted.effect(|| host.userns.of(&of))??))
+            },
+        );
         let made = made.await.map_err(|e| e.to_string());
         let made = made.and_then(|made| made.map_err(|e| chain(&e)));
         made.map_err(|message| self.refused(member, "CreateContainerError", &message))
@@ -198,8 +218,8 @@ impl Body {
         with: (Vec<IpAddr>, Environment),
     ) -> Result<Files, Failure> {
         let (pod, container, (ips, env)) = (Arc::clone(pod), member.name().to_owned(), with);
-        let made = self.steps.run(&self.host, "make a container's files", move |host| {
-            host.container_files(&pod, &container, &ips, &env)
+        let made = self.steps.run(&self.host, "make a container's files", move |host, wanted| {
+            host.container_files(&pod, &container, (&ips, &env), wanted)
         });
         match made.await {
             Ok(Ok(files)) => Ok(files),
@@ -241,9 +261,9 @@ impl Body {
     /// Sets up the pod's volumes; whether that succeeded.
     pub(super) async fn set_up_volumes(&mut self, starts: &[Start]) -> bool {
         let pod = Arc::clone(&self.pod);
-        let made = self.steps.run(&self.host, "set up the pod's volumes", move |host| {
+        let made = self.steps.run(&self.host, "set up the pod's volumes", move |host, wanted| {
             let objects = Arc::clone(&host.objects.borrow());
-            let input = VolumeInput { pod: &pod, objects: &objects, node: &host.node };
+            let input = VolumeInput { pod: &pod, objects: &objects, node: &host.node, wanted };
             host.volumes.set_up(&input).map_err(|error| chain(&error))
         });
         let failed = match made.await {
@@ -282,12 +302,13 @@ impl Body {
             .log_dir(namespace(pod), name(pod), uid(pod))
             .join(format!("{}/{restarts}.log", member.name()));
         let link = self.host.log_link(name(pod), namespace(pod), (member.name(), id));
-        let linked = self.steps.run(&self.host, "link a log", move |host| {
-            std::fs::create_dir_all(&host.settings.container_logs)?;
-            match std::os::unix::fs::symlink(&log, &link) {
+        let linked = self.steps.run(&self.host, "link a log", move |host, wanted| {
+            let link = || match std::os::unix::fs::symlink(&log, &link) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 result => result,
-            }
+            };
+            std::fs::create_dir_all(&host.settings.container_logs)?;
+            wanted.effect(link).map_err(io::Error::other)?
         });
         if let Ok(Err(error)) = linked.await {
             warn!(pod_uid = uid(pod), container = member.name(), %error, "its log is not linked");
@@ -331,6 +352,8 @@ enum ContainerFilesError {
     Hosts(#[from] FileError),
     #[error("make {path}")]
     File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Unwanted(#[from] BlockingError),
 }
 
 impl Host {
@@ -339,14 +362,14 @@ impl Host {
         &self,
         pod: &Pod,
         container: &str,
-        ips: &[IpAddr],
-        env: &Environment,
+        (ips, env): (&[IpAddr], &Environment),
+        wanted: &Wanted,
     ) -> Result<Files, ContainerFilesError> {
         let Some(member) = member(pod, container) else {
             return Ok(Files { mounts: Vec::new(), message: PathBuf::new() });
         };
         let objects = Arc::clone(&self.objects.borrow());
-        let input = VolumeInput { pod, objects: &objects, node: &self.node };
+        let input = VolumeInput { pod, objects: &objects, node: &self.node, wanted };
         let mut mounts = self.volumes.mounts(&input, member.container, &env.vars)?;
         let dir = self.pod_dir(uid(pod));
         let file = dir.join("etc-hosts");
@@ -356,12 +379,13 @@ impl Host {
             } else {
                 hosts_of_pod(pod, &pod_hostname(pod, &self.settings.dns.domain)?, ips)
             };
-            std::fs::create_dir_all(&dir)
-                .map_err(|source| ContainerFilesError::File { path: dir.clone(), source })?;
-            replace_in_place(&file, &text)?;
+            let made = wanted.effect(|| std::fs::create_dir_all(&dir))?;
+            made.map_err(|source| ContainerFilesError::File { path: dir.clone(), source })?;
+            wanted.effect(|| replace_in_place(&file, &text))??;
             mounts.push(mount);
         }
-        let message = self.message_file(&dir.join("containers").join(container))?;
+        let folder = dir.join("containers").join(container);
+        let message = wanted.effect(|| self.message_file(&folder))??;
         Ok(Files { mounts, message })
     }
 

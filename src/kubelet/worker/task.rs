@@ -101,17 +101,27 @@ impl Worker {
         let until = wake.map_or(sync, |wake| {
             wake.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO).min(sync)
         });
-        tokio::select! {
+        let changed = tokio::select! {
             biased;
-            () = self.inbox.word() => {}
-            report = self.body.reports.recv() => self.body.take_reports(report),
+            () = self.inbox.word() => false,
+            report = self.body.reports.recv() => {
+                self.body.take_reports(report);
+                false
+            }
             changed = self.objects.changed() => {
                 if changed.is_err() {
                     std::future::pending::<()>().await;
                 }
-                self.body.objects_changed().await;
+                true
             }
-            () = tokio::time::sleep(until) => {}
+            () = tokio::time::sleep(until) => false,
+        };
+        if changed {
+            tokio::select! {
+                biased;
+                ending = self.inbox.ends(None) => return Some(ending),
+                () = self.body.objects_changed() => {}
+            }
         }
         self.inbox.ending().cloned()
     }
@@ -140,10 +150,12 @@ impl Body {
     /// one is tried again at once.
     async fn objects_changed(&mut self) {
         let pod = Arc::clone(&self.pod);
-        let refreshed = self.steps.run(&self.host, "refresh the pod's volumes", move |host| {
-            let objects = Arc::clone(&host.objects.borrow());
-            host.volumes.refresh(&VolumeInput { pod: &pod, objects: &objects, node: &host.node })
-        });
+        let refreshed =
+            self.steps.run(&self.host, "refresh the pod's volumes", move |host, wanted| {
+                let objects = Arc::clone(&host.objects.borrow());
+                let node = &host.node;
+                host.volumes.refresh(&VolumeInput { pod: &pod, objects: &objects, node, wanted })
+            });
         match refreshed.await {
             Ok(refreshed) => {
                 for error in &refreshed.failed {

@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         own("why_names_what_is_wrong_with_the_network", WITH_PLUGINS, without_network, network),
         own("why_names_the_call_that_a_mount_waits_in", WITH_FUSE, kubelet, hung_volume),
+        own("a_step_that_hangs_does_nothing_after_its_pod", WITH_FUSE, kubelet, late_step),
     ]
 }
 
@@ -113,6 +114,47 @@ fn hung_volume(node: &mut Node) -> Result<()> {
     })?;
     hung.end();
     Ok(())
+}
+
+fn late_step(node: &mut Node) -> Result<()> {
+    let mut hung = Hung::at(&node.volume("hung")?)?;
+    // What comes after the look at the folder: a folder of berth's own, a mount in it, and ids in the pod's.
+    let names = ["v", "disk", "memory"];
+    let mounts: Vec<Value> =
+        names.iter().map(|name| json!({"name": name, "mountPath": format!("/{name}")})).collect();
+    let volumes = json!([
+        {"name": "v", "hostPath": {"path": hung.at.join("folder"), "type": "Directory"}},
+        {"name": "disk", "emptyDir": {}},
+        {"name": "memory", "emptyDir": {"medium": "Memory"}},
+    ]);
+    let main = with(patient("main"), json!({"volumeMounts": mounts}));
+    let spec = json!({"containers": [main], "volumes": volumes});
+    node.manifest("late.yaml", &pod("late", spec.clone()))?;
+    let shown =
+        node.wait_for("late", "its step hangs", |shown| shown.event("StepHangs").is_some())?;
+    let folder = node.state_dir().join("kubelet/pods").join(shown.uid());
+    node.remove_manifest("late.yaml")?;
+    // At once: the step has two minutes.
+    node.wait_gone("late")?;
+    let over = "work that nobody waited for any more has ended";
+    let log = node.log_file();
+    ensure!(!std::fs::read_to_string(&log)?.contains(over), "it did not hang");
+    ensure!(!folder.exists(), "{} is left", folder.display());
+    hung.answer();
+    poll::within(Duration::from_secs(30), "the step ends", || {
+        Ok(std::fs::read_to_string(&log)?.contains(over).then_some(()))
+    })?;
+    ensure!(!folder.exists(), "{} was made after its pod", folder.display());
+    let mounted = std::fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(!mounted.contains(shown.uid()), "{mounted}");
+    // The control: with what answers, all of it is made.
+    node.manifest("late.yaml", &pod("late", spec))?;
+    let made = ["disk", "memory"].map(|name| folder.join("volumes").join(name));
+    poll::within(Duration::from_secs(30), "the volumes", || {
+        Ok(made.iter().all(|volume| volume.exists()).then_some(()))
+    })?;
+    node.remove_manifest("late.yaml")?;
+    node.wait_gone("late")
 }
 
 fn memory(node: &mut Node) -> Result<()> {
