@@ -26,6 +26,17 @@ struct Entry {
     updated: SystemTime,
 }
 
+/// A try that was made before this began to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// How many tries came before it.
+    pub tries: u32,
+    /// When it was made.
+    pub made: SystemTime,
+    /// When the try before it had failed, if that is known.
+    pub failed: Option<SystemTime>,
+}
+
 /// A try that has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -59,6 +70,25 @@ impl Backoff {
         let before = self.entries.get(key).filter(|entry| !self.expired(entry, failed));
         let delay = before.map_or(self.initial, |entry| (entry.delay * 2).min(self.cap));
         self.entries.insert(key.to_owned(), Entry { delay, updated: now });
+    }
+
+    /// Goes on from what was tried before this began to count, unless it has counted already. A try came no sooner than
+    /// the delay allowed, so that the time since the failure before it tells how long that was at most, and how many
+    /// tries there were, too. What failed when nobody knows has the first delay.
+    pub fn resume(&mut self, key: &str, before: Before) {
+        if before.tries == 0 || self.entries.contains_key(key) {
+            return;
+        }
+        let waited = before.failed.map_or(Duration::ZERO, |failed| since(failed, before.made));
+        let mut delay = self.initial;
+        for _ in 1..before.tries {
+            // This long it had waited, so that the next waits for twice as long.
+            if delay > waited || delay >= self.cap {
+                break;
+            }
+            delay = (delay * 2).min(self.cap);
+        }
+        self.entries.insert(key.to_owned(), Entry { delay, updated: before.made });
     }
 
     /// It worked, or it is another thing now.
@@ -100,6 +130,47 @@ mod tests {
         assert_eq!(delays(300, 8), [0, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(delays(60, 6), [0, 10, 20, 40, 60, 60]);
         assert_eq!(delays(1, 4), [0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_count_that_was_lost_is_found_by_the_last_tries() {
+        // Each try of a thing that fails at once, and the delay after it: as it was counted, and as it is found.
+        for cap in [300, 60, 7] {
+            let mut counted = Backoff::new(Duration::from_secs(cap));
+            let (mut now, mut failed) = (at(0), None);
+            for tries in 0..9 {
+                let mut found = Backoff::new(Duration::from_secs(cap));
+                found.resume("k", Before { tries, made: now, failed });
+                let held = counted.held("k", now, now);
+                assert_eq!(found.held("k", now, now), held, "{cap} {tries}");
+                // A second late, as it may be.
+                failed = Some(now);
+                let next = held.map_or(now, |held| held.until + Duration::from_secs(1));
+                counted.step("k", now, next);
+                now = next;
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_that_was_lost_is_never_found_longer_than_it_can_have_been() {
+        let mut found = Backoff::new(CAP);
+        let delay =
+            |found: &Backoff, key| found.held(key, at(500), at(500)).map(|h| h.delay.as_secs());
+        // It waited for long, but it was the first.
+        found.resume("first", Before { tries: 1, made: at(500), failed: Some(at(0)) });
+        assert_eq!(delay(&found, "first"), Some(10));
+        // It has crashed often, but not lately.
+        found.resume("lately", Before { tries: 50, made: at(500), failed: Some(at(495)) });
+        assert_eq!(delay(&found, "lately"), Some(10));
+        found.resume("unknown", Before { tries: 3, made: at(500), failed: None });
+        assert_eq!(delay(&found, "unknown"), Some(10));
+        // What was counted counts.
+        found.resume("lately", Before { tries: 50, made: at(500), failed: None });
+        assert_eq!(delay(&found, "lately"), Some(10));
+        // It has held out since.
+        found.resume("well", Before { tries: 5, made: at(0), failed: None });
+        assert_eq!(found.held("well", at(601), at(601)), None);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Body {
     told: mpsc::UnboundedSender<Report>,
     /// Of containers that crash.
     pub(super) crashes: Backoff,
+    /// Whether those count that crashed before this run of the daemon.
+    pub(super) crashes_resumed: bool,
     /// Of images that cannot be pulled.
     pub(super) pulls: Backoff,
     /// How each of them failed last.
@@ -82,6 +84,7 @@ impl Body {
             reports,
             told,
             crashes,
+            crashes_resumed: false,
             pulls: Backoff::new(CAP),
             pull_failures: BTreeMap::new(),
             failures: BTreeMap::new(),

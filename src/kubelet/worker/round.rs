@@ -1,11 +1,11 @@
 //! Look, plan, act; again until there is nothing to do.
 
 use super::body::Body;
-use crate::kubelet::backoff::Held;
+use crate::kubelet::backoff::{Before, Held};
 use crate::kubelet::board::EventKind;
-use crate::kubelet::observed::Observed;
-use crate::kubelet::plan::{Input, Plan, plan};
-use crate::kubelet::spec::{spec, uid};
+use crate::kubelet::observed::{Instance, Observed};
+use crate::kubelet::plan::{Input, Plan, backoff_key, plan};
+use crate::kubelet::spec::{container_hash, members, spec, uid};
 use crate::kubelet::status::{Verdict, Waiting, containers};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -35,6 +35,7 @@ impl Body {
                 }
             };
             self.look(&observed).await;
+            self.resume_crashes(&observed);
             let now = SystemTime::now();
             if let Some(verdict) = self.over_deadline(now) {
                 self.event(EventKind::Normal, "DeadlineExceeded", verdict.message.clone());
@@ -128,6 +129,27 @@ impl Body {
             }
         }
         all
+    }
+
+    /// Goes on with the back-off of containers that crashed before this run of the daemon, by what the runtime has of
+    /// them.
+    fn resume_crashes(&mut self, observed: &Observed) {
+        if self.crashes_resumed {
+            return;
+        }
+        self.crashes_resumed = true;
+        for member in members(&self.pod) {
+            let latest = observed.latest(member.name());
+            let hash = container_hash(member.container);
+            let Some(latest) = latest.filter(|latest| latest.hash == hash) else { continue };
+            let before = observed.before_latest(member.name()).and_then(Instance::exit);
+            let before = Before {
+                tries: latest.restarts,
+                made: latest.created,
+                failed: before.map(|exit| exit.finished),
+            };
+            self.crashes.resume(&backoff_key(&self.pod, member), before);
+        }
     }
 
     /// Carries out a plan; whether all of it succeeded.

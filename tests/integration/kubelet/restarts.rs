@@ -1,10 +1,11 @@
 //! The daemon ends and comes back; the pods do not notice.
 
 use super::lifecycle::NETWORK;
-use crate::harness::kubelet::{host_folder, kubelet, patient, pod, sh, with};
-use crate::harness::{Node, Test, eventually, kernel, own};
+use crate::harness::kubelet::{Shown, host_folder, kubelet, patient, pod, sh, with};
+use crate::harness::{Node, Test, eventually, kernel, own, poll};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -14,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_pod_that_is_done_is_not_run_again", NETWORK, kubelet, done),
         own("a_container_that_ended_meanwhile_is_restarted", NETWORK, kubelet, ended),
         own("restarts_are_counted_over_restarts_of_the_daemon", NETWORK, kubelet, counted),
+        own("a_restart_of_the_daemon_does_not_shorten_a_back_off", NETWORK, kubelet, held),
     ]
 }
 
@@ -134,4 +136,39 @@ fn counted(node: &mut Node) -> Result<()> {
     ensure!(shown.restarts("main") == 2, "{shown:?}");
     let log = node.pod_logs(&shown).join("main/2.log");
     eventually("the third log", || Ok(log.exists().then_some(())))
+}
+
+fn held(node: &mut Node) -> Result<()> {
+    let main = sh("main", "exit 1");
+    node.manifest("crash.yaml", &pod("crash", json!({"containers": [main]})))?;
+    let waits = |shown: &Shown, seconds: u32| {
+        let message = shown.container("main")["state"]["waiting"]["message"].clone();
+        let told =
+            message.as_str().is_some_and(|m| m.starts_with(&format!("back-off {seconds}s ")));
+        told && shown.waiting("main") == "CrashLoopBackOff"
+    };
+    // At once, after 10 s, after 20 s; the next one would come after 40 s.
+    let minute = Duration::from_secs(60);
+    let before = poll::within(minute, "a back-off of 40 s", || {
+        let shown = node.find("crash")?.context("no status")?;
+        ensure!(waits(&shown, 40) && shown.restarts("main") == 3, "{shown:?}");
+        Ok(Some(shown))
+    })?;
+    for end in [Node::kill as fn(&mut Node) -> Result<()>, |node| node.stop().map(drop)] {
+        end(node)?;
+        node.launch()?;
+        // Another pod tells when the daemon has come to its pods.
+        let name = format!("new-{}", node.pid()?);
+        node.manifest(
+            &format!("{name}.yaml"),
+            &pod(&name, json!({"containers": [patient("main")]})),
+        )?;
+        node.wait_ready(&name)?;
+        let after = node.find("crash")?.context("its status is gone")?;
+        ensure!(waits(&after, 40), "{after:?}");
+        ensure!(after.id("main") == before.id("main") && after.restarts("main") == 3, "{after:?}");
+    }
+    let log = node.pod_logs(&before).join("main");
+    ensure!(log.join("3.log").exists() && !log.join("4.log").exists(), "it was started again");
+    Ok(())
 }
