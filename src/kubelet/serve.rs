@@ -200,7 +200,8 @@ fn begin_sources(
     let mut sources = vec![Source::Local];
     if let Some(dir) = &own.manifest_dir {
         let source = FileSource::new(dir, &host.node.name)
-            .relisting(Duration::from_secs(own.file_check_seconds));
+            .relisting(Duration::from_secs(own.file_check_seconds))
+            .known(host.board.has_pods_below(dir));
         host.tasks.spawn(source.run(watcher.clone(), told.clone(), stop.clone()));
         sources.push(Source::File);
     }

@@ -11,7 +11,7 @@ use crate::lock::lock;
 use crate::{blocking, kubelet::spec};
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::{Notify, broadcast};
@@ -88,6 +88,11 @@ impl Board {
     pub fn status(&self, uid: &str) -> PodStatus {
         let state = lock(&self.0.state);
         state.pods.get(uid).and_then(|view| view.pod.status.clone()).unwrap_or_default()
+    }
+
+    /// Whether any pod is of a manifest in the folder `dir`, in this run or the last.
+    pub fn has_pods_below(&self, dir: &Path) -> bool {
+        self.pods().values().any(|view| Path::new(&view.origin).parent() == Some(dir))
     }
 
     /// Shows a pod with its status.

@@ -1,7 +1,9 @@
 //! The manifests of a directory, watched by inotify and listed anew now and then.
 //!
-//! A change is read a moment after the last event, and a file only when its writer has closed it. A directory that is
-//! missing has no pods; one that cannot be read keeps those that it had.
+//! A change is read a moment after the last event, and a file only when its writer has closed it. A directory that was
+//! never there has no pods, as by kubelets. One that cannot be read, or was there and is gone, keeps those that it had:
+//! more often than not a mount went away, and nobody meant all pods to end. Where it had pods in the last run and is
+//! not there at the start, nothing is told until it is: nobody is known to be unwanted.
 
 use super::files::{self, Stamp};
 use super::pending::Pending;
@@ -35,13 +37,20 @@ pub struct FileSource {
     node_name: String,
     relist: Duration,
     settle: Duration,
+    known: bool,
 }
 
 impl FileSource {
     /// The manifests of a directory, for pods of this node. It is listed every 20 s, and 50 ms after a change.
     pub fn new(dir: impl Into<PathBuf>, node_name: &str) -> Self {
         let (dir, node_name) = (dir.into(), node_name.to_owned());
-        Self { dir, node_name, relist: RELIST, settle: SETTLE }
+        Self { dir, node_name, relist: RELIST, settle: SETTLE, known: false }
+    }
+
+    /// The same; `known` says whether it had pods in the last run.
+    #[must_use]
+    pub fn known(self, known: bool) -> Self {
+        Self { known, ..self }
     }
 
     /// The same, listed so often though nothing was told.
@@ -74,7 +83,7 @@ impl FileSource {
         let told = Arc::new(Told::default());
         let mut scanner = Scanner::new(self.clone());
         let (mut watch, mut last) = (None, None);
-        let (mut early, mut retry) = (0, RETRY[0]);
+        let (mut early, mut retry, mut warned) = (0, RETRY[0], false);
         loop {
             if watch.is_none() {
                 watch = self.watch(watcher, &told);
@@ -98,7 +107,13 @@ impl FileSource {
                 (Err(()), _) => retry.min(self.relist),
             };
             retry = if seen.listed.is_ok() { RETRY[0] } else { (retry * 2).min(RETRY[1]) };
-            if last.as_ref() != Some(&seen.update) {
+            let says_nothing = last.is_none() && seen.gone;
+            if says_nothing && !warned {
+                let dir = self.dir.display();
+                tracing::error!(%dir, "the folder of the manifests is gone: its pods stay as they are");
+                warned = true;
+            }
+            if last.as_ref() != Some(&seen.update) && !says_nothing {
                 last = Some(seen.update.clone());
                 if updates.send(seen.update).await.is_err() {
                     return;
@@ -168,6 +183,8 @@ struct Seen {
     half: bool,
     /// Whether the directory could be listed.
     listed: Result<(), ()>,
+    /// Whether it was there, in this run or the last, and is not.
+    gone: bool,
 }
 
 /// What is known of the directory, on the thread that reads it.
@@ -175,12 +192,15 @@ struct Scanner {
     source: FileSource,
     reader: Reader,
     stamps: BTreeMap<String, Stamp>,
+    /// Whether the directory was there.
+    known: bool,
 }
 
 impl Scanner {
     fn new(source: FileSource) -> Self {
         let reader = Reader::new(Source::File, &source.node_name);
-        Self { source, reader, stamps: BTreeMap::new() }
+        let known = source.known;
+        Self { source, reader, stamps: BTreeMap::new(), known }
     }
 
     fn scan(&mut self, pending: &Pending, now: SystemTime) -> Seen {
@@ -204,17 +224,24 @@ impl Scanner {
             };
             present.insert(origin);
         }
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let gone = self.known && listed.as_ref().is_err_and(missing);
         match &listed {
-            Ok(_) => self.reader.keep(&present),
+            Ok(_) => {
+                self.known = true;
+                self.reader.keep(&present);
+            }
+            Err(_) if gone => {
+                let problem = "the folder of the manifests is gone: its pods stay as they are";
+                self.unreadable(&dir, problem);
+            }
             Err(error) => {
-                if error.kind() == io::ErrorKind::NotFound {
-                    self.reader.keep(&present);
-                }
                 self.unreadable(&dir, &format!("the manifests cannot be listed: {error}"));
             }
         }
         self.stamps.retain(|origin, _| present.contains(origin));
-        Seen { update: self.reader.assemble(), half, listed: listed.map(|_| ()).map_err(|_| ()) }
+        let listed = listed.map(|_| ()).map_err(|_| ());
+        Seen { update: self.reader.assemble(), half, listed, gone }
     }
 
     fn read(&mut self, origin: &str, path: &std::path::Path, stamp: Stamp) {

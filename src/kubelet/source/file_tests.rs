@@ -191,8 +191,39 @@ async fn a_directory_may_come_and_go() {
     at.write("a", &text("a", "i"));
     let update = at.images(&["i"]).await;
     assert!(!update.files.contains_key(&at.dir.display().to_string()));
-    fs::remove_dir_all(&at.dir).unwrap();
+    // Gone, it is a fault and not an order to end all pods.
+    let aside = at.top.path().join("aside");
+    fs::rename(&at.dir, &aside).unwrap();
+    let gone = loop {
+        let update = at.next().await;
+        if update.files.contains_key(&at.dir.display().to_string()) {
+            break update;
+        }
+    };
+    assert_eq!(of(&gone), ["i"]);
+    let told = &gone.files[&at.dir.display().to_string()].problems;
+    assert!(told[0].starts_with("the folder of the manifests is gone"), "{told:?}");
+    fs::rename(&aside, &at.dir).unwrap();
+    fs::remove_file(at.dir.join("a")).unwrap();
+    // Empty, it says that there are none.
     at.images(&[]).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_had_pods_and_is_gone_at_the_start_says_nothing() {
+    let top = tempfile::tempdir().unwrap();
+    let dir = top.path().join("manifests");
+    let (told, mut updates) = tokio::sync::mpsc::channel(4);
+    let source = FileSource::new(&dir, "node").known(true);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(source.run(Watcher::default(), told, stop.clone()));
+    let early = tokio::time::timeout(Duration::from_millis(300), updates.recv()).await;
+    assert!(early.is_err(), "{early:?}");
+    fs::create_dir(&dir).unwrap();
+    let update = updates.recv().await.unwrap();
+    assert_eq!((update.pods.len(), update.files.len()), (0, 0));
+    stop.cancel();
+    task.await.unwrap();
 }
 
 #[tokio::test]
