@@ -3,7 +3,7 @@
 //! One connection a request, which is asked to close; no proxy; certificates are not checked; HTTP/1.1, over TLS,
 //! too. Redirects are followed on the same host, at most [`MAX_REDIRECTS`] of them; one to another host is a warning.
 
-use super::connect::{self, Ended};
+use super::connect;
 use super::outcome::{Answer, CheckError, READ_BYTES, Verdict};
 use super::place::{Named, Next, Place};
 use super::spec::HttpGet;
@@ -233,12 +233,9 @@ fn redirect(response: &Response<Incoming>) -> Option<String> {
 
 /// Lets the server close first, as it was asked to.
 async fn end(mut stream: Stream) {
-    let mut byte = [0];
-    let ended = match tokio::time::timeout(CLOSE_LIMIT, stream.read(&mut byte)).await {
-        Ok(Ok(0)) => Ended::ByServer,
-        Ok(_) | Err(_) => Ended::ByUs,
-    };
-    connect::close(stream.into_tcp(), ended);
+    // Whether it does, or not, or says more: it has answered.
+    tokio::time::timeout(CLOSE_LIMIT, stream.read(&mut [0])).await.ok();
+    connect::reset(stream.into_tcp());
 }
 
 #[cfg(test)]

@@ -318,3 +318,30 @@ async fn a_server_of_plain_http_is_told_from_one_that_fails() {
     assert!(ask(&over_tls(port), Some(HERE), &tls).await.unwrap_err().is_plain());
     assert!(!ask(&over_tls(port), Some(HERE), &tls).await.unwrap_err().is_plain());
 }
+
+/// How many connections from or to a port are in TIME_WAIT, on either side.
+fn waiting(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let of = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[3] == "06" && (row[1].ends_with(&of) || row[2].ends_with(&of))).count()
+}
+
+#[tokio::test]
+async fn many_probes_leave_no_connection_in_time_wait() {
+    // Servers that close as they are asked to, and that keep the connection all the same.
+    for (then, probes) in [(Then::Close, 200), (Then::Hold, 20)] {
+        let server = Server::on(HERE, None, then, |_| status("200 OK")).await;
+        for _ in 0..probes {
+            assert!(matches!(of(&server, "/").await, Verdict::Success(_)));
+        }
+        assert_eq!(waiting(server.port), 0);
+    }
+    // The control: who just closes waits.
+    let server = Server::on(HERE, None, Then::Close, |_| status("200 OK")).await;
+    let mut stream = tokio::net::TcpStream::connect((HERE, server.port)).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    while stream.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
+    drop(stream);
+    assert_eq!(waiting(server.port), 1);
+}

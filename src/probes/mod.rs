@@ -6,8 +6,8 @@
 //! worker what changed. [`hooks`] runs postStart and preStop.
 //!
 //! What always holds: a result belongs to one container by its id, and never to the next; what cannot be tried is
-//! no result; a check ends within its time, and leaves nothing of itself, not even a connection in TIME_WAIT where the
-//! server closes as it is asked to ([`connect`]); no more than [`outcome::READ_BYTES`] of an answer are read, and none
+//! no result; a check ends within its time, and leaves nothing of itself, httpGet not even a connection in TIME_WAIT
+//! ([`connect`]); no more than [`outcome::READ_BYTES`] of an answer are read, and none
 //! of an answer's body is told to anybody.
 
 pub mod check;

@@ -1,6 +1,6 @@
 //! tcpSocket: whoever accepts a connection is well.
 
-use super::connect::{self, Ended};
+use super::connect;
 use super::outcome::Verdict;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(super) async fn attempt(host: &str, port: u16, limit: Duration) -> Verdict {
     match tokio::time::timeout(limit, connect::connect(host, port)).await {
         Ok(Ok(stream)) => {
-            connect::close(stream, Ended::ByUs);
+            drop(stream);
             Verdict::Success(format!("port {port} accepts connections"))
         }
         Ok(Err(e)) => Verdict::Failure(format!("connect to {host} port {port}: {e}")),
@@ -34,6 +34,17 @@ mod tests {
             let verdict = attempt(host, port, LIMIT).await;
             assert_eq!(verdict, Verdict::Success(format!("port {port} accepts connections")));
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_sees_an_orderly_connection() {
+        use std::io::Read as _;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        attempt("localhost", port, LIMIT).await;
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.peer_addr().unwrap();
+        assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
     }
 
     #[tokio::test]
