@@ -59,7 +59,7 @@ pub async fn serve(
     };
     let host = blocking::run("prepare the kubelet half", move || prepare(given)).await??;
     info!(node = host.node.name, runtime = host.runtime, "the kubelet half keeps pods");
-    let http = http(&config, &own, (&host, operations), &stop).await?;
+    let http = http(&config, &own, (&host, operations), &watcher, &stop).await?;
     tasks.spawn(host.board.clone().write_behind(stop.clone()));
     tasks.spawn(http.serve());
     let evictions = keep_node(&config, &own, &host, &stop).await;
@@ -162,12 +162,14 @@ async fn http(
     config: &Config,
     own: &config::Kubelet,
     (host, operations): (&Host, Operations),
+    watcher: &Watcher,
     stop: &CancellationToken,
 ) -> Result<HttpServer, HttpError> {
     let place = Place {
         kubelet: own.clone(),
         socket: config.paths.run.join("kubelet.sock"),
         pki: config.paths.state.join("kubelet/pki"),
+        watcher: watcher.clone(),
     };
     let shown = Shown {
         cri: Arc::clone(&host.cri),

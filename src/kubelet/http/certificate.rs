@@ -1,11 +1,18 @@
-//! The subject of a certificate (RFC 5280, 4.1): of the structure only the way to it is read, since whoever asks has
-//! verified the whole.
+//! The end and the subject of a certificate (RFC 5280, 4.1): of the structure only the way to them is read, since
+//! whoever asks has verified the whole, or made it.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 /// The tags of DER (X.690) on that way.
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 const OBJECT_ID: u8 = 0x06;
+/// Years of two digits, and of four.
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 /// UTF8String, PrintableString, IA5String.
 const TEXT: [u8; 3] = [0x0c, 0x13, 0x16];
 /// 2.5.4.3 and 2.5.4.10.
@@ -19,8 +26,8 @@ pub(super) struct Subject {
     pub(super) organisations: Vec<String>,
 }
 
-/// The subject of a certificate in DER; none of what is no certificate.
-pub(super) fn subject(der: &[u8]) -> Option<Subject> {
+/// The fields of a certificate in DER from its validity on.
+fn after_issuer(der: &[u8]) -> Option<Values<'_>> {
     let certificate = Values(der).expect(SEQUENCE)?;
     let mut fields = Values(Values(certificate).expect(SEQUENCE)?);
     let (tag, _) = fields.next()?;
@@ -28,10 +35,34 @@ pub(super) fn subject(der: &[u8]) -> Option<Subject> {
         // The serial number.
         fields.next()?;
     }
-    // The algorithm, the issuer, the validity.
-    for _ in 0..3 {
+    // The algorithm, the issuer.
+    for _ in 0..2 {
         fields.expect(SEQUENCE)?;
     }
+    Some(fields)
+}
+
+/// When a certificate in DER ends; none of what is no certificate.
+pub(super) fn end(der: &[u8]) -> Option<Timestamp> {
+    let mut validity = Values(after_issuer(der)?.expect(SEQUENCE)?);
+    validity.next()?;
+    let (tag, value) = validity.next()?;
+    let text = std::str::from_utf8(value).ok()?;
+    let text = match tag {
+        // RFC 5280, 4.1.2.5.1: from 1950 to 2049.
+        UTC_TIME if text.as_bytes().first()? < &b'5' => format!("20{text}"),
+        UTC_TIME => format!("19{text}"),
+        GENERALIZED_TIME => text.to_owned(),
+        _ => return None,
+    };
+    let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
+    TimeZone::UTC.to_timestamp(time).ok()
+}
+
+/// The subject of a certificate in DER; none of what is no certificate.
+pub(super) fn subject(der: &[u8]) -> Option<Subject> {
+    let mut fields = after_issuer(der)?;
+    fields.expect(SEQUENCE)?;
     let mut subject = Subject::default();
     for (tag, set) in Values(fields.expect(SEQUENCE)?) {
         if tag != SET {
@@ -113,6 +144,17 @@ mod tests {
     #[test]
     fn a_subject_may_be_empty() {
         assert_eq!(subject(&certificate(&[])), Some(Subject::default()));
+    }
+
+    #[test]
+    fn the_end_is_read_as_either_kind_of_time() {
+        for (year, expected) in [(2031, "2031-05-07T00:00:00Z"), (2061, "2061-05-07T00:00:00Z")] {
+            let mut params = CertificateParams::default();
+            params.not_after = rcgen::date_time_ymd(year, 5, 7);
+            let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            assert_eq!(end(der.der()).unwrap().to_string(), expected);
+        }
+        assert_eq!(end(b""), None);
     }
 
     proptest::proptest! {

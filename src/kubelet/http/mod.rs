@@ -1,6 +1,7 @@
 //! The HTTP API of a kubelet: health, pods, logs, commands, figures.
 //!
-//! [`server`] listens on a unix socket, for root, and over TCP with TLS ([`pki`] where no certificate is configured). A
+//! [`server`] listens on a unix socket, for root, and over TCP with TLS ([`pki`] where no certificate is configured; [`live`] as long
+//! as files change). A
 //! request is from somebody ([`user`], [`certificate`]), who may ask for its path or not ([`access`]), and is answered
 //! ([`api`]) by what its path stands for ([`route`]): [`pods`], [`configz`],
 //! [`logs`], and [`streams`], which are the runtime's behind a [`proxy`];
@@ -18,6 +19,7 @@ mod error;
 pub(in crate::kubelet) mod figures;
 #[cfg(test)]
 mod fixture;
+mod live;
 mod log_lines;
 mod logs;
 mod metrics;

@@ -4,14 +4,14 @@ use super::access::Access;
 use super::answer::Refusal;
 use super::api::Api;
 use super::error::HttpError;
-use super::pki::{Files, own_certificate};
+use super::live::{Keeper, Live, keep};
 use super::shown::Shown;
-use super::user::{Caller, Tokens, User};
+use super::user::{Caller, User};
 use crate::blocking;
 use crate::config;
 use crate::cri::Socket;
 use crate::cri::streaming::connection;
-use crate::tls::{self, Clients};
+use crate::watch::Watcher;
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
@@ -21,13 +21,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
 /// How many connections there may be over TCP; more are closed as they come.
@@ -44,9 +43,11 @@ const MOST_HEADERS: usize = 64;
 /// The HTTP API, listening.
 pub struct HttpServer {
     socket: Socket,
-    tcp: Option<(TcpListener, TlsAcceptor)>,
+    tcp: Option<TcpListener>,
     api: Arc<Api>,
-    access: Arc<Access>,
+    keeper: Keeper,
+    live: watch::Sender<Live>,
+    watcher: Watcher,
 }
 
 /// Where the API is served from.
@@ -57,6 +58,8 @@ pub struct Place {
     pub socket: PathBuf,
     /// The folder of the certificate that the node signs itself.
     pub pki: PathBuf,
+    /// That of the process, for the files of certificates and tokens.
+    pub watcher: Watcher,
 }
 
 impl HttpServer {
@@ -65,47 +68,38 @@ impl HttpServer {
     /// # Errors
     /// The address or the socket cannot be had, or a file of certificates or tokens cannot be used.
     pub async fn bind(place: Place, shown: Shown) -> Result<Self, HttpError> {
-        let Place { kubelet, socket, pki } = place;
-        let path = socket;
+        let Place { kubelet, socket: path, pki, watcher } = place;
         let socket = Socket::bind_private(&path).await.map_err(HttpError::Socket)?;
         let address = kubelet.http_address;
         let node = shown.node.clone();
-        let read = move || {
-            let access = Access::new(&kubelet, tokens(kubelet.static_tokens.as_deref())?);
-            let tls = match kubelet.http_address {
-                None => None,
-                Some(_) => Some(acceptor(&kubelet, || own_certificate(&pki, &node))?),
-            };
-            Ok::<_, HttpError>((access, tls))
-        };
-        let (access, tls) = blocking::run("read the certificates and tokens", read).await??;
-        let tcp = match (address, tls) {
-            (Some(address), Some(tls)) => {
+        let read = move || Keeper::read(kubelet, pki, node);
+        let (keeper, live) = blocking::run("read the certificates and tokens", read).await??;
+        let tcp = match address {
+            Some(address) => {
                 let failed = |source| HttpError::Listen { address, source };
-                Some((TcpListener::bind(address).await.map_err(failed)?, tls))
+                Some(TcpListener::bind(address).await.map_err(failed)?)
             }
-            _ => None,
+            None => None,
         };
         info!(socket = %path.display(), address = address.map(tracing::field::display), "the kubelet's HTTP API");
-        let api = Arc::new(Api::new(shown));
-        Ok(Self { socket, tcp, api, access: Arc::new(access) })
+        let (api, live) = (Arc::new(Api::new(shown)), watch::Sender::new(live));
+        Ok(Self { socket, tcp, api, keeper, live, watcher })
     }
 
     /// Where it listens over TCP.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Serves until the stop of what is shown. Connections are cut off then.
     pub async fn serve(self) {
-        let Self { socket, tcp, api, access } = self;
+        let Self { socket, tcp, api, keeper, live, watcher } = self;
         let stop = api.shown.stop.clone();
         let unix = async {
             loop {
                 match socket.accept().await {
                     Ok(stream) => {
-                        let (api, access) = (Arc::clone(&api), Arc::clone(&access));
-                        let served = serve(stream, Whom::Root, api.clone(), access);
+                        let served = serve(stream, Whom::Root, api.clone(), live.subscribe());
                         api.shown.tasks.spawn(served);
                     }
                     Err(error) => wait(&error).await,
@@ -114,14 +108,13 @@ impl HttpServer {
         };
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let over_tcp = async {
-            let Some((listener, tls)) = &tcp else { return std::future::pending().await };
+            let Some(listener) = &tcp else { return std::future::pending().await };
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         // Dropped, the connection is closed.
                         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                        let (api, access) = (Arc::clone(&api), Arc::clone(&access));
-                        let served = shake(stream, tls.clone(), api.clone(), access, place);
+                        let served = shake(stream, api.clone(), live.subscribe(), place);
                         api.shown.tasks.spawn(served);
                     }
                     Err(error) => wait(&error).await,
@@ -131,6 +124,7 @@ impl HttpServer {
         tokio::select! {
             () = unix => {}
             () = over_tcp => {}
+            () = keep(keeper, &live, &watcher) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -140,27 +134,6 @@ impl HttpServer {
 async fn wait(error: &io::Error) {
     warn!(%error, "cannot accept a connection to the kubelet's HTTP API");
     tokio::time::sleep(Duration::from_millis(100)).await;
-}
-
-fn tokens(path: Option<&Path>) -> Result<Tokens, HttpError> {
-    let Some(path) = path else { return Ok(Tokens::default()) };
-    let failed = |source| HttpError::File { operation: "read", path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    Tokens::parse(&text).map_err(|source| HttpError::Tokens { path: path.to_owned(), source })
-}
-
-fn acceptor(
-    kubelet: &config::Kubelet,
-    own: impl FnOnce() -> Result<Files, HttpError>,
-) -> Result<TlsAcceptor, HttpError> {
-    let files = match (&kubelet.http_tls_cert, &kubelet.http_tls_key) {
-        (Some(certificate), Some(key)) => {
-            Files { certificate: certificate.clone(), key: key.clone() }
-        }
-        _ => own()?,
-    };
-    let clients = kubelet.client_ca.as_deref().map_or(Clients::None, Clients::SignedBy);
-    Ok(tls::acceptor(&files.certificate, &files.key, clients)?)
 }
 
 /// Whom a connection is from, as far as the connection tells.
@@ -173,12 +146,12 @@ enum Whom {
 
 async fn shake(
     stream: TcpStream,
-    tls: TlsAcceptor,
     api: Arc<Api>,
-    access: Arc<Access>,
+    live: watch::Receiver<Live>,
     place: OwnedSemaphorePermit,
 ) {
     let stop = api.shown.stop.clone();
+    let Some(tls) = live.borrow().tls.clone() else { return };
     let accepted = async {
         connection::prepare(&stream)?;
         tls.accept(stream).await
@@ -194,7 +167,7 @@ async fn shake(
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let user = shown.and_then(|certificate| User::of_certificate(certificate));
-    serve(stream, Whom::Client(user), api, access).await;
+    serve(stream, Whom::Client(user), api, live).await;
     drop(place);
 }
 
@@ -203,11 +176,12 @@ async fn serve(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     whom: Whom,
     api: Arc<Api>,
-    access: Arc<Access>,
+    live: watch::Receiver<Live>,
 ) {
     let stop = api.shown.stop.clone();
     let answer = |request: Request<Incoming>| {
-        let (whom, api, access) = (whom.clone(), Arc::clone(&api), Arc::clone(&access));
+        let access = Arc::clone(&live.borrow().access);
+        let (whom, api) = (whom.clone(), Arc::clone(&api));
         async move {
             let answer = match caller(&whom, &access, &request) {
                 Ok(caller) => api.answer(&access, &caller, request).await,

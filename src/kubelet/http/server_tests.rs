@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Instant;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -64,6 +65,7 @@ impl Scene {
             kubelet,
             socket: dir.path().join("kubelet.sock"),
             pki: dir.path().join("kubelet/pki"),
+            watcher: Watcher::default(),
         };
         let server = HttpServer::bind(place, shown).await.unwrap();
         let address = server.address().unwrap();
@@ -240,7 +242,8 @@ async fn what_cannot_be_listened_on_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let kubelet = config::Kubelet { http_address: Some(taken), ..config::Kubelet::default() };
     let (shown, _runtime) = shown(dir.path(), kubelet.clone()).await;
-    let place = Place { kubelet, socket: dir.path().join("s"), pki: dir.path().join("pki") };
+    let (socket, pki) = (dir.path().join("s"), dir.path().join("pki"));
+    let place = Place { kubelet, socket, pki, watcher: Watcher::default() };
     let error = HttpServer::bind(place, shown).await.err().unwrap();
     assert_eq!(error.kind(), crate::error::ErrorKind::AlreadyExists);
     assert!(error.to_string().contains(&taken.to_string()), "{error}");

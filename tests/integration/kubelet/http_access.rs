@@ -9,12 +9,20 @@ use crate::harness::{Node, Test, eventually, own, poll};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         own("who_asks_over_tls_may_what_the_configuration_says", NETWORK, kubelet, access),
+        own(
+            "certificates_and_tokens_count_as_soon_as_they_are_replaced",
+            NETWORK,
+            kubelet,
+            replaced,
+        ),
         own("prometheus_scrapes_a_node", WITH_PROMETHEUS, kubelet, prometheus),
     ]
 }
@@ -84,6 +92,107 @@ fn access(node: &mut Node) -> Result<()> {
     let plain = Command::new("curl").args(["--silent", "--max-time", "10", &url]).output()?;
     ensure!(!String::from_utf8_lossy(&plain.stdout).contains("PodList"), "{plain:?}");
     Ok(())
+}
+
+/// Files as Kubernetes mounts those of a Secret: a name leads through a link, which is moved.
+struct Mounted {
+    folder: PathBuf,
+    generations: u32,
+}
+
+impl Mounted {
+    fn new(folder: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        for name in ["tls.crt", "tls.key", "tokens"] {
+            symlink(format!("..data/{name}"), folder.join(name))?;
+        }
+        Ok(Self { folder, generations: 0 })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Replaces all of them at once.
+    fn set(&mut self, certificate: &[u8], key: &[u8], tokens: &str) -> Result<()> {
+        self.generations += 1;
+        let generation = format!("..{}", self.generations);
+        let folder = self.folder.join(&generation);
+        std::fs::create_dir(&folder)?;
+        std::fs::write(folder.join("tls.crt"), certificate)?;
+        std::fs::write(folder.join("tls.key"), key)?;
+        std::fs::write(folder.join("tokens"), tokens)?;
+        symlink(&generation, self.folder.join("..data_tmp"))?;
+        Ok(std::fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data"))?)
+    }
+}
+
+fn replaced(node: &mut Node) -> Result<()> {
+    let port = free_port()?;
+    let mut mounted = Mounted::new(node.path("mounted"))?;
+    let authorities =
+        [Authority::make(&node.path("first"))?, Authority::make(&node.path("second"))?];
+    let issue = |authority: &Authority| -> Result<(Vec<u8>, Vec<u8>)> {
+        let (certificate, key) = authority.issue("server", "subjectAltName=IP:127.0.0.1")?;
+        Ok((std::fs::read(certificate)?, std::fs::read(key)?))
+    };
+    let [(first, first_key), (second, second_key)] =
+        [issue(&authorities[0])?, issue(&authorities[1])?];
+    mounted.set(&first, &first_key, "one,ann\n")?;
+    // One file without links, replaced by a rename.
+    let clients = node.path("clients.crt");
+    std::fs::copy(authorities[0].certificate(), &clients)?;
+    node.reconfigure(&format!(
+        "http_address = \"127.0.0.1:{port}\"\nhttp_tls_cert = {:?}\nhttp_tls_key = {:?}\n\
+         static_tokens = {:?}\nclient_ca = {clients:?}\nreaders = [\"user:ann\"]\n",
+        mounted.file("tls.crt"),
+        mounted.file("tls.key"),
+        mounted.file("tokens"),
+    ))?;
+    let [one, two] = [&authorities[0], &authorities[1]]
+        .map(|authority| authority.certificate().to_string_lossy().into_owned());
+    // The code; none of a server that is not the authority's.
+    let ask = |authority: &str, token: &str| -> Option<u16> {
+        let header = format!("Authorization: Bearer {token}");
+        let options = ["--cacert", authority, "--header", &header];
+        Http::over_tls(node, port, &options).get("/pods").ok().map(|answer| answer.code)
+    };
+    eventually("the first certificate and token", || {
+        Ok((ask(&one, "one") == Some(200)).then_some(()))
+    })?;
+    ensure!(ask(&two, "one").is_none() && ask(&one, "two") == Some(401), "the control");
+
+    mounted.set(&second, &second_key, "two,ann\n")?;
+    eventually("the second certificate and token", || {
+        Ok((ask(&two, "two") == Some(200)).then_some(()))
+    })?;
+    ensure!(ask(&one, "two").is_none() && ask(&two, "one") == Some(401), "the first ones count");
+
+    // A client of another authority, when that is the one.
+    let (own, key) = authorities[1].issue_to("ann", "/CN=ann", "keyUsage=digitalSignature")?;
+    let (own, key) = (own.to_string_lossy(), key.to_string_lossy());
+    let shows = |node: &Node| {
+        let options = ["--cacert", &two, "--cert", &own, "--key", &key];
+        Http::over_tls(node, port, &options).get("/pods").ok().map(|answer| answer.code)
+    };
+    ensure!(shows(node).is_none(), "a stranger's certificate was taken");
+    std::fs::copy(authorities[1].certificate(), node.path("clients.new"))?;
+    std::fs::rename(node.path("clients.new"), &clients)?;
+    eventually("the new authority of clients", || Ok((shows(node) == Some(200)).then_some(())))?;
+
+    // What cannot be used is told, each file by its name, and changes nothing.
+    mounted.set(b"rubbish", &second_key, "only-a-token\n")?;
+    let files = ["tls.crt", "tokens"].map(|name| mounted.file(name).display().to_string());
+    eventually("what is wrong is told", || {
+        let log = std::fs::read_to_string(node.log_file())?;
+        let told = |file: &String| {
+            log.lines().any(|line| line.contains("keeps the old ones") && line.contains(file))
+        };
+        Ok(files.iter().all(told).then_some(()))
+    })?;
+    ensure!(ask(&two, "two") == Some(200) && shows(node) == Some(200), "the old ones are gone");
+    mounted.set(&first, &first_key, "one,ann\n")?;
+    eventually("good ones again", || Ok((ask(&one, "one") == Some(200)).then_some(())))
 }
 
 /// A Prometheus; ends with the value.
