@@ -6,6 +6,7 @@ use super::cpulist::CpuList;
 use super::dir::Dir;
 use super::limits::{Absent, Setting};
 use super::stats::read_memory;
+use super::swap::swap_bytes;
 
 /// A change that was made, and what it replaced.
 struct Done<'a> {
@@ -99,9 +100,9 @@ fn absent(dir: &Dir, setting: &Setting) -> Result<(), CgroupError> {
     }
 }
 
-/// The first line of /proc/swaps is a heading. Unreadable: assume the worse.
+/// Unreadable: assume the worse.
 fn node_has_swap() -> bool {
-    std::fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
+    swap_bytes().map_or(true, |bytes| bytes > 0)
 }
 
 /// The kernel would take a limit below what is in use, and kill. Inactive file pages do not count:

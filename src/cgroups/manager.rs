@@ -180,6 +180,25 @@ impl Cgroups {
         }
     }
 
+    /// The cgroups above one that are there because pods are: those that berth made on the way to it, or systemd, of no
+    /// unit file. The others have the limits that somebody else has thought of. Blocks.
+    ///
+    /// # Errors
+    /// [`CgroupError::Systemd`].
+    pub fn made_above(&self, path: &CgroupPath) -> Result<Vec<CgroupPath>, CgroupError> {
+        let mut made = Vec::new();
+        let mut next = path.parent();
+        while let Some(step) = next.filter(|step| *step != CgroupPath::root()) {
+            let ours = match &self.driver {
+                Driver::Systemd { systemd, .. } => systemd.is_implicit(step.slice())?,
+                Driver::Cgroupfs => self.tree.made(&step),
+            };
+            next = step.parent();
+            made.extend(ours.then_some(step));
+        }
+        Ok(made)
+    }
+
     /// Whether there is a cgroup.
     pub fn exists(&self, path: &CgroupPath) -> bool {
         Group::new(&self.tree, path.clone()).exists()

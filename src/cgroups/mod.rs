@@ -26,6 +26,7 @@ mod pod;
 mod resources;
 mod scope;
 mod stats;
+mod swap;
 mod systemd;
 mod tree;
 
@@ -42,4 +43,5 @@ pub use pod::PodCgroup;
 pub use resources::{Limit, Resources};
 pub use scope::Scope;
 pub use stats::{CgroupStats, CpuStats, IoStats, MemoryStats, PidsStats};
+pub use swap::swap_bytes;
 pub use systemd::{Seat, SystemdError};

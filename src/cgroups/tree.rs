@@ -191,14 +191,18 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether berth made a cgroup on the way to another, so that it goes with the last one in it.
+    pub(super) fn made(&self, path: &CgroupPath) -> bool {
+        matches!(xattr::get(path.below(&self.root), MARK), Ok(Some(_)))
+    }
+
     /// Removes the folders above a removed cgroup as long as berth made them and they are empty.
     pub(super) fn prune_above(&self, path: &CgroupPath) {
         let mut next = path.parent();
         while let Some(step) = next {
             let folder = step.below(&self.root);
-            let ours = matches!(xattr::get(&folder, MARK), Ok(Some(_)));
             // Others may have cgroups there, or may be making one: then it stays.
-            if !ours || std::fs::remove_dir(&folder).is_err() {
+            if !self.made(&step) || std::fs::remove_dir(&folder).is_err() {
                 return;
             }
             next = step.parent();

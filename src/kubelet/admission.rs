@@ -1,9 +1,10 @@
 //! Whether the node takes a pod; pure. Who is refused has failed, with a reason that tools know.
 
 use super::node::NodeFacts;
+use super::quantity::pages_of;
 use super::spec::{Role, host_network, members, spec};
 use super::status::Verdict;
-use super::wants::{Asked, asked};
+use super::wants::{Asked, asked, asked_pages};
 use k8s_openapi::api::core::v1::Pod;
 
 /// The sysctls that any pod may set: those of its own namespaces that can harm nobody else.
@@ -72,18 +73,26 @@ fn fits(pod: &Pod, others: &[&Pod], node: &NodeFacts) -> Option<Verdict> {
     let count = u64::try_from(others.len()).unwrap_or(u64::MAX);
     let has = &node.allocatable;
     let rows = [
-        ("pods", 1, count, has.pods),
-        ("cpu", asked.cpu_milli, used.cpu_milli, has.cpu_milli),
-        ("memory", asked.memory_bytes, used.memory_bytes, has.memory_bytes),
+        ("pods".to_owned(), 1, count, has.pods),
+        ("cpu".to_owned(), asked.cpu_milli, used.cpu_milli, has.cpu_milli),
+        ("memory".to_owned(), asked.memory_bytes, used.memory_bytes, has.memory_bytes),
         (
-            "ephemeral-storage",
+            "ephemeral-storage".to_owned(),
             asked.ephemeral_storage_bytes,
             used.ephemeral_storage_bytes,
             has.ephemeral_storage_bytes,
         ),
     ];
+    let used: Vec<_> = others.iter().map(|pod| asked_pages(pod)).collect();
+    let pages = asked_pages(pod).into_iter().map(|(size, asked)| {
+        let used = used.iter().filter_map(|of| of.get(&size));
+        let used = used.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+        // Pages of a size that the node does not have are none.
+        (pages_of(size), asked, used, has.hugepages.get(&size).copied().unwrap_or(0))
+    });
     let full = rows
         .into_iter()
+        .chain(pages)
         .find(|(_, asked, used, has)| *asked > 0 && asked.saturating_add(*used) > *has);
     full.map(|(what, asked, used, has)| Verdict {
         reason: format!("OutOf{what}"),

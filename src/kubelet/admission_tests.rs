@@ -19,6 +19,7 @@ fn node() -> NodeFacts {
     node.allocatable.memory_bytes = 1 << 30;
     node.allocatable.ephemeral_storage_bytes = 1000;
     node.allocatable.pods = 3;
+    node.allocatable.hugepages = [(2 << 20, 8 << 20)].into();
     node
 }
 
@@ -54,6 +55,24 @@ fn what_is_more_than_the_node_has_left_is_refused_by_its_name() {
     assert_eq!(reason(&pod("p", storage("401")), &[other]), "OutOfephemeral-storage");
     let full: Vec<Pod> = (0..3).map(|n| pod(&n.to_string(), json!({"containers": []}))).collect();
     assert_eq!(reason(&pod("p", json!({"containers": []})), &full), "OutOfpods");
+}
+
+#[test]
+fn huge_pages_are_counted_by_their_size() {
+    let pages = |list: Value| json!({"containers": [{"name": "c", "resources": {"limits": list}}]});
+    let other = pod("o", pages(json!({"cpu": "1m", "hugepages-2Mi": "6Mi"})));
+    for (name, list, expected) in [
+        ("what is left", json!({"hugepages-2Mi": "2Mi"}), ""),
+        ("more than is left", json!({"hugepages-2Mi": "4Mi"}), "OutOfhugepages-2Mi"),
+        ("the same in another unit", json!({"hugepages-2048Ki": "4Mi"}), "OutOfhugepages-2Mi"),
+        ("a size that there is none of", json!({"hugepages-1Gi": "1Gi"}), "OutOfhugepages-1Gi"),
+        ("none of such a size", json!({"hugepages-1Gi": "0"}), ""),
+        ("the processor first", json!({"cpu": "3", "hugepages-2Mi": "4Mi"}), "OutOfcpu"),
+    ] {
+        let refused = reason(&pod("p", pages(list)), std::slice::from_ref(&other));
+        assert_eq!(refused, expected, "{name}");
+    }
+    assert_eq!(reason(&pod("p", pages(json!({"hugepages-2Mi": "8Mi"}))), &[]), "");
 }
 
 #[test]

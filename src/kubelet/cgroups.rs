@@ -8,7 +8,7 @@
 
 use super::node::NodeFacts;
 use super::qos::{Qos, qos};
-use super::request::{pod_resources, qos_shares};
+use super::request::{MemoryRules, pod_resources, qos_shares};
 use super::reserved::Reserved;
 use super::spec::uid;
 use super::wants::asked;
@@ -54,14 +54,14 @@ impl QosError {
 }
 
 /// What holds for all pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRules {
     /// The limits of all pods together.
     together: Resources,
     /// The most processes of a pod.
     pids: Option<u64>,
-    /// Whether memory that is asked for is kept.
-    keeps_memory: bool,
+    /// What memory means beside its limit.
+    memory: MemoryRules,
 }
 
 impl PodRules {
@@ -78,7 +78,7 @@ impl PodRules {
         Self {
             together: if pods { held_to(together) } else { Resources::default() },
             pids: config.pod_pids_limit,
-            keeps_memory: config.memory_qos,
+            memory: MemoryRules::new(config),
         }
     }
 }
@@ -190,7 +190,8 @@ impl QosCgroups {
 
     /// Counts a pod in its class, also one whose sandbox is there already.
     pub fn count(&self, pod: &Pod) {
-        let shares = u64::try_from(pod_resources(pod).cpu_shares).unwrap_or(0);
+        let resources = pod_resources(pod, self.rules.memory);
+        let shares = u64::try_from(resources.cpu_shares).unwrap_or(0);
         let asks = Asks { class: qos(pod), shares, memory: asked(pod).memory_bytes };
         lock(&self.asks).insert(uid(pod).to_owned(), asks);
     }
@@ -212,14 +213,12 @@ impl QosCgroups {
     }
 
     fn of_pod(&self, pod: &Pod) -> Resources {
-        let mut resources = limits(&pod_resources(pod));
-        resources.pids_limit = self.rules.pids.map(Limit::Value);
-        self.keep_memory(&mut resources, asked(pod).memory_bytes);
-        resources
+        let resources = limits(&pod_resources(pod, self.rules.memory));
+        Resources { pids_limit: self.rules.pids.map(Limit::Value), ..resources }
     }
 
     fn keep_memory(&self, resources: &mut Resources, bytes: u64) {
-        if self.rules.keeps_memory {
+        if self.rules.memory.keeps() {
             resources.unified.insert("memory.min".to_owned(), bytes.to_string());
         }
     }
@@ -275,6 +274,7 @@ impl QosCgroups {
         if resources == Resources::default() {
             return Ok(());
         }
+        self.keep_above(memory)?;
         match self.apply(&self.path(None, None), &resources, "all pods") {
             // Pods of before have more than they may: they are not ended for it, and it is tried again.
             Err(error) if matches!(*error.source, CgroupError::Conflict { .. }) => {
@@ -283,6 +283,22 @@ impl QosCgroups {
             }
             result => result,
         }
+    }
+
+    /// Keeps the memory of all pods also where berth has made cgroups above theirs: what they keep counts for nothing in
+    /// one that keeps less.
+    fn keep_above(&self, bytes: u64) -> Result<(), QosError> {
+        if !self.rules.memory.keeps() {
+            return Ok(());
+        }
+        let subject = "what is above all pods";
+        let root = self.place(&self.path(None, None)).map_err(QosError::new("limit", subject))?;
+        for path in self.cgroups.made_above(&root).map_err(QosError::new("limit", subject))? {
+            let mut resources = Resources::default();
+            self.keep_memory(&mut resources, bytes);
+            self.limit(&path, &resources, subject)?;
+        }
+        Ok(())
     }
 
     /// The shares and the memory that pods ask for together.
@@ -303,11 +319,20 @@ impl QosCgroups {
 
     /// Sets limits above pods. Where there is nothing, there is no pod either.
     fn apply(&self, path: &str, resources: &Resources, subject: &str) -> Result<(), QosError> {
-        let set = self.place(path).and_then(|path| match self.cgroups.limit(&path, resources) {
-            Err(_) if !self.cgroups.exists(&path) => Ok(()),
-            result => result,
-        });
-        set.map_err(QosError::new("limit", subject))
+        let path = self.place(path).map_err(QosError::new("limit", subject))?;
+        self.limit(&path, resources, subject)
+    }
+
+    fn limit(
+        &self,
+        path: &CgroupPath,
+        resources: &Resources,
+        subject: &str,
+    ) -> Result<(), QosError> {
+        match self.cgroups.limit(path, resources) {
+            Err(_) if !self.cgroups.exists(path) => Ok(()),
+            result => result.map_err(QosError::new("limit", subject)),
+        }
     }
 }
 
@@ -328,6 +353,8 @@ fn limits(resources: &proto::LinuxContainerResources) -> Resources {
         cpu_quota: some(resources.cpu_quota).map(Limit::Value),
         cpu_period: some(resources.cpu_quota).and(some(resources.cpu_period)),
         memory_limit: some(resources.memory_limit_in_bytes).map(Limit::Value),
+        memory_swap_limit: (resources.memory_swap_limit_in_bytes < 0).then_some(Limit::Max),
+        unified: resources.unified.clone(),
         ..Resources::default()
     }
 }

@@ -35,6 +35,9 @@ pub enum KubeletError {
         /// How much.
         bytes: u64,
     },
+    /// What swap there is cannot be told, and there must be none.
+    #[error("read /proc/swaps, because kubelet.fail_swap_on is true")]
+    Swaps(#[source] std::io::Error),
     /// Files of the newer cgroup hierarchy are asked for, and the runtime has the older ones.
     #[error("kubelet.{key} needs cgroup v2, which the runtime does not have")]
     LegacyCgroups {
@@ -81,7 +84,7 @@ impl KubeletError {
             Self::Shutdown(error) => error.kind(),
             Self::Runtime(error) => error.kind(),
             Self::Local(error) => error.kind(),
-            Self::Tls(_) => ErrorKind::Internal,
+            Self::Tls(_) | Self::Swaps(_) => ErrorKind::Internal,
             Self::Http(error) => error.kind(),
             Self::Blocking(error) => error.kind(),
         }

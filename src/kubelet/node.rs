@@ -44,8 +44,6 @@ pub struct NodeFacts {
     pub ips: Vec<IpAddr>,
     /// What it has.
     pub capacity: Amounts,
-    /// Bytes of swap.
-    pub swap_bytes: u64,
     /// What all pods together are held to: capacity less what is reserved.
     pub for_pods: Amounts,
     /// What pods may ask for: capacity less what is reserved and less the hard eviction thresholds.
@@ -92,11 +90,10 @@ impl NodeFacts {
         allocatable.memory_bytes = allocatable.memory_bytes.saturating_sub(huge);
         let storage = capacity.ephemeral_storage_bytes;
         less(&mut allocatable.ephemeral_storage_bytes, Signal::NodeFsAvailable, storage);
-        let swap_bytes = field(&memory, "SwapTotal");
         // berth's own engine uses the newer hierarchy, wherever it is mounted; another runtime what it finds here.
         let other = config.runtime_endpoint.is_some();
         let legacy_cgroups = other && !is_unified(Path::new("/sys/fs/cgroup"));
-        Ok(Self { name, ips, capacity, swap_bytes, for_pods, allocatable, legacy_cgroups })
+        Ok(Self { name, ips, capacity, for_pods, allocatable, legacy_cgroups })
     }
 }
 
@@ -191,8 +188,8 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_bytes() {
-        let text = "MemTotal:       16384 kB\nMemFree: 1 kB\nSwapTotal:          0 kB\n";
-        assert_eq!((field(text, "MemTotal"), field(text, "SwapTotal")), (16 << 20, 0));
+        let text = "MemTotal:       16384 kB\nMemFree: 1 kB\n";
+        assert_eq!(field(text, "MemTotal"), 16 << 20);
         assert_eq!(field(text, "Missing"), 0);
     }
 

@@ -13,7 +13,7 @@ use super::shutdown::groups;
 use super::userns::Ids;
 use super::volumes::Volumes;
 use super::worker::{Host, PullLimits, Settings};
-use crate::cgroups::Cgroups;
+use crate::cgroups::{Cgroups, swap_bytes};
 use crate::config::{self, Config};
 use crate::cri::client::Cri;
 use crate::probes::check::Checker;
@@ -43,11 +43,12 @@ pub(super) fn prepare(given: Given) -> Result<Arc<Host>, KubeletError> {
     let state = config.paths.state.join("kubelet");
     let pods = state.join("pods");
     let board = Board::open(state.join("status"))?;
-    let volumes = Volumes::new(pods.clone(), config.paths.run.join("kubelet/payload"));
-    volumes.prepare_node()?;
     let node = NodeFacts::read(&own, &config.paths.state)?;
-    if own.fail_swap_on && node.swap_bytes > 0 {
-        return Err(KubeletError::Swap { bytes: node.swap_bytes });
+    if own.fail_swap_on {
+        match swap_bytes().map_err(KubeletError::Swaps)? {
+            0 => {}
+            bytes => return Err(KubeletError::Swap { bytes }),
+        }
     }
     let asks = [
         ("memory_qos", own.memory_qos),
@@ -63,6 +64,9 @@ pub(super) fn prepare(given: Given) -> Result<Arc<Host>, KubeletError> {
         "" => None,
         root => Some(QosCgroups::new(cgroups, root, rules)),
     };
+    // After all that may refuse the node: what is mounted is given back by a kubelet half that has begun.
+    let volumes = Volumes::new(pods.clone(), config.paths.run.join("kubelet/payload"));
+    volumes.prepare_node()?;
     let userns = Ids::read(pods.clone())?;
     let checker = Arc::new(Checker::new(Arc::clone(&cri))?);
     Ok(Arc::new(Host {

@@ -1,8 +1,9 @@
 //! What containers and pods ask for and are held to; pure.
 
-use super::quantity::{ResourceList, cpu_milli, memory_bytes, storage_bytes};
+use super::quantity::{ResourceList, cpu_milli, memory_bytes, page_bytes, storage_bytes, whole};
 use super::spec::{Role, members, spec};
 use k8s_openapi::api::core::v1::{Container, Pod};
+use std::collections::BTreeMap;
 
 /// Requests and limits of a container, or of a pod as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,11 @@ impl<'a> Wants<'a> {
     fn storage_request(self) -> u64 {
         storage_bytes(self.requests).or(storage_bytes(self.limits)).unwrap_or(0)
     }
+
+    /// Bytes of huge pages of a size, which are asked for as a limit.
+    fn pages_request(self, page_bytes: u64) -> u64 {
+        pages(self.requests, page_bytes).or(pages(self.limits, page_bytes)).unwrap_or(0)
+    }
 }
 
 /// The largest sum of an amount over the containers that run at the same time; none if one of them has none. Sidecars
@@ -101,11 +107,6 @@ impl Asked {
 
 /// What a pod asks for: the most that runs at once, or what is asked for the pod as a whole, and its overhead.
 pub fn asked(pod: &Pod) -> Asked {
-    let own = Wants::of_pod(pod);
-    let most = |of: fn(Wants<'_>) -> u64| {
-        let members = peak(pod, |wants| Some(of(wants))).unwrap_or(0);
-        own.map_or(members, |own| of(own).max(members))
-    };
     let overhead = spec(pod).overhead.as_ref();
     let overhead = Asked {
         cpu_milli: cpu_milli(overhead).unwrap_or(0),
@@ -113,11 +114,36 @@ pub fn asked(pod: &Pod) -> Asked {
         ephemeral_storage_bytes: storage_bytes(overhead).unwrap_or(0),
     };
     let asked = Asked {
-        cpu_milli: most(|wants| wants.cpu_request()),
-        memory_bytes: most(|wants| wants.memory_request()),
-        ephemeral_storage_bytes: most(|wants| wants.storage_request()),
+        cpu_milli: most(pod, |wants| wants.cpu_request()),
+        memory_bytes: most(pod, |wants| wants.memory_request()),
+        ephemeral_storage_bytes: most(pod, |wants| wants.storage_request()),
     };
     asked.plus(overhead)
+}
+
+/// The huge pages that a pod asks for, as [`asked`]: bytes by page size in bytes.
+pub fn asked_pages(pod: &Pod) -> BTreeMap<u64, u64> {
+    let containers = members(pod).into_iter().map(|member| Wants::of(member.container));
+    let overhead = spec(pod).overhead.as_ref();
+    let lists = containers.chain(Wants::of_pod(pod)).flat_map(|of| [of.requests, of.limits]);
+    let names = lists.chain([overhead]).flatten().flat_map(|list| list.keys());
+    let sizes = names.filter_map(|name| page_bytes(name));
+    let of = |size| {
+        let most = most(pod, |wants| wants.pages_request(size));
+        (size, most.saturating_add(pages(overhead, size).unwrap_or(0)))
+    };
+    sizes.map(of).collect()
+}
+
+/// The most that is asked for at once, by containers or for the pod as a whole.
+fn most(pod: &Pod, of: impl Fn(Wants<'_>) -> u64) -> u64 {
+    let members = peak(pod, |wants| Some(of(wants))).unwrap_or(0);
+    Wants::of_pod(pod).map_or(members, |own| of(own).max(members))
+}
+
+/// Bytes of huge pages of a size in a list.
+fn pages(list: Option<&ResourceList>, size: u64) -> Option<u64> {
+    list?.iter().find(|(name, _)| page_bytes(name) == Some(size)).and_then(|(_, of)| whole(of))
 }
 
 #[cfg(test)]
@@ -142,6 +168,35 @@ mod tests {
         for (spec, cpu) in rows {
             let pod: Pod = from_value(json!({ "spec": spec })).unwrap();
             assert_eq!(asked(&pod).cpu_milli, cpu, "{spec}");
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_asked_for_by_their_size() {
+        const MIB: u64 = 1 << 20;
+        let c = |name: &str, list: serde_json::Value| json!({"name": name, "resources": {"limits": list}});
+        let two = |name: &str, amount: &str| c(name, json!({"cpu": "1", "hugepages-2Mi": amount}));
+        let rows = [
+            (json!({"containers": [c("a", json!({"cpu": "1"}))]}), vec![]),
+            (json!({"containers": [two("a", "4Mi"), two("b", "2Mi")]}), vec![(2 * MIB, 6 * MIB)]),
+            (
+                json!({"containers": [two("a", "4Mi")], "initContainers": [two("i", "16Mi")]}),
+                vec![(2 * MIB, 16 * MIB)],
+            ),
+            (
+                json!({"containers": [two("a", "4Mi"),
+                    c("b", json!({"hugepages-2048Ki": "2Mi", "hugepages-1Gi": "1Gi"}))]}),
+                vec![(2 * MIB, 6 * MIB), (1024 * MIB, 1024 * MIB)],
+            ),
+            (
+                json!({"containers": [two("a", "4Mi")], "overhead": {"hugepages-2Mi": "2Mi"},
+                    "resources": {"limits": {"hugepages-2Mi": "8Mi"}}}),
+                vec![(2 * MIB, 10 * MIB)],
+            ),
+        ];
+        for (spec, expected) in rows {
+            let pod: Pod = from_value(json!({ "spec": spec })).unwrap();
+            assert_eq!(asked_pages(&pod), expected.into_iter().collect(), "{spec}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::Property;
 use super::error::{SystemdError, told};
-use super::manager::ManagerProxy;
+use super::manager::{ManagerProxy, UnitProxy};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -135,6 +135,25 @@ impl Systemd {
         })
     }
 
+    /// Whether a unit is there because one below it is: it has no file, and nobody has asked for it. Blocks.
+    pub(in crate::cgroups) fn is_implicit(&self, unit: &str) -> Result<bool, SystemdError> {
+        const ASK: &str = "ask for the file of";
+        self.ask(ASK, unit, |manager, unit| async move {
+            let path = match manager.get_unit(&unit).await.map_err(failed(ASK, &unit)) {
+                Err(error) if error.is("NoSuchUnit") => return Ok(false),
+                path => path?,
+            };
+            let bus = manager.inner().connection();
+            let asked = async {
+                let of = UnitProxy::builder(bus).path(path)?;
+                let of = of.cache_properties(zbus::proxy::CacheProperties::No).build().await?;
+                Ok((of.fragment_path().await?, of.drop_in_paths().await?))
+            };
+            let (file, drop_ins) = asked.await.map_err(failed(ASK, &unit))?;
+            Ok(file.is_empty() && !drop_ins.iter().any(|path| is_of_unit(path, &unit)))
+        })
+    }
+
     /// Carries out a request in the runtime, and waits for it in this thread.
     fn ask<T, F>(
         &self,
@@ -183,6 +202,12 @@ impl Systemd {
     }
 }
 
+/// Whether a file that changes a unit was written for that unit, and not for all of its kind, or by a request to systemd:
+/// berth's own leave some.
+fn is_of_unit(path: &str, unit: &str) -> bool {
+    path.contains(&format!("/{unit}.d/")) && !path.starts_with("/run/systemd/system.control/")
+}
+
 /// Whether there was no answer: the connection is not used again.
 fn lost(error: &SystemdError) -> bool {
     matches!(error, SystemdError::Call { source, .. } if told(source).is_none())
@@ -210,5 +235,23 @@ async fn settled(
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(ASK_AT_MOST_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_unit;
+
+    #[test]
+    fn what_an_operator_wrote_for_a_unit_is_told_from_what_holds_for_all_and_from_requests() {
+        for (path, expected) in [
+            ("/etc/systemd/system/a-b.slice.d/10-memory.conf", true),
+            ("/etc/systemd/system.control/a-b.slice.d/50-MemoryMin.conf", true),
+            ("/run/systemd/system.control/a-b.slice.d/50-MemoryMin.conf", false),
+            ("/usr/lib/systemd/system/slice.d/10-oomd.conf", false),
+            ("/etc/systemd/system/a-.slice.d/10-memory.conf", false),
+        ] {
+            assert_eq!(is_of_unit(path, "a-b.slice"), expected, "{path}");
+        }
     }
 }

@@ -40,6 +40,24 @@ pub(super) trait Manager {
         properties: &[(&str, Value<'_>)],
     ) -> zbus::Result<()>;
 
+    /// The object of a unit that is loaded.
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+
     /// The state of units, also of those that do not exist.
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<UnitStatus>>;
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Unit",
+    default_service = "org.freedesktop.systemd1",
+    gen_blocking = false
+)]
+pub(super) trait Unit {
+    /// The file that it is of; empty for one without.
+    #[zbus(property)]
+    fn fragment_path(&self) -> zbus::Result<String>;
+
+    /// The files that change it.
+    #[zbus(property)]
+    fn drop_in_paths(&self) -> zbus::Result<Vec<String>>;
 }

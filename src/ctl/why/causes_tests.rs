@@ -213,6 +213,13 @@ enough resource: pods",
 capacity: 1",
         ),
         refused(
+            "more huge pages than there are",
+            "OutOfhugepages-2Mi",
+            "Node didn't have enough resource: hugepages-2Mi, requested: 4, used: 0, capacity: 0",
+            "the node has no room for the pod (OutOfhugepages-2Mi): Node didn't have \
+enough resource: hugepages-2Mi, requested: 4, used: 0, capacity: 0",
+        ),
+        refused(
             "hostPort of another pod",
             "NodePorts",
             "host port 80/TCP is pod a's",

@@ -2,14 +2,11 @@
 
 use super::container::EnvInput;
 use crate::error::ErrorKind;
-use crate::kubelet::quantity::{ResourceList, milli, whole};
+use crate::kubelet::quantity::{HUGE_PAGES, ResourceList, milli, whole};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-
-/// What the API calls a huge page's resource begins so: `hugepages-2Mi`.
-const HUGE_PAGES: &str = "hugepages-";
 
 /// A reference of the downward API that leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,7 @@
 use super::look::{Runtime, System};
 use super::make::{Input, is_ready, node, without_heartbeats};
 use crate::blocking;
+use crate::cgroups::swap_bytes;
 use crate::error::chain;
 use crate::kubelet::worker::Host;
 use crate::store::replace;
@@ -49,6 +50,7 @@ pub async fn keep(keeper: NodeKeeper) {
         let made = node(&Input {
             facts: &host.node,
             system: &system,
+            swap_bytes: swap().await,
             runtime: runtime.as_ref().map_err(String::as_str),
             port,
             pressure: *pressure.borrow_and_update(),
@@ -78,6 +80,16 @@ fn problems(host: &Host) -> Vec<String> {
     let still = still.map(|long| format!("pods were not synced for {} s", long.as_secs()));
     let ending = host.shutting_down.borrow().then(|| "node is shutting down".to_owned());
     still.into_iter().chain(ending).collect()
+}
+
+/// Bytes of swap that the node has now; none where that cannot be told.
+async fn swap() -> u64 {
+    let read = blocking::run("read the node's swap", swap_bytes).await;
+    let read = read.map_err(|error| error.to_string());
+    read.and_then(|read| read.map_err(|error| error.to_string())).unwrap_or_else(|error| {
+        warn!(error, "/proc/swaps cannot be read: the node is told to have no swap");
+        0
+    })
 }
 
 /// The node as the last run wrote it.

@@ -4,6 +4,7 @@ use super::look::{Runtime, System};
 use crate::cri::proto;
 use crate::kubelet::eviction::Pressure;
 use crate::kubelet::node::{Amounts, NodeFacts};
+use crate::kubelet::quantity::{in_units, pages_of};
 use crate::kubelet::status::api_time;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
@@ -25,6 +26,8 @@ const MOST_NAMES: usize = 5;
 pub(super) struct Input<'a> {
     pub(super) facts: &'a NodeFacts,
     pub(super) system: &'a System,
+    /// Bytes of swap that it has now.
+    pub(super) swap_bytes: u64,
     /// Why it does not tell, if it does not.
     pub(super) runtime: Result<&'a Runtime, &'a str>,
     /// The port of the HTTP API, if it is on TCP.
@@ -70,7 +73,7 @@ fn status(input: &Input<'_>) -> NodeStatus {
     let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
     let ips = facts.ips.iter().map(|ip| address("InternalIP", ip.to_string()));
     let name = address("Hostname", facts.name.clone());
-    let swap = i64::try_from(facts.swap_bytes).ok().filter(|bytes| *bytes > 0);
+    let swap = i64::try_from(input.swap_bytes).ok().filter(|bytes| *bytes > 0);
     let version =
         runtime.map(|of| format!("{}://{}", of.version.runtime_name, of.version.runtime_version));
     let known = before.and_then(|status| status.node_info.as_ref());
@@ -157,17 +160,13 @@ fn amounts(of: &Amounts) -> BTreeMap<String, Quantity> {
         ("pods".to_owned(), Quantity(of.pods.to_string())),
     ]);
     for (size, amount) in &of.hugepages {
-        all.insert(format!("hugepages-{}", bytes(*size).0), bytes(*amount));
+        all.insert(pages_of(*size), bytes(*amount));
     }
     all
 }
 
-/// Bytes in the largest unit of which they are a whole number.
 fn bytes(bytes: u64) -> Quantity {
-    let units = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
-    let whole = |shift: u32| bytes > 0 && bytes.trailing_zeros() >= shift;
-    let unit = units.into_iter().find(|(shift, _)| whole(*shift));
-    Quantity(unit.map_or(bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift)))
+    Quantity(in_units(bytes))
 }
 
 fn conditions(input: &Input<'_>) -> Vec<NodeCondition> {
@@ -318,7 +317,7 @@ mod tests {
     }
 
     fn facts() -> NodeFacts {
-        let mut facts = NodeFacts { name: "n1".into(), swap_bytes: 7, ..NodeFacts::default() };
+        let mut facts = NodeFacts { name: "n1".into(), ..NodeFacts::default() };
         facts.ips = vec!["192.0.2.1".parse().unwrap()];
         facts.capacity.cpu_milli = 2000;
         facts.capacity.memory_bytes = 3 << 30;
@@ -337,6 +336,7 @@ mod tests {
         node(&Input {
             facts: &facts(),
             system: &System { kernel: "6.12".into(), ..System::default() },
+            swap_bytes: 7,
             runtime,
             port: Some(10_250),
             pressure: Pressure::default(),
@@ -406,6 +406,7 @@ mod tests {
         let made = node(&Input {
             facts: &facts(),
             system: &System::default(),
+            swap_bytes: 0,
             runtime: Ok(&runtime),
             port: None,
             pressure: Pressure { disk: true, ..Pressure::default() },
@@ -422,14 +423,5 @@ mod tests {
             ("True", Some("KubeletHasDiskPressure"))
         );
         assert_eq!(find(&made, "PIDPressure").unwrap().status, "False");
-    }
-
-    #[test]
-    fn bytes_are_told_in_the_largest_whole_unit() {
-        for (amount, text) in
-            [(0, "0"), (1023, "1023"), (1024, "1Ki"), (5 << 20, "5Mi"), (1 << 40, "1024Gi")]
-        {
-            assert_eq!(bytes(amount).0, text);
-        }
     }
 }

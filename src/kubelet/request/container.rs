@@ -33,6 +33,8 @@ pub struct ContainerInput<'a> {
     pub node: &'a NodeFacts,
     /// What its memory means beside its limit.
     pub memory: MemoryRules,
+    /// Bytes of swap that the node has now.
+    pub swap_bytes: u64,
     /// What the node adds to its security.
     pub security: SecurityInput<'a>,
 }
@@ -64,6 +66,7 @@ pub fn container_config(
     let signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref());
     let signal = signal.and_then(|s| cri::Signal::from_str_name(&format!("SIGNAL_{s}")));
     let env = input.env.iter();
+    let resources = container_resources(pod, member, input.node, input.memory, input.swap_bytes);
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
             name: container.name.clone(),
@@ -88,7 +91,7 @@ pub fn container_config(
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(container_resources(pod, member, input.node, input.memory)),
+            resources: Some(resources),
             security_context: Some(container_security(pod, container, input.user, &input.security)),
         }),
         stop_signal: signal.unwrap_or(cri::Signal::RuntimeDefault).into(),

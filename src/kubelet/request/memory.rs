@@ -26,6 +26,17 @@ impl MemoryRules {
             single_kill: config.single_process_oom_kill,
         }
     }
+
+    /// Whether memory that is asked for is kept, at every level of the hierarchy: a cgroup keeps no more than the one
+    /// above it does (Documentation/admin-guide/cgroup-v2.rst, memory.min).
+    pub fn keeps(self) -> bool {
+        self.throttling_percent.is_some()
+    }
+
+    /// Whether a pod's containers may swap if they ask for memory.
+    pub(super) fn lets_swap(self, class: Qos, critical: bool) -> bool {
+        self.swap == config::SwapBehavior::LimitedSwap && class == Qos::Burstable && !critical
+    }
 }
 
 /// A container's memory.
@@ -43,8 +54,13 @@ pub(super) struct Memory {
 const PAGE: u64 = 4096;
 
 impl Memory {
-    /// The kernel's files with their values.
-    pub(super) fn files(self, rules: MemoryRules, node: &NodeFacts) -> BTreeMap<String, String> {
+    /// The kernel's files with their values, on a node with so much swap.
+    pub(super) fn files(
+        self,
+        rules: MemoryRules,
+        node: &NodeFacts,
+        swap_bytes: u64,
+    ) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         if node.legacy_cgroups {
             // The older hierarchies have none of them.
@@ -55,8 +71,8 @@ impl Memory {
             // An out-of-memory kill takes the whole container.
             set("memory.oom.group", 1);
         }
-        if node.swap_bytes > 0 {
-            set("memory.swap.max", self.swap(rules.swap, node));
+        if swap_bytes > 0 {
+            set("memory.swap.max", self.swap(rules, node.capacity.memory_bytes, swap_bytes));
         }
         if let Some(percent) = rules.throttling_percent {
             if self.request > 0 {
@@ -81,15 +97,14 @@ impl Memory {
     }
 
     /// Its share of the node's swap is that of the node's memory which it asks for.
-    fn swap(self, behavior: config::SwapBehavior, node: &NodeFacts) -> u64 {
-        let limited = behavior == config::SwapBehavior::LimitedSwap;
+    fn swap(self, rules: MemoryRules, memory_bytes: u64, swap_bytes: u64) -> u64 {
         let asks = self.request > 0 && self.limit != Some(self.request);
-        if !limited || self.class != Qos::Burstable || !asks || self.critical {
+        if !rules.lets_swap(self.class, self.critical) || !asks {
             return 0;
         }
-        let share = u128::from(self.request) * u128::from(node.swap_bytes)
-            / u128::from(node.capacity.memory_bytes.max(1));
-        u64::try_from(share).unwrap_or(u64::MAX).min(node.swap_bytes) / PAGE * PAGE
+        let share =
+            u128::from(self.request) * u128::from(swap_bytes) / u128::from(memory_bytes.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX).min(swap_bytes) / PAGE * PAGE
     }
 }
 
@@ -98,9 +113,10 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+    const SWAP: u64 = 512 * MIB;
 
     fn node() -> NodeFacts {
-        let mut node = NodeFacts { swap_bytes: 512 * MIB, ..NodeFacts::default() };
+        let mut node = NodeFacts::default();
         node.capacity.memory_bytes = 1024 * MIB;
         node.allocatable.memory_bytes = 900 * MIB;
         node
@@ -126,10 +142,10 @@ mod tests {
             ("a limit alone", memory(Qos::Burstable, 0, Some(100)), None, Some(90 * MIB)),
             ("more than there is", memory(Qos::Burstable, 1000, None), Some(1000 * MIB), None),
         ] {
-            let files = memory.files(rules(Some(90), no), &node());
+            let files = memory.files(rules(Some(90), no), &node(), SWAP);
             let value = |file: &str| files.get(file).and_then(|value| value.parse::<u64>().ok());
             assert_eq!((value("memory.min"), value("memory.high")), (min, high), "{name}");
-            let off = memory.files(rules(None, no), &node());
+            let off = memory.files(rules(None, no), &node(), SWAP);
             assert!(!off.contains_key("memory.min") && !off.contains_key("memory.high"), "{name}");
         }
         let odd = Memory { request: 1, limit: Some(10_000), ..memory(Qos::Burstable, 0, None) };
@@ -139,8 +155,8 @@ mod tests {
     #[test]
     fn swap_is_for_burstable_containers_by_their_share_of_memory() {
         let limited = config::SwapBehavior::LimitedSwap;
-        let swap = |memory: Memory, behavior, node: &NodeFacts| {
-            memory.files(rules(None, behavior), node).get("memory.swap.max").cloned()
+        let swap = |memory: Memory, behavior, swap_bytes| {
+            memory.files(rules(None, behavior), &node(), swap_bytes).get("memory.swap.max").cloned()
         };
         let critical = Memory { critical: true, ..memory(Qos::Burstable, 256, None) };
         for (name, of, behavior, expected) in [
@@ -153,18 +169,17 @@ mod tests {
             ("critical", critical, limited, 0),
             ("off", memory(Qos::Burstable, 256, None), config::SwapBehavior::NoSwap, 0),
         ] {
-            assert_eq!(swap(of, behavior, &node()), Some(expected.to_string()), "{name}");
+            assert_eq!(swap(of, behavior, SWAP), Some(expected.to_string()), "{name}");
         }
-        let without = NodeFacts { swap_bytes: 0, ..node() };
-        assert_eq!(swap(memory(Qos::Burstable, 256, None), limited, &without), None);
+        assert_eq!(swap(memory(Qos::Burstable, 256, None), limited, 0), None);
     }
 
     #[test]
     fn a_kill_takes_the_container_unless_told_otherwise() {
         let mut rules = rules(None, config::SwapBehavior::NoSwap);
         let of = memory(Qos::BestEffort, 0, None);
-        assert_eq!(of.files(rules, &node())["memory.oom.group"], "1");
+        assert_eq!(of.files(rules, &node(), 0)["memory.oom.group"], "1");
         rules.single_kill = true;
-        assert!(!of.files(rules, &node()).contains_key("memory.oom.group"));
+        assert!(!of.files(rules, &node(), 0).contains_key("memory.oom.group"));
     }
 }

@@ -6,7 +6,7 @@ use crate::cri::proto as cri;
 use crate::kubelet::api::NODE_CRITICAL;
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::qos::{Qos, qos};
-use crate::kubelet::quantity::{ResourceList, cpu_milli, memory_bytes, whole};
+use crate::kubelet::quantity::{ResourceList, cpu_milli, memory_bytes, page_bytes, whole};
 use crate::kubelet::spec::{Member, Role, members, spec};
 use crate::kubelet::wants::{Wants, asked, peak};
 use k8s_openapi::api::core::v1::Pod;
@@ -32,12 +32,13 @@ fn quota(milli: u64) -> i64 {
     signed((milli.saturating_mul(PERIOD_USEC) / 1000).max(MIN_QUOTA_USEC))
 }
 
-/// A container's resources.
+/// A container's resources, on a node with so many bytes of swap.
 pub fn container_resources(
     pod: &Pod,
     member: Member<'_>,
     node: &NodeFacts,
     rules: MemoryRules,
+    swap_bytes: u64,
 ) -> cri::LinuxContainerResources {
     let wants = Wants::of(member.container);
     let memory = Memory {
@@ -53,7 +54,7 @@ pub fn container_resources(
         memory_limit_in_bytes: wants.memory_limit().map_or(0, signed),
         oom_score_adj: oom_score_adj(pod, member, node.capacity.memory_bytes),
         hugepage_limits: hugepages(wants.limits, node),
-        unified: memory.files(rules, node),
+        unified: memory.files(rules, node, swap_bytes),
         ..cri::LinuxContainerResources::default()
     }
 }
@@ -62,9 +63,8 @@ pub fn container_resources(
 fn hugepages(limits: Option<&ResourceList>, node: &NodeFacts) -> Vec<cri::HugepageLimit> {
     let asked = |size: u64| {
         let list = limits.into_iter().flatten();
-        list.filter_map(|(name, amount)| Some((name.strip_prefix("hugepages-")?, amount)))
-            .find(|(of, _)| crate::quantity::parse_whole(of).ok() == Some(size))
-            .and_then(|(_, amount)| whole(amount))
+        list.filter(|(name, _)| page_bytes(name) == Some(size))
+            .find_map(|(_, amount)| whole(amount))
     };
     let pages = node.capacity.hugepages.iter().filter(|(_, amount)| **amount > 0);
     pages
@@ -114,19 +114,25 @@ fn oom_score_adj(pod: &Pod, member: Member<'_>, node_memory: u64) -> i64 {
 }
 
 /// The resources of the pod as a whole: the most that is asked for at any time; limits only if every container
-/// has one.
-pub fn pod_resources(pod: &Pod) -> cri::LinuxContainerResources {
+/// has one. What containers may swap, and what they keep of their memory, is up to them: nothing above may take it away.
+pub fn pod_resources(pod: &Pod, rules: MemoryRules) -> cri::LinuxContainerResources {
     let own = Wants::of_pod(pod);
     let overhead = spec(pod).overhead.as_ref();
     let cpu = own.and_then(Wants::cpu_limit).or_else(|| peak(pod, |w| w.cpu_limit()));
     let memory = own.and_then(Wants::memory_limit).or_else(|| peak(pod, |w| w.memory_limit()));
     let more_cpu = cpu_milli(overhead).unwrap_or(0);
     let more_memory = memory_bytes(overhead).unwrap_or(0);
+    let asked = asked(pod);
+    // Without it a limit of memory is one of swap, too.
+    let swaps = memory.is_some() && rules.lets_swap(qos(pod), is_node_critical(pod));
+    let kept = rules.keeps().then(|| ("memory.min".to_owned(), asked.memory_bytes.to_string()));
     cri::LinuxContainerResources {
         cpu_period: signed(PERIOD_USEC),
         cpu_quota: cpu.map_or(0, |limit| quota(limit.saturating_add(more_cpu))),
-        cpu_shares: signed(qos_shares(asked(pod).cpu_milli)),
+        cpu_shares: signed(qos_shares(asked.cpu_milli)),
         memory_limit_in_bytes: memory.map_or(0, |limit| signed(limit.saturating_add(more_memory))),
+        memory_swap_limit_in_bytes: if swaps { -1 } else { 0 },
+        unified: kept.into_iter().collect(),
         ..cri::LinuxContainerResources::default()
     }
 }
@@ -134,6 +140,7 @@ pub fn pod_resources(pod: &Pod) -> cri::LinuxContainerResources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Kubelet, SwapBehavior};
     use serde_json::{Value, json};
 
     fn pod(spec: Value) -> Pod {
@@ -146,9 +153,12 @@ mod tests {
         node
     }
 
+    fn rules() -> MemoryRules {
+        MemoryRules::new(&Kubelet::default())
+    }
+
     fn first(pod: &Pod) -> cri::LinuxContainerResources {
-        let rules = MemoryRules::new(&crate::config::Kubelet::default());
-        container_resources(pod, members(pod)[0], &node(), rules)
+        container_resources(pod, members(pod)[0], &node(), rules(), 0)
     }
 
     fn c(resources: Value) -> Value {
@@ -174,9 +184,8 @@ mod tests {
     #[test]
     fn the_older_hierarchies_get_no_keys_of_the_newer_one() {
         let pod = pod(json!({"containers": [c(json!({}))]}));
-        let node = NodeFacts { legacy_cgroups: true, swap_bytes: 1, ..node() };
-        let rules = MemoryRules::new(&crate::config::Kubelet::default());
-        let asked = container_resources(&pod, members(&pod)[0], &node, rules);
+        let node = NodeFacts { legacy_cgroups: true, ..node() };
+        let asked = container_resources(&pod, members(&pod)[0], &node, rules(), 1);
         assert!(asked.unified.is_empty());
     }
 
@@ -214,10 +223,41 @@ mod tests {
             ],
             "containers": [cpu("a", "2", Value::Null), cpu("b", "2", Value::Null)],
         });
-        let r = pod_resources(&pod(spec));
+        let r = pod_resources(&pod(spec), rules());
         assert_eq!((r.cpu_quota, r.memory_limit_in_bytes), (600_000, 3 << 20));
         let spec = json!({"containers": [cpu("a", "2", Value::Null), c(json!({}))]});
-        let r = pod_resources(&pod(spec));
+        let r = pod_resources(&pod(spec), rules());
         assert_eq!((r.cpu_quota, r.cpu_shares), (0, 2048), "no limit unless all have one");
+    }
+
+    #[test]
+    fn a_pod_does_not_forbid_the_swap_that_its_containers_may_have() {
+        let config = Kubelet { swap_behavior: SwapBehavior::LimitedSwap, ..Kubelet::default() };
+        let limited = MemoryRules::new(&config);
+        let both = |name: &str| {
+            json!({"name": name, "resources":
+            {"requests": {"memory": "1Mi"}, "limits": {"memory": "2Mi"}}})
+        };
+        let all = json!({"limits": {"cpu": "1", "memory": "2Mi"}});
+        for (name, spec, rules, swap) in [
+            ("burstable", json!({"containers": [both("a"), both("b")]}), limited, -1),
+            ("not asked for", json!({"containers": [both("a")]}), rules(), 0),
+            ("guaranteed", json!({"containers": [c(all)]}), limited, 0),
+            ("no limit of the pod", json!({"containers": [both("a"), c(json!({}))]}), limited, 0),
+            ("critical", json!({"priority": 2_000_001_000, "containers": [both("a")]}), limited, 0),
+        ] {
+            let r = pod_resources(&pod(spec), rules);
+            assert_eq!(r.memory_swap_limit_in_bytes, swap, "{name}");
+            assert_eq!(r.unified, std::collections::BTreeMap::new(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pod_keeps_the_memory_that_its_containers_keep() {
+        let config = Kubelet { memory_qos: true, ..Kubelet::default() };
+        let of = |mib: &str| json!({"name": mib, "resources": {"requests": {"memory": mib}}});
+        let spec = json!({"containers": [of("1Mi"), of("2Mi")], "overhead": {"memory": "1Mi"}});
+        let kept = pod_resources(&pod(spec), MemoryRules::new(&config)).unified;
+        assert_eq!(kept, [("memory.min".to_owned(), (4 << 20).to_string())].into());
     }
 }

@@ -1,6 +1,7 @@
 //! What RunPodSandbox is asked for.
 
 use super::labels::sandbox_labels;
+use super::memory::MemoryRules;
 use super::resources::pod_resources;
 use super::security::{SecurityInput, sandbox_security};
 use crate::cri::proto as cri;
@@ -21,6 +22,8 @@ pub struct SandboxInput<'a> {
     pub dns: Option<&'a cri::DnsConfig>,
     /// The pod's cgroup; empty: the runtime's choice.
     pub cgroup_parent: &'a str,
+    /// What memory means beside its limit.
+    pub memory: MemoryRules,
     /// What the node adds to its security.
     pub security: SecurityInput<'a>,
 }
@@ -48,7 +51,7 @@ pub fn sandbox_config(pod: &Pod, input: &SandboxInput<'_>) -> cri::PodSandboxCon
             cgroup_parent: input.cgroup_parent.to_owned(),
             security_context: Some(sandbox_security(pod, &input.security)),
             sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
-            resources: Some(pod_resources(pod)),
+            resources: Some(pod_resources(pod, input.memory)),
             ..cri::LinuxPodSandboxConfig::default()
         }),
         ..cri::PodSandboxConfig::default()

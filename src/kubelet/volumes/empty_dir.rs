@@ -5,7 +5,7 @@ use super::folders::{PodFolders, make_private};
 use super::fs_group;
 use super::mount_point::{Tmpfs, is_mount_point, mount_hugetlbfs, mount_tmpfs, set_mode};
 use super::verbs::VolumeInput;
-use crate::kubelet::quantity::{memory_bytes, whole};
+use crate::kubelet::quantity::{HUGE_PAGES, memory_bytes, whole};
 use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeSet;
@@ -15,8 +15,6 @@ use std::path::Path;
 
 /// What everybody may do with it.
 const DEFAULT_MODE: u32 = 0o777;
-/// How a resource of huge pages is named.
-const HUGE_PAGES: &str = "hugepages-";
 
 /// What an emptyDir is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

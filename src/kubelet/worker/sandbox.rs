@@ -38,6 +38,9 @@ pub(super) enum SandboxError {
     /// Its user namespace.
     #[error(transparent)]
     Userns(#[from] UsernsError),
+    /// The node's swap, of which its containers get a share.
+    #[error("read /proc/swaps")]
+    Swap(#[source] std::io::Error),
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroups::QosError),
@@ -140,6 +143,7 @@ impl Host {
             logs: &self.log_dir(namespace(pod), name(pod), uid(pod)),
             dns: Some(&resolvers.config),
             cgroup_parent: &parent,
+            memory: settings.memory,
             security: SecurityInput {
                 profiles: &settings.seccomp_profiles,
                 seccomp_default: settings.seccomp_default,

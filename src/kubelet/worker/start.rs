@@ -6,6 +6,7 @@ use super::host::Host;
 use super::image::Present;
 use super::sandbox::SandboxError;
 use crate::blocking::{BlockingError, Wanted};
+use crate::cgroups::swap_bytes;
 use crate::cri::client::CriError;
 use crate::cri::proto;
 use crate::error::chain;
@@ -116,7 +117,8 @@ impl Body {
         let ips = self.pod_ips(sandbox);
         let env = self.environment(pod, member, &ips)?;
         let files = self.files(pod, member, (ips, env.clone())).await?;
-        let (sandbox_config, userns) = self.of_sandbox(pod, member, sandbox.attempt).await?;
+        let (sandbox_config, userns, swap_bytes) =
+            self.of_sandbox(pod, member, sandbox.attempt).await?;
         let settings = &self.host.settings;
         let words = expand_command(member.container, &env.vars);
         let config = container_config(
@@ -133,6 +135,7 @@ impl Body {
                 message_file: &files.message,
                 node: &self.host.node,
                 memory: settings.memory,
+                swap_bytes,
                 security: SecurityInput {
                     profiles: &settings.seccomp_profiles,
                     seccomp_default: settings.seccomp_default,
@@ -164,24 +167,25 @@ impl Body {
         answer.map_err(|error| error.message().to_owned())
     }
 
-    /// The request that the pod's sandbox was made by, and its user namespace.
+    /// The request that the pod's sandbox was made by, its user namespace, and the bytes of swap that the node has now.
     async fn of_sandbox(
         &self,
         pod: &Arc<Pod>,
         member: Member<'_>,
         attempt: u32,
-    ) -> Result<(proto::PodSandboxConfig, Option<proto::UserNamespace>), Failure> {
+    ) -> Result<(proto::PodSandboxConfig, Option<proto::UserNamespace>, u64), Failure> {
         let of = Arc::clone(pod);
         let made = self.steps.run(
             &self.host,
             "read what a container is made with",
             move |host, wanted| {
                 let (config, _) = host.sandbox_request(&of, attempt, wanted)?;
-                Ok::<_, SandboxError>((config, wanted.effect(|| host.userns.of(&of))??))
+                let userns = wanted.effect(|| host.userns.of(&of))??;
+                Ok((config, userns, swap_bytes().map_err(SandboxError::Swap)?))
             },
         );
         let made = made.await.map_err(|e| e.to_string());
-        let made = made.and_then(|made| made.map_err(|e| chain(&e)));
+        let made = made.and_then(|made| made.map_err(|e: SandboxError| chain(&e)));
         made.map_err(|message| self.refused(member, "CreateContainerError", &message))
     }
 

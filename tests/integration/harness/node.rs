@@ -235,12 +235,33 @@ impl Node {
     /// # Errors
     /// It does not end, or does not start.
     pub(crate) fn reconfigure(&mut self, kubelet: &str) -> Result<()> {
+        self.stop_for(kubelet)?;
+        self.launch()?;
+        self.prepared_for_pods()
+    }
+
+    fn stop_for(&mut self, kubelet: &str) -> Result<()> {
         self.stop()?;
         self.reconfigured = true;
         self.options.kubelet = Some(kubelet.to_owned());
-        std::fs::write(self.config_file(), self.config())?;
-        self.launch()?;
-        self.prepared_for_pods()
+        Ok(std::fs::write(self.config_file(), self.config())?)
+    }
+
+    /// Starts the daemon anew with lines of `[kubelet]` for which it ends, and says `why` in its log.
+    ///
+    /// # Errors
+    /// It runs all the same, or says something else.
+    pub(crate) fn refuses(&mut self, kubelet: &str, why: &str) -> Result<()> {
+        self.stop_for(kubelet)?;
+        // It may answer for a moment.
+        self.launch().ok();
+        eventually("the daemon ends", || {
+            self.exited()?;
+            Ok(self.daemon.is_none().then_some(()))
+        })?;
+        let log = kernel::read(self.log_file())?;
+        ensure!(log.contains(why), "no {why:?} in {}", self.last_words());
+        Ok(())
     }
 
     /// Environment of the daemon's next start.

@@ -11,6 +11,7 @@ mod http;
 mod http_access;
 mod lifecycle;
 mod logs;
+mod memory;
 mod node;
 mod objects;
 pub(crate) mod place;

@@ -6,16 +6,18 @@ use crate::harness::machine::{Machine, Need};
 use crate::harness::{Node, Options, Test, eventually, kernel, own};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut all = super::eviction::of_memory();
     all.extend(super::why_hangs::of_memory());
+    all.extend(super::memory::of_place());
     all.extend([
         own("a_pods_cgroup_is_in_its_class", NETWORK, kubelet, classes),
         own("a_process_is_killed_by_its_class", WITH_RESOURCES, kubelet, scores),
         own("a_pods_cgroup_has_its_limits", WITH_CONTROLLERS, kubelet, limits),
         own("all_pods_are_held_to_what_the_node_has_for_them", WITH_CONTROLLERS, held, allocatable),
-        own("memory_is_kept_and_slowed_down", WITH_CONTROLLERS, held, kept_memory),
+        own("what_is_reserved_is_a_limit_of_its_own_cgroup", WITH_CONTROLLERS, kubelet, reserved),
         own("who_says_nothing_of_seccomp_is_filtered", NETWORK, held, seccomp),
         own("a_pod_has_users_of_its_own", WITH_USERS, kubelet, own_users),
         own("a_pod_in_the_hosts_network_is_in_it", NETWORK, kubelet, host_network),
@@ -32,18 +34,18 @@ pub(crate) fn tests() -> Vec<Test> {
 
 const WITH_RESOURCES: &[Need] = &[Need::PodNetwork, Need::Resources];
 const WITH_USERS: &[Need] = &[Need::PodNetwork, Need::MappedTmpfs];
-const WITH_CONTROLLERS: &[Need] = &[Need::PodNetwork, Need::Controllers];
+pub(super) const WITH_CONTROLLERS: &[Need] = &[Need::PodNetwork, Need::Controllers];
 
 fn two_pods(_: &Machine) -> Options {
     Options { kubelet: Some("max_pods = 2".to_owned()), ..Options::default() }
 }
 
-fn asking(requests: Value, limits: Value) -> Value {
+pub(super) fn asking(requests: Value, limits: Value) -> Value {
     with(patient("main"), json!({"resources": {"requests": requests, "limits": limits}}))
 }
 
 /// A pod of each class, by its name.
-fn three(node: &Node) -> Result<()> {
+pub(super) fn three(node: &Node) -> Result<()> {
     let rows = [
         ("none", asking(json!({}), json!({}))),
         ("some", asking(json!({"cpu": "100m", "memory": "32Mi"}), json!({"memory": "64Mi"}))),
@@ -228,10 +230,18 @@ fn no_command(node: &mut Node) -> Result<()> {
     })
 }
 
-fn held(_: &Machine) -> Options {
+pub(super) fn held(_: &Machine) -> Options {
     let further = "memory_qos = true\npod_pids_limit = 50\nsystem_reserved = { cpu = \"100m\", memory = \"64Mi\", \
                    pid = \"1000\" }\nseccomp_default = true";
     Options { kubelet: Some(further.to_owned()), ..Options::default() }
+}
+
+/// Bytes of the node's memory.
+pub(super) fn total_memory() -> Result<u64> {
+    let text = kernel::read("/proc/meminfo")?;
+    let total = kernel::field_of(&text, "MemTotal").context("no MemTotal")?;
+    let kib: u64 = total.strip_suffix(" kB").context("not in kB")?.parse()?;
+    Ok(kib * 1024)
 }
 
 fn allocatable(node: &mut Node) -> Result<()> {
@@ -241,11 +251,8 @@ fn allocatable(node: &mut Node) -> Result<()> {
     ensure!(kernel::read(own.join("pids.max"))? == "50");
     let root = node.kubelet_cgroup();
     let number = |file: &str| -> Result<u64> { Ok(kernel::read(root.join(file))?.parse()?) };
-    let total = kernel::read("/proc/meminfo")?;
-    let total = total.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = total.and_then(|line| line.trim().strip_suffix(" kB")).context("no MemTotal")?;
-    let total: u64 = total.trim().parse()?;
-    ensure!(number("memory.max")? == total * 1024 - (64 << 20), "{}", number("memory.max")?);
+    let total = total_memory()?;
+    ensure!(number("memory.max")? == total - (64 << 20), "{}", number("memory.max")?);
     ensure!(number("pids.max")? < 4_194_304);
     // A pod that comes after the last has gone finds the same again.
     for name in ["none", "some", "all"] {
@@ -254,36 +261,58 @@ fn allocatable(node: &mut Node) -> Result<()> {
     }
     three(node)?;
     node.wait_ready("none")?;
-    ensure!(number("memory.max")? == total * 1024 - (64 << 20));
+    ensure!(number("memory.max")? == total - (64 << 20));
     Ok(())
 }
 
-fn kept_memory(node: &mut Node) -> Result<()> {
-    three(node)?;
-    let group = |name: &str, of_container: bool| -> Result<std::path::PathBuf> {
-        let shown = node.wait_ready(name)?;
-        let pod = node.kubelet_pod_cgroup(&shown);
-        let id = shown.id("main");
-        let all = kernel::cgroups_below(&pod);
-        let own = all.into_iter().find(|group| group.ends_with(&id));
-        if of_container { own.context("no cgroup") } else { Ok(pod) }
-    };
-    const MIB: u64 = 1 << 20;
-    let (request, limit) = (32 * MIB, 64 * MIB);
-    let high = (request + (limit - request) * 9 / 10) / 4096 * 4096;
-    for (name, file, of_container, wanted) in [
-        ("some", "memory.min", true, request.to_string()),
-        ("some", "memory.high", true, high.to_string()),
-        ("some", "memory.min", false, request.to_string()),
-        ("all", "memory.min", true, limit.to_string()),
-        ("all", "memory.high", true, "max".to_owned()),
-        ("none", "memory.min", true, "0".to_owned()),
-    ] {
-        let found = kernel::read(group(name, of_container)?.join(file))?;
-        ensure!(found == wanted, "{file} of {name} is {found}, not {wanted}");
+/// Cgroups of others; they go with the value.
+struct Groups(Vec<PathBuf>);
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|group| kernel::remove_cgroup(group));
     }
-    let class = node.kubelet_cgroup().join("burstable/memory.min");
-    ensure!(kernel::read(&class)? == request.to_string());
+}
+
+/// The system's cgroup is held to all that is reserved for it, the runtime's to its share of the CPU alone.
+fn reserved(node: &mut Node) -> Result<()> {
+    let name = |of: &str| format!("berth-tests-reserved-{of}-{}", std::process::id());
+    let group = |of: &str| node.machine.cgroup_root.join(name(of));
+    let (system, runtime) = (group("system"), group("runtime"));
+    let further = format!(
+        "system_reserved = {{ cpu = \"100m\", memory = \"64Mi\", pid = \"1000\" }}\n\
+         kube_reserved = {{ cpu = \"200m\", memory = \"32Mi\", pid = \"500\" }}\n\
+         system_reserved_cgroup = {:?}\nkube_reserved_cgroup = {:?}\n\
+         enforce_node_allocatable = [\"pods\", \"system-reserved\", \"kube-reserved-compressible\"]",
+        format!("/{}", name("system")),
+        format!("/{}", name("runtime")),
+    );
+    node.refuses(&further, "it does not exist")?;
+    let groups = Groups(vec![system.clone(), runtime.clone()]);
+    for group in &groups.0 {
+        std::fs::create_dir(group)?;
+        ensure!(kernel::read(group.join("memory.max"))? == "max", "limited before");
+    }
+    node.launch()?;
+    eventually("the system's cgroup is limited", || {
+        Ok((kernel::read(system.join("memory.max"))? == "67108864").then_some(()))
+    })?;
+    for (group, file, wanted) in [
+        (&system, "pids.max", "1000"),
+        (&system, "cpu.weight", "17"),
+        (&system, "memory.swap.max", "max"),
+        (&runtime, "cpu.weight", "29"),
+        (&runtime, "memory.max", "max"),
+        (&runtime, "pids.max", "max"),
+    ] {
+        let found = kernel::read(group.join(file))?;
+        ensure!(found == wanted, "{file} of {} is {found}, not {wanted}", group.display());
+    }
+    // Both are kept back from pods.
+    node.manifest("a.yaml", &pod("a", json!({"containers": [patient("main")]})))?;
+    node.wait_ready("a")?;
+    let all: u64 = kernel::read(node.kubelet_cgroup().join("memory.max"))?.parse()?;
+    ensure!(all == total_memory()? - (96 << 20), "all pods have {all}");
     Ok(())
 }
 

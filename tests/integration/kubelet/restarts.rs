@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_pod_that_lost_its_manifest_meanwhile_ends_gracefully", NETWORK, kubelet, orphan),
         own("a_pod_that_is_done_is_not_run_again", NETWORK, kubelet, done),
         own("a_container_that_ended_meanwhile_is_restarted", NETWORK, kubelet, ended),
+        own("what_a_shutdown_ended_begins_anew_after_it", NETWORK, kubelet, after_shutdown),
         own("restarts_are_counted_over_restarts_of_the_daemon", NETWORK, kubelet, counted),
         own("a_restart_of_the_daemon_does_not_shorten_a_back_off", NETWORK, kubelet, held),
     ]
@@ -170,5 +171,59 @@ fn held(node: &mut Node) -> Result<()> {
     }
     let log = node.pod_logs(&before).join("main");
     ensure!(log.join("3.log").exists() && !log.join("4.log").exists(), "it was started again");
+    Ok(())
+}
+
+/// The start after a graceful shutdown is played: containers have ended as they were asked to, and their pods' files say
+/// why. What records of another boot are like is asked in `reboot`.
+fn after_shutdown(node: &mut Node) -> Result<()> {
+    let rows = [
+        ("always", "Always", patient("main")),
+        ("never", "Never", patient("main")),
+        ("failing", "OnFailure", patient("main")),
+        ("done", "Never", sh("main", "exit 0")),
+        ("broken", "Never", sh("main", "exit 3")),
+    ];
+    for (name, policy, container) in rows {
+        let spec = json!({"restartPolicy": policy, "containers": [container]});
+        node.manifest(&format!("{name}.yaml"), &pod(name, spec))?;
+    }
+    let done = node.wait_phase("done", "Succeeded")?;
+    let broken = node.wait_phase("broken", "Failed")?;
+    let mut before = Vec::new();
+    for name in ["always", "never", "failing"] {
+        let shown = node.wait_ready(name)?;
+        let first = node.first_pid(&shown, "main")?;
+        kernel::wait_heeds_term(first)?;
+        before.push((name, shown, first));
+    }
+    node.stop()?;
+    for (_, shown, first) in &before {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(*first),
+            nix::sys::signal::Signal::SIGTERM,
+        )?;
+        eventually("its process ends", || Ok((!kernel::alive(*first)).then_some(())))?;
+        let file = node.state_dir().join(format!("kubelet/status/{}.json", shown.uid()));
+        let mut record: serde_json::Value = serde_json::from_str(&kernel::read(&file)?)?;
+        let status = record.pointer_mut("/pod/status").and_then(|of| of.as_object_mut());
+        let status = status.context("no status")?;
+        status.insert("phase".to_owned(), json!("Failed"));
+        status.insert("reason".to_owned(), json!("Terminated"));
+        std::fs::write(&file, record.to_string())?;
+    }
+    node.launch()?;
+    for (name, before, _) in &before {
+        let after = node.wait_ready(name)?;
+        ensure!(after.uid() == before.uid(), "{name} is another pod");
+        ensure!(after.id("main") != before.id("main"), "{name} did not begin anew");
+        ensure!(after.text("/pod/status/reason").is_empty(), "{after:?}");
+        ensure!(after.restarts("main") == 0, "{name} counts it as a restart");
+    }
+    // Those that had ended before it have ended.
+    for (name, before) in [("done", &done), ("broken", &broken)] {
+        let after = node.find(name)?.context("its status is gone")?;
+        ensure!(after.phase() == before.phase() && after.id("main") == before.id("main"));
+    }
     Ok(())
 }

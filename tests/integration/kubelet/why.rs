@@ -258,6 +258,7 @@ fn refused(node: &mut Node) -> Result<()> {
     node.manifest("a.yaml", &pod("a", with_port.clone()))?;
     node.wait_ready("a")?;
     let large = json!({"resources": {"requests": {"memory": "1Pi"}}});
+    let pages = json!({"resources": {"limits": {"cpu": "1m", "hugepages-1Gi": "1Ti"}}});
     plant(
         node,
         &[
@@ -266,6 +267,11 @@ fn refused(node: &mut Node) -> Result<()> {
                 "large",
                 with(patient("main"), large),
                 &["the node has no room for the pod (OutOfmemory)"],
+            ),
+            Planted::of(
+                "pages",
+                with(patient("main"), pages),
+                &["the node has no room for the pod (OutOfhugepages-1Gi)", "requested"],
             ),
         ],
     )?;

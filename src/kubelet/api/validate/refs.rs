@@ -3,6 +3,7 @@
 use super::names::qualified_name;
 use super::problem::{At, Problems};
 use super::resources::quantity;
+use crate::kubelet::quantity::HUGE_PAGES;
 use k8s_openapi::api::core::v1::{ObjectFieldSelector, PodSpec, ResourceFieldSelector};
 
 /// Where something is shown.
@@ -77,7 +78,7 @@ pub(super) fn resource_ref(
     let name = resource.resource.as_str();
     let parts = name.split_once('.').filter(|(list, _)| ["limits", "requests"].contains(list));
     let of = parts.map(|(_, of)| of).filter(|of| {
-        ["cpu", "memory", "ephemeral-storage"].contains(of) || of.starts_with("hugepages-")
+        ["cpu", "memory", "ephemeral-storage"].contains(of) || of.starts_with(HUGE_PAGES)
     });
     match of {
         None if name.is_empty() => problems.required(&at.field("resource"), "it names a resource"),

@@ -3,13 +3,10 @@
 use super::super::defaults::aggregate;
 use super::names::qualified_name;
 use super::problem::{At, Problems};
-use crate::kubelet::quantity::{ResourceList, milli};
-use crate::quantity::{parse_milli, parse_whole};
+use crate::kubelet::quantity::{HUGE_PAGES, ResourceList, milli, page_bytes};
+use crate::quantity::parse_milli;
 use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
-/// The prefix of resources that are pages of a size.
-const HUGE: &str = "hugepages-";
 
 /// A quantity in thousandths; what is wrong with it is told.
 pub(super) fn quantity(problems: &mut Problems, at: &At, quantity: &Quantity) -> Option<u64> {
@@ -28,7 +25,7 @@ pub(super) fn resources(problems: &mut Problems, at: &At, of: Option<&ResourceRe
     let lists = [&of.limits, &of.requests];
     let names: Vec<&String> = lists.into_iter().flatten().flat_map(ResourceList::keys).collect();
     let plain = names.iter().any(|name| *name == "cpu" || *name == "memory");
-    if !plain && names.iter().any(|name| name.starts_with(HUGE)) {
+    if !plain && names.iter().any(|name| name.starts_with(HUGE_PAGES)) {
         problems.forbidden(at, "huge pages come with a request of cpu or memory");
     }
 }
@@ -90,15 +87,13 @@ fn in_parts(name: &str) -> bool {
 }
 
 fn page_size(problems: &mut Problems, at: &At, name: &str) {
-    if let Some(size) = name.strip_prefix(HUGE)
-        && !parse_whole(size).is_ok_and(|bytes| bytes > 0)
-    {
+    if name.starts_with(HUGE_PAGES) && page_bytes(name).is_none() {
         problems.invalid(at, name, "must end with a page size such as 2Mi");
     }
 }
 
 fn known(name: &str) -> Result<(), &'static str> {
-    if in_parts(name) || name.starts_with(HUGE) {
+    if in_parts(name) || name.starts_with(HUGE_PAGES) {
         return Ok(());
     }
     if !name.contains('/') {
@@ -108,7 +103,7 @@ fn known(name: &str) -> Result<(), &'static str> {
 }
 
 fn known_of_pods(name: &str) -> Result<(), &'static str> {
-    if ["cpu", "memory"].contains(&name) || name.starts_with(HUGE) {
+    if ["cpu", "memory"].contains(&name) || name.starts_with(HUGE_PAGES) {
         return Ok(());
     }
     Err("is no resource of a pod: cpu, memory and hugepages-SIZE are")
