@@ -39,7 +39,7 @@ fn unit(_: &Machine) -> Options {
 /// A kubelet half for which a shutdown of the node waits.
 fn keeping(_: &Machine) -> Options {
     let further = "shutdown_grace_seconds = 40\nshutdown_grace_critical_seconds = 20\n\
-                   pod_pids_limit = 77";
+                   pod_pids_limit = 77\nmemory_qos = true";
     Options { unit: true, kubelet: Some(further.to_owned()), ..Options::default() }
 }
 
@@ -438,10 +438,36 @@ fn slices(node: &mut Node) -> Result<()> {
     ensure!(kernel::read(root.join("memory.max"))? != "max", "all pods are held to nothing");
     systemctl(&["daemon-reload"])?;
     ensure!(kernel::read(own.join("cpu.weight"))? == weight, "systemd set it back");
-    node.remove_manifest("some.yaml")?;
-    node.wait_gone("some")?;
+    memory_is_kept(node, own, 16 * MIB)?;
+    // Also when what is above has been told before.
+    let more = with(patient("main"), json!({"resources": {"requests": {"memory": "8Mi"}}}));
+    let more = json!({"hostNetwork": true, "containers": [more]});
+    node.manifest("more.yaml", &keeps::pod("more", more))?;
+    node.wait_ready("more")?;
+    memory_is_kept(node, root, 24 * MIB)?;
+    for pod in ["more", "some"] {
+        node.remove_manifest(&format!("{pod}.yaml"))?;
+        node.wait_gone(pod)?;
+    }
     eventually("the pod's slice is gone", || Ok((!own.exists()).then_some(())))?;
     stop_slices()
+}
+
+/// A slice and all above it that is there for pods alone keep so much, and so does the scope in it.
+fn memory_is_kept(node: &Node, slice: &Path, bytes: i64) -> Result<()> {
+    let scopes = kernel::cgroups_below(slice).into_iter();
+    let scopes = scopes.filter(|group| {
+        group.parent() == Some(slice) && group.extension().is_some_and(|end| end == "scope")
+    });
+    // That one has a file, by which an operator says what it keeps.
+    let installed = node.machine.cgroup_root.join("berth.slice");
+    ensure!(kernel::read(installed.join("memory.min"))? == "0", "an operator's slice was changed");
+    let above = slice.ancestors().take_while(|group| *group != installed);
+    for group in above.map(Path::to_owned).chain(scopes) {
+        let kept = kernel::read(group.join("memory.min"))?;
+        ensure!(kept == bytes.to_string(), "{} keeps {kept}, not {bytes}", group.display());
+    }
+    Ok(())
 }
 
 /// Those of classes stay when their last pod has gone, as those of kubelets do.
@@ -468,7 +494,8 @@ fn shutdown(node: &mut Node) -> Result<()> {
     ensure!(drop_in.contains("InhibitDelayMaxSec=40"), "{drop_in}");
     let slow = |name: &str| sh(name, "trap 'sleep 10; exit 0' TERM; sleep 100000 & wait; wait");
     let grace = json!({"terminationGracePeriodSeconds": 15});
-    let plain = || json!({"hostNetwork": true, "containers": [slow("main")]});
+    let plain =
+        || json!({"hostNetwork": true, "restartPolicy": "Never", "containers": [slow("main")]});
     let spec = |further: Value| with(with(plain(), grace.clone()), further);
     node.manifest("plain.yaml", &keeps::pod("plain", spec(json!({}))))?;
     let critical = json!({"priorityClassName": "system-node-critical"});
