@@ -64,7 +64,7 @@ pub use reference::Reference;
 pub use registry::{RegistryError, credentials_for};
 pub use snapshot::try_id_mapped;
 pub use unpack::UnpackError;
-pub(crate) use usage::disk_use;
+pub(crate) use usage::{TreeUse, disk_use};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

@@ -2,14 +2,13 @@
 
 use super::info::FsUsage;
 use super::tree::Tree;
+use crate::sys::fds::{Entry, entry};
 use crate::sys::path::{Resolve, open_in};
 use nix::dir::Dir;
-use nix::fcntl::AtFlags;
-use nix::sys::stat::fstatat;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,12 +32,25 @@ impl Usage {
     }
 }
 
-/// Bytes on disk and inodes of a tree that others may be changing, as [`walk`] counts them. Blocking.
+/// What a tree takes, as far as it was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TreeUse {
+    /// Bytes on disk.
+    pub(crate) bytes: u64,
+    /// Inodes.
+    pub(crate) inodes: u64,
+    /// Whether all of it was counted.
+    pub(crate) whole: bool,
+}
+
+/// Bytes on disk and inodes of a tree that others may be changing, as [`walk`] counts them, as long as somebody
+/// `wants` to know. Blocking.
 ///
 /// # Errors
 /// The root cannot be opened.
-pub(crate) fn disk_use(root: &Path, limit: u64) -> io::Result<(u64, u64)> {
-    walk(root, limit).map(|usage| (usage.bytes, usage.inodes))
+pub(crate) fn disk_use(root: &Path, limit: u64, wants: impl Fn() -> bool) -> io::Result<TreeUse> {
+    let (Usage { bytes, inodes }, whole) = walk_while(root, limit, wants)?;
+    Ok(TreeUse { bytes, inodes, whole })
 }
 
 /// Now, nanoseconds since 1970.
@@ -48,47 +60,57 @@ pub(super) fn now_nanos() -> i64 {
 }
 
 /// Walks a tree of berth's own, of which others may be changing the inside: no symlink is followed,
-/// and what vanishes is not counted. Files with several links count once. Ends after `limit`
-/// inodes, and the answer is a lower bound then.
+/// what is mounted below is not the tree's, and what vanishes is not counted. Files with several links
+/// count once. Ends after `limit` inodes, and the answer is a lower bound then.
 pub(super) fn walk(root: &Path, limit: u64) -> io::Result<Usage> {
+    walk_while(root, limit, || true).map(|(usage, _)| usage)
+}
+
+/// As [`walk`], until nobody `wants` it any more; whether all was counted.
+fn walk_while(root: &Path, limit: u64, wants: impl Fn() -> bool) -> io::Result<(Usage, bool)> {
     let tree = Tree::open(root)?;
     let mut usage = Usage::default();
     let mut linked: HashSet<u64> = HashSet::new();
-    let mut count = |stat: &libc::stat| {
-        let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        if stat.st_nlink > 1 && !directory && !linked.insert(stat.st_ino) {
+    let mut count = |of: &Entry| {
+        if of.links > 1 && !of.is_directory && !linked.insert(of.inode) {
             return;
         }
-        usage.bytes += stat.st_blocks.unsigned_abs() * 512;
+        usage.bytes += of.blocks * 512;
         usage.inodes += 1;
     };
-    count(&nix::sys::stat::fstat(tree.root())?);
+    let top = open_dir(&tree, Path::new(""))?;
+    count(&entry(top.as_fd(), c".")?);
     let mut todo = vec![PathBuf::new()];
     let mut seen = 1u64;
     while let Some(path) = todo.pop() {
+        if !wants() {
+            return Ok((usage, false));
+        }
         let Ok(fd) = open_dir(&tree, &path) else { continue };
         let mut dir = Dir::from_fd(fd)?;
         // Not more than count: a folder may have more names than there is memory for.
-        let most = usize::try_from(limit - seen).unwrap_or(usize::MAX).saturating_add(2);
+        let most = usize::try_from(limit - seen).unwrap_or(usize::MAX).saturating_add(3);
         let entries = dir.iter().flatten().take(most);
         let names: Vec<_> = entries.map(|e| e.file_name().to_owned()).collect();
         for name in names {
-            let name = OsStr::from_bytes(name.to_bytes());
-            if name == "." || name == ".." {
+            if name.as_c_str() == c"." || name.as_c_str() == c".." {
                 continue;
             }
-            let Ok(stat) = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
-            count(&stat);
-            seen += 1;
             if seen >= limit {
-                return Ok(usage);
+                return Ok((usage, false));
             }
-            if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-                todo.push(path.join(name));
+            let Ok(of) = entry(dir.as_fd(), &name) else { continue };
+            if of.is_mount {
+                continue;
+            }
+            count(&of);
+            seen += 1;
+            if of.is_directory {
+                todo.push(path.join(OsStr::from_bytes(name.to_bytes())));
             }
         }
     }
-    Ok(usage)
+    Ok((usage, true))
 }
 
 fn open_dir(tree: &Tree, path: &Path) -> io::Result<OwnedFd> {
@@ -114,5 +136,19 @@ mod tests {
         assert_eq!(usage.inodes, 4);
         assert!((100_000..200_000).contains(&usage.bytes), "{usage:?}");
         assert_eq!(walk(dir.path(), 2).unwrap().inodes, 2);
+    }
+
+    #[test]
+    fn what_was_not_counted_to_its_end_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        fs::write(dir.path().join("d/a"), "a").unwrap();
+        let counted = |limit| {
+            let told = disk_use(dir.path(), limit, || true).unwrap();
+            (told.inodes, told.whole)
+        };
+        assert_eq!([counted(3), counted(2), counted(4)], [(3, true), (2, false), (3, true)]);
+        let unwanted = disk_use(dir.path(), 9, || false).unwrap();
+        assert_eq!((unwanted.inodes, unwanted.whole), (1, false));
     }
 }

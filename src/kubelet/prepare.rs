@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::cgroups::{PodRules, QosCgroups, enforce_reserved};
 use super::error::KubeletError;
-use super::eviction::Pressure;
+use super::eviction::{EvictionTally, Pressure};
 use super::files::ClusterDns;
 use super::http::{Pulse, Tallies};
 use super::node::NodeFacts;
@@ -85,6 +85,7 @@ pub(super) fn prepare(given: Given) -> Result<Arc<Host>, KubeletError> {
         shutting_down: watch::Sender::new(false),
         tallies: Tallies::default(),
         pulse: Pulse::new(Instant::now()),
+        evictions: EvictionTally::default(),
         pressure: watch::Sender::new(Pressure::default()),
         tasks,
     }))

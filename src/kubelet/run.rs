@@ -67,6 +67,11 @@ impl Kubelet {
         }
     }
 
+    /// With pods that the last run had ordered to end, by uid: it goes on.
+    pub fn with_endings(self, early: BTreeMap<String, Ending>) -> Self {
+        Self { early, ..self }
+    }
+
     /// Runs until `stop`. Pods are left as they are then. `evictions` and `shutdowns` are orders of those who end pods
     /// that sources want.
     pub async fn run(
@@ -319,7 +324,8 @@ impl Kubelet {
         let pod = Arc::new(pod);
         let ended = self.ended.0.clone();
         let of = SourcePod { pod: Arc::clone(&pod), origin: String::new() };
-        let ending = Some(Ending { deleted: true, ..Ending::default() });
+        let before = self.early.remove(uid(&pod)).unwrap_or_default();
+        let ending = Some(Ending { deleted: true, ..before });
         let handle = spawn(&self.host, of, ending, ended, self.stop.clone());
         self.workers.insert(uid(&pod).to_owned(), (handle, pod));
     }

@@ -12,13 +12,14 @@ use super::prepare::{Given, prepare};
 use super::run::Kubelet;
 use super::shutdown::{Inhibitor, Order, ShutdownError, watch as watch_shutdowns};
 use super::source::{FileSource, HttpSource, LocalPods, Source, Update};
-use super::worker::Host;
+use super::worker::{Ending, Host};
 use crate::blocking;
 use crate::config::{self, Config};
 use crate::cri::client::{Cri, CriError, Metered, Operations};
 use crate::cri::proto;
 use crate::ctl::stream::Trust;
 use crate::watch::Watcher;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -62,7 +63,7 @@ pub async fn serve(
     let http = http(&config, &own, (&host, operations), &watcher, &stop).await?;
     tasks.spawn(host.board.clone().write_behind(stop.clone()));
     tasks.spawn(http.serve());
-    let evictions = keep_node(&config, &own, &host, &stop).await;
+    let (evictions, unfinished) = keep_node(&config, &own, &host, &stop).await;
     // Before any pod is taken: the node may be shutting down already.
     let shutdowns = shutdowns(&host, &stop).await?;
     let (told, updates) = mpsc::channel(UPDATES);
@@ -71,6 +72,7 @@ pub async fn serve(
     gate.open(Control { board: host.board.clone(), local });
     let sources = begin_sources(&own, &host, &watcher, &told, &stop);
     Kubelet::new(Arc::clone(&host), sources, objects, stop)
+        .with_endings(unfinished)
         .run(updates, evictions, shutdowns)
         .await;
     tasks.close();
@@ -97,13 +99,14 @@ async fn answers(cri: &dyn Cri) -> Result<String, CriError> {
     }
 }
 
-/// Keeps logs, images and the node itself as they are to be, until `stop`; orders to evict pods.
+/// Keeps logs, images and the node itself as they are to be, until `stop`; orders to evict pods, and those that the last
+/// run gave.
 async fn keep_node(
     config: &Config,
     own: &config::Kubelet,
     host: &Arc<Host>,
     stop: &CancellationToken,
-) -> mpsc::Receiver<eviction::Order> {
+) -> (mpsc::Receiver<eviction::Order>, BTreeMap<String, Ending>) {
     let state = config.paths.state.join("kubelet");
     let limits = Limits {
         bytes: own.container_log_max_bytes,
@@ -113,15 +116,15 @@ async fn keep_node(
     let logs = host.settings.pod_logs.clone();
     let rotating = keep_rotating(Arc::clone(&host.cri), host.board.clone(), logs, limits);
     work_until(stop, host, rotating);
-    let collector =
-        Arc::new(Collector::new(Arc::clone(&host.cri), host.board.clone(), own.image_gc.clone()));
+    let collector = Arc::new(Collector::new(host, own.image_gc.clone()));
     work_until(stop, host, Arc::clone(&collector).keep());
     let links = keep_links(own.container_logs_dir.clone(), own.pod_logs_dir.clone());
     work_until(stop, host, links);
     let (ordered, evictions) = mpsc::channel(UPDATES);
     let eviction = own.eviction.clone();
     let mut evictor = Evictor::new(Arc::clone(host), eviction, &state, collector, ordered);
-    evictor.look().await;
+    let unfinished = evictor.begin().await;
+    work_until(stop, host, evictor.storage_keeper().run());
     work_until(stop, host, evictor.run());
     let keeper = NodeKeeper {
         host: Arc::clone(host),
@@ -130,7 +133,7 @@ async fn keep_node(
     };
     work_until(stop, host, node_status::keep(keeper));
     work_until(stop, host, keep_enforced(Arc::clone(host)));
-    evictions
+    (evictions, unfinished)
 }
 
 /// Work that goes on until `stop`.
@@ -179,6 +182,7 @@ async fn http(
         kubelet: own.clone(),
         state: config.paths.state.clone(),
         tallies: host.tallies.clone(),
+        evictions: host.evictions.clone(),
         pulse: host.pulse.clone(),
         // Another runtime's certificate is not known.
         trust: match own.runtime_endpoint {

@@ -1,5 +1,6 @@
 //! Descriptor tables, terminals and signals of a child between clone and exec.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -184,18 +185,51 @@ pub fn inside_root() -> io::Result<bool> {
 /// # Errors
 /// ENOSYS, EBADF.
 pub fn mount_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(statx(fd, c"", (libc::AT_EMPTY_PATH, libc::STATX_MNT_ID))?.stx_mnt_id)
+}
+
+/// What an entry of a directory takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its inode number.
+    pub inode: u64,
+    /// How many names it has.
+    pub links: u32,
+    /// Blocks of 512 bytes that it has on disk.
+    pub blocks: u64,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Whether something is mounted there: what is told is of that.
+    pub is_mount: bool,
+}
+
+/// statx(2): an entry of an open directory; no symlink is followed, and nothing is mounted or fetched for it
+/// (`STATX_ATTR_MOUNT_ROOT`: Linux 5.8).
+///
+/// # Errors
+/// ENOENT, ENOSYS.
+pub fn entry(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Entry> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let told = statx(dir, name, (flags, libc::STATX_BASIC_STATS))?;
+    let mount_root = u64::from(libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned());
+    Ok(Entry {
+        inode: told.stx_ino,
+        links: told.stx_nlink,
+        blocks: told.stx_blocks,
+        is_directory: u32::from(told.stx_mode) & libc::S_IFMT == libc::S_IFDIR,
+        is_mount: told.stx_attributes & mount_root != 0,
+    })
+}
+
+/// statx(2) with AT_STATX_DONT_SYNC.
+fn statx(dir: BorrowedFd<'_>, name: &CStr, (flags, mask): (i32, u32)) -> io::Result<libc::statx> {
     // SAFETY: statx is plain data for which all-zero is valid.
     let mut result: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is the empty string, `result` a live statx that the kernel writes.
+    // SAFETY: `name` is NUL-terminated, `result` a live statx that the kernel writes; both outlive the call.
     let done = unsafe {
-        libc::statx(
-            fd.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC,
-            libc::STATX_MNT_ID,
-            &raw mut result,
-        )
+        let flags = flags | libc::AT_STATX_DONT_SYNC;
+        libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, mask, &raw mut result)
     };
     super::check(libc::c_long::from(done))?;
-    Ok(result.stx_mnt_id)
+    Ok(result)
 }

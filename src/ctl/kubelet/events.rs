@@ -23,7 +23,10 @@ struct EventRow {
     #[serde(rename = "type")]
     kind: &'static str,
     reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pod: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<String>,
     count: u32,
@@ -36,9 +39,10 @@ impl Row for EventRow {
     const HEADINGS: &'static [&'static str] = &["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"];
 
     fn cells(&self) -> Vec<String> {
-        let object = match &self.container {
-            Some(container) => format!("{}:{container}", self.pod),
-            None => self.pod.clone(),
+        let object = match (&self.node, &self.container) {
+            (Some(node), _) => format!("node/{node}"),
+            (None, Some(container)) => format!("{}:{container}", self.pod),
+            (None, None) => self.pod.clone(),
         };
         vec![
             self.age.clone(),
@@ -80,6 +84,7 @@ fn row(event: Event, now: i64) -> EventRow {
         age: seen(&event, now),
         reason: event.reason,
         pod: event.pod,
+        node: event.node,
         container: event.container,
         count: event.count,
         message: event.message,
@@ -100,13 +105,17 @@ pub(super) async fn list(
     let meant = |event: &Event| only.is_none_or(|namespace| in_namespace(event, namespace));
     let rows: Vec<EventRow> = events.filter(meant).map(|event| row(event, now)).collect();
     if rows.is_empty() && args.output.output == Format::Table {
-        console.note("nothing has happened to pods");
+        console.note("nothing has happened");
         return Ok(());
     }
     console.rows(args.output.output, &rows)
 }
 
+/// An event of the node is in the namespace `default`, as in a cluster.
 fn in_namespace(event: &Event, namespace: &str) -> bool {
+    if event.node.is_some() {
+        return namespace == "default";
+    }
     event.pod.split_once('/').is_some_and(|(of, _)| of == namespace)
 }
 
@@ -142,15 +151,12 @@ fn render(format: Format, event: Event) -> Result<String, CtlError> {
     match format {
         Format::Table => {
             let container = row.container.as_ref().map(|c| format!(" container {c}"));
-            Ok(format!(
-                "{} {:7} {} pod {}{}: {}\n",
-                row.last,
-                row.kind,
-                row.reason,
-                row.pod,
-                container.unwrap_or_default(),
-                one_line(&row.message)
-            ))
+            let object = match &row.node {
+                Some(node) => format!("node {node}"),
+                None => format!("pod {}{}", row.pod, container.unwrap_or_default()),
+            };
+            let (last, kind, reason) = (&row.last, row.kind, &row.reason);
+            Ok(format!("{last} {kind:7} {reason} {object}: {}\n", one_line(&row.message)))
         }
         Format::Json => {
             let text = serde_json::to_string(&row).map_err(|_| CtlError::Format("JSON"))?;
@@ -186,6 +192,11 @@ mod tests {
             text,
             "1970-01-01T00:00:01.000000000Z Warning FailedMount pod default/web: no such\n"
         );
+        let node =
+            Event { node: Some("n1".into()), pod: String::new(), ..warning("", "R", "m", 1) };
+        assert_eq!(row(node.clone(), 31).cells()[3], "node/n1");
+        let text = render(Format::Table, node).unwrap();
+        assert_eq!(text, "1970-01-01T00:00:01.000000000Z Warning R node n1: m\n");
         let json = render(Format::Json, warning("c", "BackOff", "m", 1)).unwrap();
         let value: serde_json::Value = serde_json::from_str(json.trim_end()).unwrap();
         assert_eq!((json.lines().count(), &value["container"]), (1, &serde_json::json!("c")));
@@ -195,5 +206,7 @@ mod tests {
     fn events_are_of_a_namespace() {
         let event = warning("", "R", "m", 1);
         assert!(in_namespace(&event, "default") && !in_namespace(&event, "defaul"));
+        let node = Event { node: Some("n1".into()), pod: String::new(), ..event };
+        assert!(in_namespace(&node, "default") && !in_namespace(&node, "other"));
     }
 }

@@ -145,6 +145,7 @@ pub(super) fn event(of: proto::Event) -> Event {
         count: of.count,
         first_nanos: of.first,
         last_nanos: of.last,
+        node: Some(of.node).filter(|name| !name.is_empty()),
     }
 }
 

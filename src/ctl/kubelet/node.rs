@@ -3,18 +3,26 @@
 use super::args::{GetNodeArgs, PodFormat};
 use super::duration;
 use super::get::now_seconds;
+use super::inventory::event;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::{Columns, Console, Format};
 use crate::ctl::error::CtlError;
+use crate::kubelet::board::Event;
 use crate::kubelet::control::proto;
 use crate::kubelet::node_status::is_ready;
 use k8s_openapi::api::core::v1::Node;
 
 /// Asks the daemon for its node.
 pub(super) async fn read(daemon: &Daemon) -> Result<Node, CtlError> {
+    Ok(read_with_events(daemon).await?.0)
+}
+
+/// Asks the daemon for its node, and what happened to it.
+pub(super) async fn read_with_events(daemon: &Daemon) -> Result<(Node, Vec<Event>), CtlError> {
     let answer = daemon.pods.clone().get_node(proto::GetNodeRequest {}).await;
     let answer = answer.map_err(CtlError::rpc("get", "the node"))?.into_inner();
-    serde_json::from_str(&answer.json).map_err(|_| CtlError::Format("a v1 Node"))
+    let node = serde_json::from_str(&answer.json).map_err(|_| CtlError::Format("a v1 Node"))?;
+    Ok((node, answer.events.into_iter().map(event).collect()))
 }
 
 /// Prints the node.

@@ -16,6 +16,7 @@ pub(crate) fn warning(container: &str, reason: &str, message: &str, at: i64) -> 
         reason: reason.into(),
         message: message.into(),
         pod: "default/web".into(),
+        node: None,
         container: Some(container.to_owned()).filter(|name| !name.is_empty()),
         count: 1,
         first_nanos: at * 1_000_000_000,

@@ -1,6 +1,6 @@
-//! What happened to a pod, in the words that `kubectl describe` has for it. What repeats is counted.
+//! What happened to a pod, or to the node, in the words that `kubectl describe` has for it. What repeats is counted.
 
-use crate::clock::rfc3339;
+use crate::clock::{now_nanos, rfc3339};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -27,8 +27,11 @@ pub struct Event {
     pub reason: String,
     /// The sentence.
     pub message: String,
-    /// The pod, `namespace/name`.
+    /// The pod, `namespace/name`; empty for an event of the node.
     pub pod: String,
+    /// The node, if it was the node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The container, if it was one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
@@ -46,11 +49,28 @@ impl Event {
         rfc3339(self.last_nanos)
     }
 
+    /// One that happened now.
+    pub(super) fn now((kind, reason, message): (EventKind, &str, String)) -> Self {
+        let now = now_nanos();
+        Self {
+            kind,
+            reason: reason.to_owned(),
+            message,
+            pod: String::new(),
+            node: None,
+            container: None,
+            count: 1,
+            first_nanos: now,
+            last_nanos: now,
+        }
+    }
+
     /// Whether the other says the same.
     fn repeats(&self, other: &Self) -> bool {
         self.reason == other.reason
             && self.message == other.message
             && self.pod == other.pod
+            && self.node == other.node
             && self.container == other.container
     }
 }
@@ -94,6 +114,7 @@ mod tests {
             reason: "BackOff".into(),
             message: message.into(),
             pod: "n/p".into(),
+            node: None,
             container: None,
             count: 1,
             first_nanos: at,

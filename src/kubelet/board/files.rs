@@ -68,6 +68,34 @@ pub(super) fn remove(folder: &Path, uid: &str) -> Result<(), BoardError> {
     }
 }
 
+/// The file of the node's events, beside the folder of pods.
+fn node_file(folder: &Path) -> PathBuf {
+    folder.with_file_name("node-events.json")
+}
+
+/// The node's events. None are known when they cannot be read.
+pub(super) fn read_node(folder: &Path) -> Events {
+    let path = node_file(folder);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Events::default(),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "the node's events cannot be read");
+            return Events::default();
+        }
+    };
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        warn!(path = %path.display(), %error, "the node's events cannot be read");
+        Events::default()
+    })
+}
+
+pub(super) fn write_node(folder: &Path, events: &Events) -> Result<(), BoardError> {
+    let mut text = serde_json::to_vec_pretty(events).unwrap_or_default();
+    text.push(b'\n');
+    Ok(replace(&node_file(folder), &text)?)
+}
+
 /// The records of the folder, which is made when it is missing. One that cannot be read is left out: what it
 /// said is found anew, but for a restart count that nothing else knows.
 pub(super) fn read(folder: &Path) -> Result<Vec<(String, Record)>, BoardError> {

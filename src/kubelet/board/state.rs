@@ -3,7 +3,6 @@
 use super::event::{Event, EventKind, Events};
 use super::files::{self, BoardError, Record};
 use super::starts::Starts;
-use crate::clock::now_nanos;
 use crate::histogram::Histogram;
 use crate::kubelet::source::{FileStatus, Source};
 use crate::kubelet::spec::{full_name, uid};
@@ -16,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How many changes a slow listener may lag before it is told that it missed some.
 const BACKLOG: usize = 1024;
@@ -58,13 +57,17 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     pods: BTreeMap<String, PodView>,
-    /// Of all pods, also of those that are gone.
+    /// Of all pods, also of those that are gone, and of the node.
     events: Events,
     /// What became of each manifest, by its source and origin.
     manifests: BTreeMap<(Source, String), FileStatus>,
     starts: Starts,
     /// The node, once it was looked at.
     node: Option<Arc<Node>>,
+    /// What happened to it.
+    node_events: Events,
+    /// Whether the file of those is not as it should be.
+    node_dirty: bool,
     /// The pods whose files are not as they should be.
     dirty: BTreeSet<String>,
 }
@@ -76,7 +79,9 @@ impl Board {
     /// The folder cannot be made or read.
     pub fn open(folder: PathBuf) -> Result<Self, BoardError> {
         let mut state = State::default();
-        for (uid, Record { pod, origin, events }) in files::read(&folder)? {
+        let records = files::read(&folder)?;
+        state.node_events = files::read_node(&folder);
+        for (uid, Record { pod, origin, events }) in records {
             state.pods.insert(uid, PodView { pod: Arc::new(pod), origin, events });
         }
         let changes = broadcast::channel(BACKLOG).0;
@@ -119,22 +124,12 @@ impl Board {
 
     /// Notes what happened to a pod or one of its containers.
     pub fn event(&self, pod: &Pod, container: Option<&str>, what: (EventKind, &str, String)) {
-        let (kind, reason, message) = what;
-        let now = now_nanos();
-        let event = Event {
-            kind,
-            reason: reason.to_owned(),
-            message,
-            pod: full_name(pod),
-            container: container.map(str::to_owned),
-            count: 1,
-            first_nanos: now,
-            last_nanos: now,
-        };
-        if kind == EventKind::Warning {
+        let container_name = container.map(str::to_owned);
+        let event = Event { pod: full_name(pod), container: container_name, ..Event::now(what) };
+        if event.kind == EventKind::Warning {
             warn!(
                 pod = spec::name(pod), namespace = spec::namespace(pod), pod_uid = uid(pod),
-                container, reason, message = %event.message, "pod event"
+                container, reason = event.reason, message = %event.message, "pod event"
             );
         }
         let mut state = lock(&self.0.state);
@@ -145,6 +140,27 @@ impl Board {
         }
         drop(state);
         self.told(Change::Event(event));
+    }
+
+    /// Notes what happened to the node.
+    pub fn node_event(&self, node: &str, what: (EventKind, &str, String)) {
+        let event = Event { node: Some(node.to_owned()), ..Event::now(what) };
+        let Event { kind, reason, message, .. } = &event;
+        match kind {
+            EventKind::Warning => warn!(node, reason, message, "node event"),
+            EventKind::Normal => info!(node, reason, message, "node event"),
+        }
+        let mut state = lock(&self.0.state);
+        state.events.add(&event);
+        state.node_events.add(&event);
+        state.node_dirty = true;
+        drop(state);
+        self.told(Change::Event(event));
+    }
+
+    /// The newest events of the node.
+    pub fn node_events(&self) -> Events {
+        lock(&self.0.state).node_events.clone()
     }
 
     /// Forgets a pod.
@@ -164,7 +180,7 @@ impl Board {
         lock(&self.0.state).pods.clone()
     }
 
-    /// The newest events of all pods.
+    /// The newest events of all pods and of the node.
     pub fn events(&self) -> Events {
         lock(&self.0.state).events.clone()
     }
@@ -227,7 +243,20 @@ impl Board {
         }
     }
 
+    fn write_node(&self) {
+        let mut state = lock(&self.0.state);
+        if !std::mem::take(&mut state.node_dirty) {
+            return;
+        }
+        let events = state.node_events.clone();
+        drop(state);
+        if let Err(error) = files::write_node(&self.0.folder, &events) {
+            warn!(error = %crate::error::chain(&error), "the node's events were not written");
+        }
+    }
+
     fn write_dirty(&self) {
+        self.write_node();
         let dirty = std::mem::take(&mut lock(&self.0.state).dirty);
         for uid in dirty {
             let view = lock(&self.0.state).pods.get(&uid).cloned();
@@ -272,6 +301,22 @@ mod tests {
         assert_eq!(again.pods().keys().collect::<Vec<_>>(), ["a"]);
         let view = &again.pods()["a"];
         assert_eq!((view.origin.as_str(), view.events.iter().count()), ("f.yaml", 1));
+    }
+
+    #[test]
+    fn the_nodes_events_are_counted_and_outlive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let board = Board::open(dir.path().join("status")).unwrap();
+        for reason in ["Starting", "NodeReady", "Starting"] {
+            board.node_event("n", (EventKind::Normal, reason, "m".into()));
+        }
+        board.event(&pod("a"), None, (EventKind::Normal, "Started", "it runs".into()));
+        assert_eq!(board.events().iter().count(), 3, "those of pods are there, too");
+        board.write_dirty();
+        let again = Board::open(dir.path().join("status")).unwrap();
+        let rows: Vec<_> =
+            again.node_events().iter().map(|e| (e.reason.clone(), e.count)).collect();
+        assert_eq!(rows, [("NodeReady".to_owned(), 1), ("Starting".to_owned(), 2)]);
     }
 
     #[tokio::test]

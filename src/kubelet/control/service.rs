@@ -48,6 +48,7 @@ fn event(event: &Event) -> proto::Event {
         count: event.count,
         first: event.first_nanos,
         last: event.last_nanos,
+        node: event.node.clone().unwrap_or_default(),
     }
 }
 
@@ -131,9 +132,11 @@ impl Pods for PodsService {
     }
 
     async fn get_node(&self, _: Request<proto::GetNodeRequest>) -> Answer<proto::GetNodeAnswer> {
-        let node = self.gate.control()?.board.node();
+        let board = &self.gate.control()?.board;
+        let node = board.node();
         let node = node.ok_or_else(|| Status::unavailable("the node was not looked at yet"))?;
-        Ok(Response::new(proto::GetNodeAnswer { json: json(&*node) }))
+        let events = board.node_events().iter().map(event).collect();
+        Ok(Response::new(proto::GetNodeAnswer { json: json(&*node), events }))
     }
 
     async fn list_manifests(

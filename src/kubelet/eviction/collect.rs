@@ -9,10 +9,11 @@ use crate::config::ImageGc;
 use crate::cri::client::{Cri, CriError};
 use crate::cri::proto;
 use crate::image::Reference;
-use crate::kubelet::board::Board;
+use crate::kubelet::board::{Board, EventKind};
 use crate::kubelet::http::node_usage::FileSystem;
 use crate::kubelet::spec::members;
 use crate::kubelet::volumes::image_volumes;
+use crate::kubelet::worker::Host;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ use tracing::{info, warn};
 pub struct Collector {
     cri: Arc<dyn Cri>,
     board: Board,
+    /// The node's name.
+    node: String,
     config: ImageGc,
     /// One collection at a time.
     ledger: Mutex<Ledger>,
@@ -39,9 +42,15 @@ struct Look {
 }
 
 impl Collector {
-    /// One for the images of a runtime that runs the pods of a board.
-    pub fn new(cri: Arc<dyn Cri>, board: Board, config: ImageGc) -> Self {
-        Self { cri, board, config, ledger: Mutex::new(Ledger::new(Instant::now())) }
+    /// One for the images of a host's runtime.
+    pub fn new(host: &Host, config: ImageGc) -> Self {
+        Self {
+            cri: Arc::clone(&host.cri),
+            board: host.board.clone(),
+            node: host.node.name.clone(),
+            config,
+            ledger: Mutex::new(Ledger::new(Instant::now())),
+        }
     }
 
     /// Collects every so often, for ever. The first look is at once, and collects nothing.
@@ -56,7 +65,8 @@ impl Collector {
         loop {
             pulse.tick().await;
             if let Err(error) = self.collect().await {
-                warn!(error, "images were not collected");
+                let message = format!("images were not collected: {error}");
+                self.board.node_event(&self.node, (EventKind::Warning, "ImageGCFailed", message));
             }
         }
     }
@@ -106,10 +116,15 @@ impl Collector {
             }
         }
         if left > 0 && freed < wanted {
-            warn!(
-                reason = "FreeDiskSpaceFailed", wanted_bytes = wanted, freed_bytes = freed,
-                place = %place.display(), "the images that nobody uses do not take enough"
+            // Without the figures, which change with each look: what repeats is counted.
+            let message = format!(
+                "the images that nobody uses do not take enough of {} to bring it below {}%",
+                place.display(),
+                self.config.low_percent
             );
+            let what = (EventKind::Warning, "FreeDiskSpaceFailed", message);
+            self.board.node_event(&self.node, what);
+            info!(wanted_bytes = wanted, freed_bytes = freed, "images were collected in part");
         }
         Ok(())
     }

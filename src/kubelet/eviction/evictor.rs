@@ -1,26 +1,35 @@
 //! The loop: look, make room, end a pod.
+//!
+//! Looks come one after the other and take little time. What a look leads to may take long (the runtime removes images,
+//! files are counted), and goes on beside them: a [`Prepared`] comes back, and a pod goes only if it still has to.
+//!
+//! One pod goes a round: that of the first threshold that is passed, in the order of [`machine`](super::machine), and none
+//! while the last one ends. What nobody needs is removed for a disk in any case, also while a pod ends or while memory is
+//! short, too.
 
-use super::EVICTED;
 use super::collect::Collector;
-use super::log::{DecisionLog, Reclaimed, Record};
+use super::keeper::StorageKeeper;
+use super::log::{Reclaimed, Record};
 use super::machine::{Crossing, Machine, Resource};
-use super::rank::rank;
+use super::orders::{Doomed, Orders, verdict};
+use super::rank::{Candidate, rank};
+use super::recall::{SHORTEST, Unfinished};
 use super::reclaim::reclaim;
-use super::signals::Signals;
-use super::storage::{has_limits, over};
-use super::usage::{candidates, is_active, local, running};
+use super::signals::{Signals, ask_image_place};
+use super::usage::{Meter, Pods, running};
 use super::words;
-use crate::blocking;
+use crate::blocking::Overdue;
 use crate::clock::ticks;
 use crate::config;
-use crate::kubelet::board::{EventKind, PodView};
-use crate::kubelet::spec::{full_name, grace, uid};
-use crate::kubelet::status::{Verdict, start_time};
+use crate::kubelet::board::EventKind;
+use crate::kubelet::spec::grace;
+use crate::kubelet::status::Verdict;
 use crate::kubelet::worker::{Ending, Host};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::BTreeMap;
-use std::path::Path;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -29,14 +38,14 @@ use tracing::{info, warn};
 /// A pod to be ended, by its uid, and how.
 pub type Order = (String, Ending);
 
-/// The shortest grace there is.
-const SHORTEST: Duration = Duration::from_secs(1);
 /// How long the end of a victim is waited for at least, and how much longer than one and a half times its grace.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const CLEANED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long it may take to remove what nobody needs before a pod has to go.
 const RECLAIMED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a look for a victim's volumes may take.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// What ends pods when something is short.
 pub struct Evictor {
@@ -45,15 +54,19 @@ pub struct Evictor {
     machine: Machine,
     signals: Signals,
     collector: Arc<Collector>,
-    log: DecisionLog,
-    orders: mpsc::Sender<Order>,
+    orders: Arc<Orders>,
+    meter: Meter,
+    /// The thresholds that have to be acted on, as of the last look.
+    acts: Vec<Crossing>,
     /// The last victim of a signal, until it has given back what it held.
     waits: Option<Victim>,
-    /// Who was told to end, as long as there is something of it, with the time of its start: a pod of the same uid may
-    /// begin anew.
-    told: BTreeMap<String, Option<Time>>,
-    /// The signal for which there is nobody to go: it is told once.
-    nobody: Option<&'static str>,
+    /// Looks for its volumes that hang.
+    hanging: Overdue,
+    /// The signals for which there is nobody to go: they are told once.
+    nobody: BTreeSet<&'static str>,
+    under_way: FuturesUnordered<BoxFuture<'static, Step>>,
+    /// What of it there is, one of each.
+    busy: BTreeSet<Lane>,
 }
 
 /// A pod whose end makes room.
@@ -66,21 +79,52 @@ struct Victim {
     verdict: Verdict,
 }
 
-/// The pods of a moment, by uid.
-#[derive(Debug, Default)]
-struct Pods {
-    /// Those that are to run.
-    active: BTreeMap<String, Arc<Pod>>,
-    /// Those that have ended, or are being ended.
-    ended: BTreeMap<String, Arc<Pod>>,
+impl Victim {
+    fn of(last: &Unfinished) -> Self {
+        Self {
+            uid: last.uid.clone(),
+            hard: last.hard,
+            until: Instant::now() + waited_for(last.left),
+            verdict: last.verdict.clone(),
+        }
+    }
 }
 
-impl Pods {
-    fn of(all: BTreeMap<String, PodView>) -> Self {
-        let all = all.into_iter().map(|(uid, view)| (uid, view.pod));
-        let (active, ended) = all.partition(|(_, pod)| is_active(pod));
-        Self { active, ended }
-    }
+/// What goes on beside the looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    /// Asking where images are.
+    Place,
+    /// For disks: making room, and who has to go.
+    Disks,
+    /// For memory and process ids: who has to go.
+    Processes,
+}
+
+/// The end of something that went on.
+enum Step {
+    Place(Result<PathBuf, String>),
+    Prepared(Prepared),
+}
+
+/// What was found out, and done, for a threshold.
+struct Prepared {
+    lane: Lane,
+    crossing: Crossing,
+    reclaimed: Reclaimed,
+    /// Who may have to go; none: nobody, now.
+    candidates: Option<Result<Vec<Candidate>, String>>,
+    /// How many pods had gone for their own storage when it began.
+    of_storage: u64,
+}
+
+/// What is to be found out for a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// Room is made with what nobody needs.
+    Reclaim,
+    /// If that does not do, a pod goes.
+    Evict,
 }
 
 impl Evictor {
@@ -95,51 +139,86 @@ impl Evictor {
         Self {
             machine: Machine::new(&config),
             signals: Signals::new(state.to_owned()),
-            log: DecisionLog::new(state.join("evictions.log")),
+            orders: Arc::new(Orders::new(Arc::clone(&host), state, orders)),
+            meter: Meter::new(Arc::clone(&host)),
             host,
             config,
             collector,
-            orders,
+            acts: Vec::new(),
             waits: None,
-            told: BTreeMap::new(),
-            nobody: None,
+            hanging: Overdue::default(),
+            nobody: BTreeSet::new(),
+            under_way: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
         }
     }
 
-    /// A first look, so that nobody is let in whom the second would end.
-    pub async fn look(&mut self) {
+    /// What keeps pods within their own storage; it runs beside this one.
+    pub fn storage_keeper(&self) -> StorageKeeper {
+        StorageKeeper {
+            host: Arc::clone(&self.host),
+            orders: Arc::clone(&self.orders),
+            meter: self.meter.clone(),
+            every: Duration::from_secs(self.config.check_seconds),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Takes up what the last run had begun, and takes a first look, so that nobody is let in whom the second would end.
+    /// How the pods go on ending that were told to, by uid.
+    pub async fn begin(&mut self) -> BTreeMap<String, Ending> {
+        let unfinished = self.orders.recall().await;
+        self.waits = unfinished.iter().rfind(|one| one.makes_room).map(Victim::of);
+        let place = ask_image_place(&*self.host.cri).await;
+        self.signals.told(place);
         self.decide().await;
+        unfinished.into_iter().map(|one| (one.uid.clone(), one.ending())).collect()
     }
 
     /// Looks every so often, for ever.
     pub async fn run(mut self) {
         let mut pulse = ticks(Duration::from_secs(self.config.check_seconds));
         loop {
-            pulse.tick().await;
-            self.round().await;
+            tokio::select! {
+                _ = pulse.tick() => self.round().await,
+                Some(step) = self.under_way.next() => match step {
+                    Step::Place(place) => {
+                        self.busy.remove(&Lane::Place);
+                        self.signals.told(place);
+                    }
+                    Step::Prepared(prepared) => {
+                        self.busy.remove(&prepared.lane);
+                        self.act(prepared).await;
+                    }
+                },
+            }
         }
     }
 
     async fn round(&mut self) {
-        let act = self.decide().await;
+        if self.signals.has_to_ask() && self.busy.insert(Lane::Place) {
+            let cri = Arc::clone(&self.host.cri);
+            let ask = async move { Step::Place(ask_image_place(&*cri).await) };
+            self.under_way.push(Box::pin(ask));
+        }
+        self.decide().await;
         let pods = Pods::of(self.host.board.pods());
-        self.told.retain(|uid, start| {
-            let pod = pods.active.get(uid).or_else(|| pods.ended.get(uid));
-            pod.is_some_and(|pod| start_time(pod) == start.as_ref())
-        });
-        let storage = self.keep_storage(pods.active.clone()).await;
-        let Some(crossing) = act else {
-            self.nobody = None;
-            return;
-        };
-        if !storage && !self.is_waiting(crossing, &pods).await {
-            self.act(crossing, pods).await;
+        self.orders.forget(&pods);
+        let Some(first) = self.acts.first().copied() else { return };
+        let is_waiting = self.is_waiting(&pods).await;
+        if !first.rule.measure.of_disks() && !is_waiting {
+            self.prepare(first, Aim::Evict, &pods).await;
+        }
+        let disk = self.acts.iter().find(|crossing| crossing.rule.measure.of_disks()).copied();
+        if let Some(disk) = disk {
+            let aim = if disk == first && !is_waiting { Aim::Evict } else { Aim::Reclaim };
+            self.prepare(disk, aim, &pods).await;
         }
     }
 
-    /// Reads the signals and tells what is short; what has to be done something about.
-    async fn decide(&mut self) -> Option<Crossing> {
-        let readings = self.signals.read(&*self.host.cri).await;
+    /// Reads the signals and tells what is short.
+    async fn decide(&mut self) {
+        let readings = self.signals.read().await;
         let decision = self.machine.look(&readings, Instant::now());
         let changed = self.host.pressure.send_if_modified(|known| {
             let other = *known != decision.pressure;
@@ -150,29 +229,25 @@ impl Evictor {
             let holds = decision.pressure.to_string();
             info!(pressure = holds, "what the node is short of has changed");
         }
-        decision.act
-    }
-
-    /// Ends every pod that uses more local storage than it may; whether there was one.
-    async fn keep_storage(&mut self, active: BTreeMap<String, Arc<Pod>>) -> bool {
-        let mut any = false;
-        for pod in active.into_values() {
-            let due = has_limits(&pod) && !self.told.contains_key(uid(&pod));
-            if !due || super::is_critical(&pod) {
-                continue;
-            }
-            let local = local(&self.host, Arc::clone(&pod)).await;
-            let Some(over) = over(&pod, &local) else { continue };
-            any = true;
-            let record = Record::of_storage(&over, &full_name(&pod));
-            self.evict(pod, Some(SHORTEST), (record, over.message)).await;
+        let knows = |all: &[Crossing], one: &Crossing| all.iter().any(|of| of.rule == one.rule);
+        for crossing in decision.acts.iter().filter(|one| !knows(&self.acts, one)) {
+            let message = words::passed(crossing);
+            let (signal, available) = (crossing.rule.measure.name(), crossing.reading.available);
+            info!(signal, hard = crossing.rule.hard, available, "a threshold is passed");
+            let what = (EventKind::Warning, "EvictionThresholdMet", message);
+            self.host.board.node_event(&self.host.node.name, what);
         }
-        any
+        for crossing in self.acts.iter().filter(|one| !knows(&decision.acts, one)) {
+            let signal = crossing.rule.measure.name();
+            info!(signal, hard = crossing.rule.hard, "a threshold is passed no more");
+            self.nobody.remove(signal);
+        }
+        self.acts = decision.acts;
     }
 
     /// Whether the last victim's end is worth waiting for. One that ends slowly has to hurry when a hard threshold is
     /// passed.
-    async fn is_waiting(&mut self, crossing: Crossing, pods: &Pods) -> bool {
+    async fn is_waiting(&mut self, pods: &Pods) -> bool {
         let Some(victim) = self.waits.clone() else { return false };
         let gone = match pods.ended.get(&victim.uid) {
             Some(pod) => running(pod).is_empty() && self.gave_back(&victim.uid).await,
@@ -183,13 +258,13 @@ impl Evictor {
             return false;
         }
         let now = Instant::now();
-        if crossing.rule.hard && !victim.hard {
+        if self.acts.iter().any(|crossing| crossing.rule.hard) && !victim.hard {
             let ending = Ending {
                 grace: Some(SHORTEST),
                 verdict: Some(victim.verdict.clone()),
                 ..Ending::default()
             };
-            self.order(&victim.uid, ending).await;
+            self.orders.order(&victim.uid, ending).await;
             let until = now + waited_for(SHORTEST);
             self.waits = Some(Victim { hard: true, until, ..victim });
             return true;
@@ -203,53 +278,94 @@ impl Evictor {
     }
 
     /// Whether the volumes of a pod are gone.
-    async fn gave_back(&self, uid: &str) -> bool {
+    async fn gave_back(&mut self, uid: &str) -> bool {
         let volumes = self.host.pod_dir(uid).join("volumes");
-        blocking::run("look for a pod's volumes", move || !volumes.exists()).await.unwrap_or(true)
+        let look = self
+            .hanging
+            .run_within("look for a pod's volumes", SEEN_WITHIN, move |_| !volumes.exists());
+        look.await.unwrap_or(false)
     }
 
-    /// Makes room: with what nobody needs if that does, else one pod has to go.
-    async fn act(&mut self, crossing: Crossing, pods: Pods) {
+    /// Begins to do something about a threshold, if nothing of the kind is under way.
+    async fn prepare(&mut self, crossing: Crossing, aim: Aim, pods: &Pods) {
         let measure = crossing.rule.measure;
-        let apart = self.signals.apart(&*self.host.cri).await;
-        let of = (measure, apart);
-        let ended = pods.ended.keys().cloned().collect();
-        let reclaiming = reclaim(&self.host, &ended, &self.collector, of);
-        let reclaimed = match tokio::time::timeout(RECLAIMED_WITHIN, reclaiming).await {
-            Ok(reclaimed) => reclaimed,
-            Err(_) => {
-                warn!("the runtime takes too long to remove what nobody needs");
-                Reclaimed::default()
-            }
-        };
+        let lane = if measure.of_disks() { Lane::Disks } else { Lane::Processes };
+        if !self.busy.insert(lane) {
+            return;
+        }
+        let apart = measure.of_disks() && self.signals.apart().await;
+        // Where images are apart, room for pods alone is made by nothing but pods.
+        let for_images = self.acts.iter().any(|other| other.rule.measure.of_images());
+        let reclaims = measure.of_disks() && (!apart || for_images);
+        let mut ended: BTreeSet<String> = pods.ended.keys().cloned().collect();
+        // Its worker has yet to see how its containers ended.
+        ended.retain(|uid| self.waits.as_ref().is_none_or(|victim| victim.uid != *uid));
+        let mut active = pods.active.clone();
+        active.retain(|uid, _| !self.orders.is_told(uid));
+        let (host, collector) = (Arc::clone(&self.host), Arc::clone(&self.collector));
+        let (meter, of_storage) = (self.meter.clone(), self.orders.of_storage());
+        self.under_way.push(Box::pin(async move {
+            let reclaimed = match reclaims {
+                true => in_time(reclaim(&host, &ended, &collector)).await,
+                false => Reclaimed::default(),
+            };
+            let candidates = match aim {
+                Aim::Reclaim => None,
+                Aim::Evict => {
+                    let pods = active.into_values().collect();
+                    Some(meter.candidates(pods, (measure, apart)).await)
+                }
+            };
+            Step::Prepared(Prepared { lane, crossing, reclaimed, candidates, of_storage })
+        }));
+    }
+
+    /// Ends the pod that has to go first, if one still has to.
+    async fn act(&mut self, prepared: Prepared) {
+        let Prepared { crossing, reclaimed, candidates, of_storage, .. } = prepared;
+        let measure = crossing.rule.measure;
         let mut record = Record::of_signal(&crossing);
         let of_memory = measure.resource() == Resource::Memory;
         record.kernel_available = of_memory.then_some(self.signals.kernel_available);
         record.reclaimed = reclaimed;
-        let mut active = pods.active;
-        active.retain(|uid, _| !self.told.contains_key(uid));
-        let all = match candidates(&self.host, active.values().cloned().collect(), of).await {
-            Ok(all) => all,
-            Err(error) => {
-                // Who is evicted by chance is evicted for nothing.
-                warn!(error, "what pods use is not known: none is evicted in this round");
-                return;
-            }
-        };
+        record.met = self.acts.iter().map(|one| one.rule.measure.name()).collect();
         // All that took its time, and room may have been made meanwhile, by this or by others.
-        let readings = self.signals.read(&*self.host.cri).await;
+        let readings = self.signals.read().await;
         if crossing.is_resolved(&readings) {
             record.message = format!("{} Room has been made since.", words::lack(&crossing));
-            return self.note(record).await;
+            return self.orders.note(record).await;
         }
-        record.candidates = rank(measure.resource(), all);
+        let is_first = self.acts.first().is_some_and(|first| first.rule.measure == measure);
+        let others_went = measure.of_disks() && self.orders.of_storage() != of_storage;
+        let Some(candidates) =
+            candidates.filter(|_| is_first && self.waits.is_none() && !others_went)
+        else {
+            return self.only_reclaimed(&crossing, record).await;
+        };
+        match candidates {
+            Ok(all) => {
+                record.candidates = rank(measure.resource(), all);
+                self.evict_first(crossing, record).await;
+            }
+            // Who is evicted by chance is evicted for nothing.
+            Err(error) => {
+                warn!(error, "what pods use is not known: none is evicted in this round");
+                self.only_reclaimed(&crossing, record).await;
+            }
+        }
+    }
+
+    async fn evict_first(&mut self, crossing: Crossing, mut record: Record) {
+        let mut active = Pods::of(self.host.board.pods()).active;
+        active.retain(|uid, _| !self.orders.is_told(uid));
+        record.candidates.retain(|candidate| active.contains_key(&candidate.uid));
         let first = record.candidates.first().cloned();
         let pod = first.as_ref().and_then(|first| active.remove(&first.uid));
         let (Some(first), Some(pod)) = (first, pod) else {
             return self.nobody_goes(crossing, record).await;
         };
-        self.nobody = None;
-        let message = words::verdict(&crossing, &first);
+        self.nobody.clear();
+        record.message = words::verdict(&crossing, &first);
         let grace = match (crossing.rule.hard, self.config.max_pod_grace_seconds) {
             (true, _) => Some(SHORTEST),
             (false, most) => most.map(|most| Duration::from_secs(most).max(SHORTEST)),
@@ -260,58 +376,38 @@ impl Evictor {
             uid: first.uid.clone(),
             hard: crossing.rule.hard,
             until: Instant::now() + waited_for(longest),
-            verdict: verdict(&message),
+            verdict: verdict(&record.message),
         });
-        self.evict(pod, grace, (record, message)).await;
+        let signal = crossing.rule.measure.name();
+        self.orders.evict(Doomed { pod, grace, record, signal }).await;
     }
 
     /// Tells, once, that nobody can go.
     async fn nobody_goes(&mut self, crossing: Crossing, mut record: Record) {
         let signal = crossing.rule.measure.name();
-        if self.nobody == Some(signal) && record.reclaimed == Reclaimed::default() {
+        if !self.nobody.insert(signal) && record.reclaimed == Reclaimed::default() {
             return;
         }
-        self.nobody = Some(signal);
         record.message = format!("{} There is no pod that may go.", words::lack(&crossing));
         warn!(signal, message = record.message, "the node is short of something");
-        self.note(record).await;
+        self.orders.note(record).await;
     }
 
-    async fn evict(
-        &mut self,
-        pod: Arc<Pod>,
-        grace: Option<Duration>,
-        (mut record, message): (Record, String),
-    ) {
-        record.grace_seconds = grace.map(|grace| grace.as_secs());
-        record.message.clone_from(&message);
-        self.told.insert(uid(&pod).to_owned(), start_time(&pod).cloned());
-        self.host.board.event(&pod, None, (EventKind::Warning, EVICTED, message.clone()));
-        self.note(record).await;
-        let verdict = Some(verdict(&message));
-        self.order(uid(&pod), Ending { grace, verdict, ..Ending::default() }).await;
-    }
-
-    async fn order(&self, uid: &str, ending: Ending) {
-        if self.orders.send((uid.to_owned(), ending)).await.is_err() {
-            // The kubelet half ends: what is short is found again by the next one.
-            warn!(pod_uid = uid, "nobody ends the pod");
+    /// Notes what was removed, if anything was.
+    async fn only_reclaimed(&mut self, crossing: &Crossing, mut record: Record) {
+        if record.reclaimed == Reclaimed::default() {
+            return;
         }
-    }
-
-    async fn note(&self, record: Record) {
-        let Record { signal, hard, threshold, observed, victim, .. } = &record;
-        info!(signal, hard, threshold, observed, victim, "eviction decision");
-        let log = self.log.clone();
-        let noted = blocking::run("note a decision", move || log.append(&record)).await;
-        if let Ok(Err(error)) = noted {
-            warn!(%error, "a decision was not noted in evictions.log");
-        }
+        record.message = format!("{} What nobody needs was removed.", words::lack(crossing));
+        self.orders.note(record).await;
     }
 }
 
-fn verdict(message: &str) -> Verdict {
-    Verdict { reason: EVICTED.to_owned(), message: message.to_owned() }
+async fn in_time(reclaiming: impl Future<Output = Reclaimed>) -> Reclaimed {
+    tokio::time::timeout(RECLAIMED_WITHIN, reclaiming).await.unwrap_or_else(|_| {
+        warn!("the runtime takes too long to remove what nobody needs");
+        Reclaimed::default()
+    })
 }
 
 /// How long the end of a pod with a grace is waited for.

@@ -4,13 +4,19 @@ use super::machine::Crossing;
 use super::rank::Candidate;
 use super::storage::Over;
 use crate::clock::{now_nanos, rfc3339};
-use serde::Serialize;
+use crate::lock::lock;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 /// How large the file gets, bytes. With the one before it there are twice as many.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// The signal of a decision about a limit of the pod's own.
+pub(super) const LOCAL_STORAGE: &str = "localStorage";
 
 /// One decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -26,6 +32,9 @@ pub(super) struct Record {
     pub(super) threshold: u64,
     /// What was available; what was used of local storage.
     pub(super) observed: u64,
+    /// All thresholds that were passed for long enough then, the first of them first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) met: Vec<&'static str>,
     /// Of how much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) capacity: Option<u64>,
@@ -39,6 +48,12 @@ pub(super) struct Record {
     /// The pod that had to go, `namespace/name`; none: nobody had to, or there was nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) victim: Option<String>,
+    /// Its uid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) victim_uid: Option<String>,
+    /// When it had begun: a pod of the same uid may begin anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) victim_start: Option<Time>,
     /// Its grace, seconds; none: its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) grace_seconds: Option<u64>,
@@ -72,7 +87,7 @@ impl Record {
     pub(super) fn of_storage(over: &Over, victim: &str) -> Self {
         Self {
             time: rfc3339(now_nanos()),
-            signal: "localStorage",
+            signal: LOCAL_STORAGE,
             hard: true,
             threshold: over.limit,
             observed: over.used,
@@ -83,26 +98,55 @@ impl Record {
     }
 }
 
-/// The file.
+/// A decision of the last run about a pod, as far as it concerns the next.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Past {
+    pub(super) time: Time,
+    pub(super) signal: String,
+    pub(super) hard: bool,
+    pub(super) victim_uid: String,
+    #[serde(default)]
+    pub(super) victim_start: Option<Time>,
+    #[serde(default)]
+    pub(super) grace_seconds: Option<u64>,
+    pub(super) message: String,
+}
+
+/// The file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct DecisionLog {
     path: PathBuf,
     most_bytes: u64,
+    /// Held while a line is written.
+    writes: Arc<Mutex<()>>,
 }
 
 impl DecisionLog {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, most_bytes: MOST_BYTES }
+        Self { path, most_bytes: MOST_BYTES, writes: Arc::default() }
     }
 
     /// Adds a line. Blocking.
     pub(super) fn append(&self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
+        let _writes = lock(&self.writes);
         if fs::metadata(&self.path).is_ok_and(|about| about.len() >= self.most_bytes) {
-            fs::rename(&self.path, self.path.with_extension("log.1"))?;
+            fs::rename(&self.path, self.older())?;
         }
         fs::OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(&line)
+    }
+
+    /// The decisions about pods, the oldest first. Blocking. A line that says none is left out.
+    pub(super) fn read(&self) -> Vec<Past> {
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        let all = text(self.older()) + &text(self.path.clone());
+        all.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn older(&self) -> PathBuf {
+        self.path.with_extension("log.1")
     }
 }
 
@@ -114,10 +158,12 @@ mod tests {
     fn a_decision_is_a_line_and_there_is_one_old_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("evictions.log");
-        let log = DecisionLog { path: path.clone(), most_bytes: 300 };
-        let over = Over { used: 7, limit: 5, message: "too much".into() };
+        let log = DecisionLog { most_bytes: 400, ..DecisionLog::new(path.clone()) };
+        let over = Over { signal: "s", used: 7, limit: 5, message: "too much".into() };
         for n in 0..9 {
-            log.append(&Record::of_storage(&over, &format!("n/p{n}"))).unwrap();
+            let mut record = Record::of_storage(&over, &format!("n/p{n}"));
+            record.victim_uid = (n != 7).then(|| n.to_string());
+            log.append(&record).unwrap();
         }
         let mut names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -128,5 +174,7 @@ mod tests {
         assert_eq!(last["victim"], "n/p8");
         assert_eq!((&last["observed"], &last["threshold"]), (&7.into(), &5.into()));
         assert_eq!(last["signal"], "localStorage");
+        let past: Vec<String> = log.read().into_iter().map(|past| past.victim_uid).collect();
+        assert!(past.ends_with(&["6".into(), "8".into()]), "{past:?}");
     }
 }

@@ -49,6 +49,11 @@ impl Measure {
         }
     }
 
+    /// Whether it is about a file system: nobody has to go for it if removing what nobody needs does.
+    pub(super) fn of_disks(self) -> bool {
+        matches!(self.resource(), Resource::Bytes | Resource::Inodes)
+    }
+
     /// Whether it is about the file system of images.
     pub(super) fn of_images(self) -> bool {
         matches!(self, Self::Of(Signal::ImageFsAvailable | Signal::ImageFsInodesFree))
@@ -133,11 +138,11 @@ pub(super) struct Crossing {
 }
 
 /// What a look came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) pressure: Pressure,
-    /// What to do something about.
-    pub(super) act: Option<Crossing>,
+    /// What to do something about, the first of them first.
+    pub(super) acts: Vec<Crossing>,
 }
 
 /// What is remembered of a rule.
@@ -179,9 +184,8 @@ impl Machine {
                 memory.since = None;
                 memory.acted_on = false;
             }
-            let reading = readings.get(&rule.measure).filter(|_| memory.acted_on);
-            if let Some(reading) = reading.filter(|_| decision.act.is_none()) {
-                decision.act = Some(Crossing { rule: *rule, reading: *reading });
+            if let Some(reading) = readings.get(&rule.measure).filter(|_| memory.acted_on) {
+                decision.acts.push(Crossing { rule: *rule, reading: *reading });
             }
             let recent = |last: Instant| {
                 last == now || now.saturating_duration_since(last) < self.transition

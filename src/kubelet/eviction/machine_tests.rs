@@ -46,7 +46,7 @@ impl Clock {
 
     /// The measure that is acted on.
     fn acts(&mut self, second: u64, rows: &[(Measure, u64)]) -> Option<Measure> {
-        self.at(second, rows).act.map(|crossing| crossing.rule.measure)
+        self.at(second, rows).acts.first().map(|crossing| crossing.rule.measure)
     }
 }
 
@@ -55,7 +55,7 @@ fn a_hard_threshold_is_acted_on_at_once_and_below_it_alone() {
     let mut clock = Clock::new(&config(&["memory.available<100"], &[], &[]));
     assert_eq!(clock.at(0, &[(MEMORY, 100)]), Decision::default());
     let decision = clock.at(10, &[(MEMORY, 99)]);
-    assert_eq!(decision.act.unwrap().reading, Reading { available: 99, capacity: 1000 });
+    assert_eq!(decision.acts[0].reading, Reading { available: 99, capacity: 1000 });
     assert!(decision.pressure.memory && !decision.pressure.disk && !decision.pressure.pid);
     assert_eq!(clock.acts(20, &[(MEMORY, 100)]), None);
 }
@@ -72,13 +72,13 @@ fn a_soft_threshold_has_to_last_for_its_grace_without_a_break() {
     let mut clock = Clock::new(&config(&[], &["memory.available<100 for 30s"], &[]));
     for second in [0, 10, 20, 29] {
         let decision = clock.at(second, &[(MEMORY, 50)]);
-        assert_eq!(decision.act, None, "{second}");
+        assert_eq!(decision.acts, [], "{second}");
         assert!(decision.pressure.memory, "the condition does not wait for the grace");
     }
     assert_eq!(clock.acts(29, &[(MEMORY, 100)]), None);
     assert_eq!(clock.acts(30, &[(MEMORY, 50)]), None, "it began anew");
     assert_eq!(clock.acts(59, &[(MEMORY, 50)]), None);
-    let crossing = clock.at(60, &[(MEMORY, 50)]).act.unwrap();
+    let crossing = clock.at(60, &[(MEMORY, 50)]).acts[0];
     assert!(!crossing.rule.hard);
 }
 
@@ -87,7 +87,7 @@ fn what_was_acted_on_is_brought_its_minimum_beyond_the_threshold() {
     let config = config(&["nodefs.available<100"], &[], &["nodefs.available=50"]);
     let mut clock = Clock::new(&config);
     assert_eq!(clock.acts(0, &[(NODEFS, 120)]), None, "never below the threshold");
-    let crossing = clock.at(10, &[(NODEFS, 99)]).act.unwrap();
+    let crossing = clock.at(10, &[(NODEFS, 99)]).acts[0];
     assert!(!crossing.is_resolved(&readings(&[(NODEFS, 149)])));
     assert!(crossing.is_resolved(&readings(&[(NODEFS, 150)])));
     assert_eq!(clock.acts(20, &[(NODEFS, 149)]), Some(NODEFS));
@@ -100,7 +100,7 @@ fn a_pressure_is_told_for_the_transition_period() {
     let mut clock = Clock::new(&config(&["pid.available<100"], &[], &[]));
     assert!(clock.at(0, &[(PIDS, 1)]).pressure.pid);
     let later = clock.at(299, &[(PIDS, 500)]);
-    assert!(later.pressure.pid && later.act.is_none());
+    assert!(later.pressure.pid && later.acts.is_empty());
     assert!(!clock.at(300, &[(PIDS, 500)]).pressure.pid);
     let mut config = config(&["pid.available<100"], &[], &[]);
     config.pressure_transition_seconds = 0;
@@ -122,8 +122,20 @@ fn memory_goes_first_and_hard_before_soft() {
             all.iter().filter(|(m, _)| !expected[..without].contains(m)).copied().collect();
         assert_eq!(clock.acts(second, &rows), Some(*measure));
     }
-    let crossing = clock.at(9, &[(NODEFS, 1)]).act.unwrap();
+    let crossing = clock.at(9, &[(NODEFS, 1)]).acts[0];
     assert!(crossing.rule.hard, "the hard one of two");
+}
+
+#[test]
+fn no_crossing_hides_another() {
+    let rows = &["memory.available<100", "nodefs.available<100", "pid.available<100"];
+    let mut clock = Clock::new(&config(rows, &["imagefs.available<100 for 10s"], &[]));
+    let all = [(MEMORY, 1), (NODEFS, 1), (IMAGEFS, 1), (PIDS, 100)];
+    let measures = |decision: Decision| -> Vec<Measure> {
+        decision.acts.iter().map(|crossing| crossing.rule.measure).collect()
+    };
+    assert_eq!(measures(clock.at(0, &all)), [MEMORY, NODEFS]);
+    assert_eq!(measures(clock.at(10, &all)), [MEMORY, NODEFS, IMAGEFS]);
 }
 
 #[test]
@@ -151,8 +163,8 @@ fn waiting_for_memory_is_a_lack_of_it_when_it_is_asked_for() {
     let at = |second| now + Duration::from_secs(second);
     assert!(!machine.look(&calm(40), at(0)).pressure.memory);
     assert!(machine.look(&calm(41), at(10)).pressure.memory);
-    assert_eq!(machine.look(&calm(41), at(29)).act, None);
-    assert!(machine.look(&calm(41), at(30)).act.is_some());
+    assert_eq!(machine.look(&calm(41), at(29)).acts, []);
+    assert!(!machine.look(&calm(41), at(30)).acts.is_empty());
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use super::collect::Collector;
 use super::log::Reclaimed;
-use super::machine::{Measure, Resource};
 use crate::blocking;
 use crate::cri::proto;
 use crate::kubelet::request::Identity;
@@ -12,17 +11,12 @@ use std::io;
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// Removes it. `ended` are the uids of pods that have. Where images are `apart` from pods, that makes no room for pods.
+/// Removes it. `ended` are the uids of pods that have.
 pub(super) async fn reclaim(
     host: &Arc<Host>,
     ended: &BTreeSet<String>,
     collector: &Collector,
-    (measure, apart): (Measure, bool),
 ) -> Reclaimed {
-    let of_disks = matches!(measure.resource(), Resource::Bytes | Resource::Inodes);
-    if !of_disks || apart && !measure.of_images() {
-        return Reclaimed::default();
-    }
     let containers = dead_containers(host, ended).await;
     // What those were made of is used by one container less each.
     let images = collector.remove_unused().await;

@@ -5,7 +5,7 @@
 //! no `memory.current`). Disks are those of `statvfs`, process ids those of /proc.
 
 use super::machine::{CALM, Measure, Reading, Readings};
-use crate::blocking;
+use crate::blocking::{self, Overdue};
 use crate::config::Signal;
 use crate::cri::client::Cri;
 use crate::cri::proto;
@@ -23,12 +23,17 @@ const PROC: &str = "/proc";
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
 const ASKED_AGAIN: Duration = Duration::from_secs(60);
 
+/// How long a file system may take to tell what is left of it: nobody looks at memory meanwhile.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+
 /// Where signals are read.
 #[derive(Debug)]
 pub(super) struct Signals {
     /// A folder of the file system that pods use.
     state: PathBuf,
     place: ImagePlace,
+    /// Looks at the file systems of pods and of images that hang.
+    hanging: (Overdue, Overdue),
     /// What the kernel thinks could be had of memory, as of the last look, bytes.
     pub(super) kernel_available: u64,
 }
@@ -45,67 +50,106 @@ enum ImagePlace {
 
 impl Signals {
     pub(super) fn new(state: PathBuf) -> Self {
-        Self { state, place: ImagePlace::default(), kernel_available: 0 }
+        Self {
+            state,
+            place: ImagePlace::default(),
+            hanging: <(Overdue, Overdue)>::default(),
+            kernel_available: 0,
+        }
     }
 
-    /// Reads all that can be read.
-    pub(super) async fn read(&mut self, cri: &dyn Cri) -> Readings {
-        let (state, images) = (self.state.clone(), self.images(cri).await);
-        let read = blocking::run("read what is left of the node", move || {
-            let text = |name: &str| std::fs::read_to_string(Path::new(PROC).join(name));
-            let threads = text("sys/kernel/threads-max").unwrap_or_default();
-            let node = NodeUsage::read().unwrap_or_else(|error| {
-                warn!(%error, "what the node uses cannot be read: nobody is evicted by it");
-                NodeUsage::default()
-            });
-            let seen = Seen {
-                node,
-                threads: threads.trim().parse().ok(),
-                pods: FileSystem::read(&state),
-                images: images.and_then(|place| FileSystem::read(&place)),
-                stall: text("pressure/memory").unwrap_or_default(),
-            };
-            (readings(&seen), node.kernel_available_bytes)
-        });
-        let (readings, available) = read.await.unwrap_or_default();
-        self.kernel_available = available;
-        readings
+    /// Reads all that can be read, in little time.
+    pub(super) async fn read(&mut self) -> Readings {
+        let (disks, memory) = tokio::join!(
+            self.disks(),
+            blocking::run("read what is left of the node", || {
+                let text = |name: &str| std::fs::read_to_string(Path::new(PROC).join(name));
+                let threads = text("sys/kernel/threads-max").unwrap_or_default();
+                let node = NodeUsage::read().unwrap_or_else(|error| {
+                    warn!(%error, "what the node uses cannot be read: nobody is evicted by it");
+                    NodeUsage::default()
+                });
+                Seen {
+                    node,
+                    threads: threads.trim().parse().ok(),
+                    stall: text("pressure/memory").unwrap_or_default(),
+                    ..Seen::default()
+                }
+            })
+        );
+        let (pods, images) = disks;
+        let seen = Seen { pods, images, ..memory.unwrap_or_default() };
+        self.kernel_available = seen.node.kernel_available_bytes;
+        readings(&seen)
     }
 
-    /// A folder of the file system of images. It stays where it is, and what it takes is costly to ask.
-    pub(super) async fn images(&mut self, cri: &dyn Cri) -> Option<PathBuf> {
-        if let ImagePlace::Known(place) = &self.place {
-            return Some(place.clone());
-        }
-        if matches!(self.place, ImagePlace::Unknown(asked) if asked.elapsed() < ASKED_AGAIN) {
-            return None;
-        }
-        // A runtime may walk through all of its layers before it answers.
-        let told = timeout(ASKED_WITHIN, image_place(cri)).await;
-        match told.unwrap_or_else(|_| Err("the runtime does not answer".to_owned())) {
-            Ok(place) => {
-                self.place = ImagePlace::Known(place.clone());
-                Some(place)
+    /// What is left of the file systems of pods and of images.
+    async fn disks(&self) -> (Option<FileSystem>, Option<FileSystem>) {
+        let (of_pods, of_images) = &self.hanging;
+        let images = async {
+            match self.images() {
+                Some(place) => file_system(place, of_images).await,
+                None => None,
             }
+        };
+        tokio::join!(file_system(&self.state, of_pods), images)
+    }
+
+    /// A folder of the file system of images, once it is known.
+    fn images(&self) -> Option<&PathBuf> {
+        match &self.place {
+            ImagePlace::Known(place) => Some(place),
+            ImagePlace::Unasked | ImagePlace::Unknown(_) => None,
+        }
+    }
+
+    /// Whether the runtime has to be asked where images are: they stay there, and what it takes is costly to ask.
+    pub(super) fn has_to_ask(&self) -> bool {
+        match &self.place {
+            ImagePlace::Known(_) => false,
+            ImagePlace::Unasked => true,
+            ImagePlace::Unknown(asked) => asked.elapsed() >= ASKED_AGAIN,
+        }
+    }
+
+    /// Takes in what the runtime told.
+    pub(super) fn told(&mut self, place: Result<PathBuf, String>) {
+        self.place = match place {
+            Ok(place) => ImagePlace::Known(place),
             Err(error) => {
                 if matches!(self.place, ImagePlace::Unasked) {
                     warn!(error, "the file system of images is not looked at");
                 }
-                self.place = ImagePlace::Unknown(Instant::now());
-                None
+                ImagePlace::Unknown(Instant::now())
             }
-        }
+        };
     }
 
     /// Whether images are on another file system than pods.
-    pub(super) async fn apart(&mut self, cri: &dyn Cri) -> bool {
-        let (state, images) = (self.state.clone(), self.images(cri).await);
+    pub(super) async fn apart(&self) -> bool {
+        let (state, images) = (self.state.clone(), self.images().cloned());
         let device = |path: &Path| std::fs::metadata(path).ok().map(|about| about.dev());
-        let compared = blocking::run("compare file systems", move || {
+        let compared = self.hanging.0.run_within("compare file systems", READ_WITHIN, move |_| {
             images.is_some_and(|images| device(&images) != device(&state))
         });
         compared.await.unwrap_or(false)
     }
+}
+
+async fn file_system(place: &Path, hanging: &Overdue) -> Option<FileSystem> {
+    let path = place.to_owned();
+    let read =
+        hanging.run_within("read a file system", READ_WITHIN, move |_| FileSystem::read(&path));
+    read.await.unwrap_or_else(|error| {
+        warn!(%error, place = %place.display(), "a file system is not looked at");
+        None
+    })
+}
+
+/// Asks the runtime where images are, for a while: it may walk through all of its layers before it answers.
+pub(super) async fn ask_image_place(cri: &dyn Cri) -> Result<PathBuf, String> {
+    let told = timeout(ASKED_WITHIN, image_place(cri)).await;
+    told.unwrap_or_else(|_| Err("the runtime does not answer".to_owned()))
 }
 
 /// A folder of the file system of images, as the runtime names it.

@@ -14,6 +14,8 @@ use k8s_openapi::api::core::v1::Pod;
 /// A limit that was passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Over {
+    /// The signal as metrics name it.
+    pub(super) signal: &'static str,
     pub(super) used: u64,
     pub(super) limit: u64,
     pub(super) message: String,
@@ -31,7 +33,7 @@ pub(super) fn over(pod: &Pod, local: &LocalUse) -> Option<Over> {
         let limit_text = Amount::Quantity(limit);
         let message =
             format!("Usage of EmptyDir volume {volume:?} exceeds the limit \"{limit_text}\".");
-        (used > limit).then_some(Over { used, limit, message })
+        (used > limit).then_some(Over { signal: "emptydirfs.limit", used, limit, message })
     });
     of_volume.or_else(|| container_over(pod, local)).or_else(|| pod_over(pod, local))
 }
@@ -47,7 +49,8 @@ fn container_over(pod: &Pod, local: &LocalUse) -> Option<Over> {
             "Container {} exceeded its local ephemeral storage limit \"{limit_text}\".",
             member.name()
         );
-        (used > limit).then_some(Over { used, limit, message })
+        let signal = "ephemeralcontainerfs.limit";
+        (used > limit).then_some(Over { signal, used, limit, message })
     })
 }
 
@@ -59,7 +62,7 @@ fn pod_over(pod: &Pod, local: &LocalUse) -> Option<Over> {
     let message = format!(
         "Pod ephemeral local storage usage exceeds the total limit of containers {limit_text}."
     );
-    (used > limit).then_some(Over { used, limit, message })
+    (used > limit).then_some(Over { signal: "ephemeralpodfs.limit", used, limit, message })
 }
 
 /// The limits of all that runs at once, one without counting for nothing; none if nobody has any.
@@ -102,7 +105,12 @@ mod tests {
         logs: &[(&str, u64)],
         volumes: &[(&str, u64)],
     ) -> String {
-        let local = LocalUse { layers: uses(layers), logs: uses(logs), volumes: uses(volumes) };
+        let local = LocalUse {
+            layers: uses(layers),
+            logs: uses(logs),
+            volumes: uses(volumes),
+            unknown: Vec::new(),
+        };
         over(&pod(spec), &local).map(|over| over.message).unwrap_or_default()
     }
 

@@ -1,23 +1,37 @@
 //! What pods use, by what the runtime and the file system tell.
+//!
+//! Several pods are measured at once, each for no longer than a deadline, and those whose files hang keep no more than a
+//! few threads: what cannot be measured delays nothing else for long.
 
 use super::machine::{Measure, Resource};
 use super::rank::Candidate;
-use crate::blocking;
+use crate::blocking::Overdue;
 use crate::cri::proto;
+use crate::failpoint;
+use crate::image::TreeUse;
+use crate::kubelet::board::PodView;
 use crate::kubelet::http::figures::logs;
 use crate::kubelet::spec::{full_name, name, namespace, spec, uid};
 use crate::kubelet::status::{container_id, containers, has_ended};
+use crate::kubelet::volumes::MOST_COUNTED;
 use crate::kubelet::wants::asked;
 use crate::kubelet::worker::Host;
+use crate::lock::lock;
+use futures::StreamExt as _;
+use futures::stream;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
-/// How long one answer is waited for: what hangs must not keep the node from looking at its memory.
+/// How long one pod is measured.
 const WITHIN: Duration = Duration::from_secs(10);
+/// How long all of them are, before one has to go.
+const ALL_WITHIN: Duration = Duration::from_secs(30);
+/// How many are measured at once.
+pub(super) const AT_ONCE: usize = 8;
 
 /// Bytes and inodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +62,8 @@ pub(super) struct LocalUse {
     pub(super) logs: BTreeMap<String, Space>,
     /// emptyDir volumes on disk.
     pub(super) volumes: BTreeMap<String, Space>,
+    /// What of it is not known, or not all of it, a sentence each.
+    pub(super) unknown: Vec<String>,
 }
 
 impl LocalUse {
@@ -68,18 +84,84 @@ pub(super) fn is_active(pod: &Pod) -> bool {
     !pod.status.as_ref().is_some_and(has_ended) && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// What the pods that may have to go use of a measure. `apart`: images are on a file system of their own.
-///
-/// # Errors
-/// The runtime tells of no pod.
-pub(super) async fn candidates(
-    host: &Arc<Host>,
-    pods: Vec<Arc<Pod>>,
-    (measure, apart): (Measure, bool),
-) -> Result<Vec<Candidate>, String> {
-    let stats = stats(host).await?;
-    let mut all = Vec::new();
-    for pod in pods {
+/// The pods of a moment, by uid.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    /// Those that are to run.
+    pub(super) active: BTreeMap<String, Arc<Pod>>,
+    /// Those that have ended, or are being ended.
+    pub(super) ended: BTreeMap<String, Arc<Pod>>,
+}
+
+impl Pods {
+    pub(super) fn of(all: BTreeMap<String, PodView>) -> Self {
+        let all = all.into_iter().map(|(uid, view)| (uid, view.pod));
+        let (active, ended) = all.partition(|(_, pod)| is_active(pod));
+        Self { active, ended }
+    }
+
+    pub(super) fn get(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.active.get(uid).or_else(|| self.ended.get(uid))
+    }
+}
+
+/// What measures pods. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Meter {
+    host: Arc<Host>,
+    /// What hangs of each pod's files.
+    hanging: Arc<Mutex<BTreeMap<String, Overdue>>>,
+}
+
+impl Meter {
+    pub(super) fn new(host: Arc<Host>) -> Self {
+        Self { host, hanging: Arc::default() }
+    }
+
+    /// Forgets the pods of which there is nothing any more.
+    pub(super) fn forget(&self, is_there: impl Fn(&str) -> bool) {
+        lock(&self.hanging).retain(|uid, _| is_there(uid));
+    }
+
+    fn hanging(&self, uid: &str) -> Overdue {
+        lock(&self.hanging).entry(uid.to_owned()).or_default().clone()
+    }
+
+    /// What the pods that may have to go use of a measure. `apart`: images are on a file system of their own. Those
+    /// that could not be measured in time are left out.
+    ///
+    /// # Errors
+    /// The runtime tells of no pod, or none could be measured.
+    pub(super) async fn candidates(
+        self,
+        pods: Vec<Arc<Pod>>,
+        of: (Measure, bool),
+    ) -> Result<Vec<Candidate>, String> {
+        let until = Instant::now() + ALL_WITHIN;
+        let stats = stats(&self.host).await?;
+        let all = pods.len();
+        let measured = pods.into_iter().map(|pod| self.candidate(pod, &stats, of));
+        let mut measured = stream::iter(measured).buffer_unordered(AT_ONCE);
+        let mut found = Vec::new();
+        while let Ok(Some(one)) = timeout_at(until, measured.next()).await {
+            found.push(one);
+        }
+        let missing = all - found.len();
+        if missing > 0 {
+            warn!(missing, measured = found.len(), "pods were not measured in time");
+        }
+        match found.is_empty() && missing > 0 {
+            true => Err(format!("no pod was measured within {} s", ALL_WITHIN.as_secs())),
+            false => Ok(found),
+        }
+    }
+
+    async fn candidate(
+        &self,
+        pod: Arc<Pod>,
+        stats: &BTreeMap<String, proto::LinuxPodSandboxStats>,
+        (measure, apart): (Measure, bool),
+    ) -> Candidate {
         let stats = stats.get(uid(&pod));
         let asked = asked(&pod);
         let (request, used) = match measure.resource() {
@@ -87,11 +169,11 @@ pub(super) async fn candidates(
             Resource::Pids => (0, stats.and_then(processes)),
             Resource::Bytes | Resource::Inodes => {
                 let files = match stats {
-                    Some(_) => files(host, Arc::clone(&pod)).await,
-                    None => None,
+                    Some(_) => self.files(Arc::clone(&pod)).await,
+                    None => Err(String::new()),
                 };
-                let space = stats.map(layers).zip(files).map(|(layers, (logs, volumes))| {
-                    LocalUse { layers, logs, volumes }.on(measure.of_images(), apart)
+                let space = stats.map(layers).zip(files.ok()).map(|(layers, files)| {
+                    LocalUse { layers, ..files }.on(measure.of_images(), apart)
                 });
                 match measure.resource() {
                     Resource::Bytes => (asked.ephemeral_storage_bytes, space.map(|s| s.bytes)),
@@ -99,16 +181,76 @@ pub(super) async fn candidates(
                 }
             }
         };
-        all.push(Candidate {
+        Candidate {
             uid: uid(&pod).to_owned(),
             pod: full_name(&pod),
             priority: spec(&pod).priority.unwrap_or(0),
             request,
             used,
             critical: super::is_critical(&pod),
-        });
+        }
     }
-    Ok(all)
+
+    /// What a pod uses of the node's disks, as far as it is told in time.
+    pub(super) async fn local(&self, pod: Arc<Pod>) -> LocalUse {
+        let ((layers, mut unknown), files) =
+            tokio::join!(self.layers(&pod), self.files(Arc::clone(&pod)));
+        let files = files.unwrap_or_else(|error| {
+            unknown.push(format!("what its files take is not known: {error}"));
+            LocalUse::default()
+        });
+        unknown.extend(files.unknown);
+        LocalUse { layers, unknown, ..files }
+    }
+
+    /// The writable layers of a pod's containers, and what is not known of them.
+    async fn layers(&self, pod: &Pod) -> (BTreeMap<String, Space>, Vec<String>) {
+        let told = running(pod).into_iter().map(|id| async move {
+            let request = proto::ContainerStatsRequest { container_id: id.clone() };
+            let unknown = |why: &str| format!("what container {id} wrote is not known: {why}");
+            match timeout(WITHIN, self.host.cri.container_stats(request)).await {
+                Ok(Ok(answer)) => Ok(answer.stats.as_ref().and_then(layer)),
+                Ok(Err(error)) if error.is_not_found() => Ok(None),
+                Ok(Err(error)) => Err(unknown(&error.to_string())),
+                Err(_) => Err(unknown("the runtime does not answer")),
+            }
+        });
+        let (mut layers, mut unknown) = (BTreeMap::new(), Vec::new());
+        for told in futures::future::join_all(told).await {
+            match told {
+                Ok(layer) => layers.extend(layer),
+                Err(why) => unknown.push(why),
+            }
+        }
+        (layers, unknown)
+    }
+
+    /// What is read from the file system: logs and volumes; why not.
+    async fn files(&self, of: Arc<Pod>) -> Result<LocalUse, String> {
+        let (host, pod_uid) = (Arc::clone(&self.host), uid(&of).to_owned());
+        let hanging = self.hanging(&pod_uid);
+        let read = hanging.run_within("measure a pod's files", WITHIN, move |wanted| {
+            failpoint::hold("measure a pod's files");
+            let folder = host.log_dir(namespace(&of), name(&of), uid(&of));
+            let logs = logs(&folder).into_iter();
+            let logs = logs.map(|(name, (bytes, inodes))| (name, Space { bytes, inodes }));
+            let wants = || wanted.still().is_ok();
+            let (mut volumes, mut unknown) = (BTreeMap::new(), Vec::new());
+            for (name, TreeUse { bytes, inodes, whole }) in host.volumes.empty_dirs(&of, wants) {
+                if !whole {
+                    unknown.push(format!(
+                        "volume {name:?} has more than {MOST_COUNTED} files: what is beyond is not counted"
+                    ));
+                }
+                volumes.insert(name, Space { bytes, inodes });
+            }
+            LocalUse { logs: logs.collect(), volumes, unknown, ..LocalUse::default() }
+        });
+        read.await.map_err(|error| {
+            warn!(pod_uid, %error, "what a pod's files take is not known");
+            error.to_string()
+        })
+    }
 }
 
 /// What the runtime tells of every pod, by uid.
@@ -152,50 +294,6 @@ pub(super) fn running(pod: &Pod) -> Vec<String> {
     running.filter_map(|status| container_id(status).map(str::to_owned)).collect()
 }
 
-/// What a pod uses of the node's disks.
-pub(super) async fn local(host: &Arc<Host>, pod: Arc<Pod>) -> LocalUse {
-    let mut layers = BTreeMap::new();
-    for id in running(&pod) {
-        let request = proto::ContainerStatsRequest { container_id: id.clone() };
-        let pod_uid = uid(&pod);
-        match timeout(WITHIN, host.cri.container_stats(request)).await {
-            Ok(Ok(answer)) => layers.extend(answer.stats.as_ref().and_then(layer)),
-            Ok(Err(error)) if error.is_not_found() => {}
-            Ok(Err(error)) => {
-                warn!(pod_uid, container_id = id, %error, "what a container wrote is not known");
-            }
-            Err(_) => {
-                warn!(pod_uid, container_id = id, "the runtime does not tell what it wrote");
-            }
-        }
-    }
-    let (logs, volumes) = files(host, pod).await.unwrap_or_default();
-    LocalUse { layers, logs, volumes }
-}
-
-/// What is read from the file system, logs and volumes by their names; `None` when that takes too long.
-async fn files(
-    host: &Arc<Host>,
-    of: Arc<Pod>,
-) -> Option<(BTreeMap<String, Space>, BTreeMap<String, Space>)> {
-    let (worker, pod_uid) = (Arc::clone(host), uid(&of).to_owned());
-    let read = blocking::run_within("measure a pod's files", WITHIN, move |_| {
-        let folder = worker.log_dir(namespace(&of), name(&of), uid(&of));
-        let logs = logs(&folder).into_iter();
-        let logs = logs.map(|(name, (bytes, inodes))| (name, Space { bytes, inodes }));
-        let volumes = worker.volumes.empty_dirs(&of).into_iter();
-        let volumes = volumes.map(|(name, (bytes, inodes))| (name, Space { bytes, inodes }));
-        (logs.collect(), volumes.collect())
-    });
-    match read.await {
-        Ok(read) => Some(read),
-        Err(error) => {
-            warn!(pod_uid, %error, "what a pod's files take is not known");
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +306,7 @@ mod tests {
             layers: of("c", space(100, 10)),
             logs: of("c", space(20, 2)),
             volumes: of("v", space(3, 1)),
+            unknown: Vec::new(),
         };
         assert_eq!(local.on(false, false), space(123, 13));
         assert_eq!(local.on(true, false), space(123, 13));

@@ -1,10 +1,10 @@
 //! What is said of an eviction, in the sentences that tools of Kubernetes know.
 
-use super::machine::{CALM, Crossing, Measure, Resource};
+use super::machine::{CALM, Crossing, Measure, Resource, Rule};
 use super::rank::Candidate;
 
-/// The resource of a measure.
-fn resource(of: Resource) -> &'static str {
+/// The name of a resource.
+fn name(of: Resource) -> &'static str {
     match of {
         Resource::Memory => "memory",
         Resource::Bytes => "ephemeral-storage",
@@ -30,7 +30,7 @@ fn percent(value: u64) -> String {
 pub(super) fn lack(crossing: &Crossing) -> String {
     let (rule, reading) = (&crossing.rule, &crossing.reading);
     let of = rule.measure.resource();
-    let what = format!("The node was low on resource: {}.", resource(of));
+    let what = format!("The node was low on resource: {}.", name(of));
     if rule.measure == Measure::MemoryCalm {
         let stalled = percent(CALM.saturating_sub(reading.available));
         let most = percent(CALM.saturating_sub(rule.below.of(CALM)));
@@ -44,6 +44,19 @@ pub(super) fn lack(crossing: &Crossing) -> String {
         "{what} Threshold quantity: {}, available: {available} of {capacity} ({name}).",
         rule.below
     )
+}
+
+/// That a threshold is passed; always the same of the same threshold.
+pub(super) fn passed(crossing: &Crossing) -> String {
+    let Rule { measure, below, hard, .. } = &crossing.rule;
+    let kind = if *hard { "hard" } else { "soft" };
+    let of = name(measure.resource());
+    match measure {
+        Measure::MemoryCalm => format!("Attempting to reclaim {of}: memory.stall is too high."),
+        Measure::Of(signal) => {
+            format!("Attempting to reclaim {of}: {signal} is below its {kind} threshold {below}.")
+        }
+    }
 }
 
 /// Why a pod was chosen.
@@ -60,7 +73,7 @@ pub(super) fn verdict(crossing: &Crossing, victim: &Candidate) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::{Reading, Rule};
+    use super::super::machine::Reading;
     use super::*;
     use crate::config::{Amount, Signal};
     use std::time::Duration;
@@ -91,6 +104,10 @@ mod tests {
         assert_eq!(
             lack(&calm),
             "The node was low on resource: memory. All processes waited for it 43.25% of the time, threshold 40.00%."
+        );
+        assert_eq!(
+            passed(&crossing(memory, hundred, 50 << 20, 1 << 30)),
+            "Attempting to reclaim memory: memory.available is below its hard threshold 100Mi."
         );
         let unknown = Candidate::default();
         assert!(

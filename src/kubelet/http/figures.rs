@@ -128,6 +128,7 @@ pub(super) async fn metrics(shown: &Shown) -> Answer {
         calls: shown.operations.read(),
         starts: shown.board.starts(),
         usage: usage.ok().and_then(Result::ok),
+        evictions: &shown.evictions.read(),
         runtime: runtime.as_ref().map(|(sandboxes, all)| (sandboxes.as_slice(), all.as_slice())),
     };
     answer::metrics(own::own(&of))

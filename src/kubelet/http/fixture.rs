@@ -4,6 +4,7 @@ use super::{Pulse, Shown, Tallies};
 use crate::config;
 use crate::cri::client::{Operations, RemoteCri};
 use crate::kubelet::board::Board;
+use crate::kubelet::eviction::EvictionTally;
 use crate::kubelet::node::NodeFacts;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(super) async fn shown(dir: &Path, kubelet: config::Kubelet) -> (Shown, UnixL
         kubelet,
         state: dir.to_owned(),
         tallies: Tallies::default(),
+        evictions: EvictionTally::default(),
         pulse: Pulse::new(Instant::now()),
         trust: crate::ctl::stream::Trust::default(),
         tasks: TaskTracker::new(),

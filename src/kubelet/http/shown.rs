@@ -6,6 +6,7 @@ use crate::config;
 use crate::cri::client::{Cri, Operations};
 use crate::ctl::stream::Trust;
 use crate::kubelet::board::Board;
+use crate::kubelet::eviction::EvictionTally;
 use crate::kubelet::node::NodeFacts;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Shown {
     pub state: PathBuf,
     /// What probes came to.
     pub tallies: Tallies,
+    /// How many pods were evicted.
+    pub evictions: EvictionTally,
     /// Whether the loop of the kubelet half turns.
     pub pulse: Pulse,
     /// Whom to believe behind an https URL of the runtime's.

@@ -1,17 +1,19 @@
 //! Looks at the node again and again, and shows it.
 
+use super::changes::changes;
 use super::look::{Runtime, System};
-use super::make::{Input, is_ready, node, without_heartbeats};
+use super::make::{Input, node, without_heartbeats};
 use crate::blocking;
 use crate::cgroups::swap_bytes;
 use crate::error::chain;
+use crate::kubelet::board::EventKind;
 use crate::kubelet::worker::Host;
 use crate::store::replace;
 use k8s_openapi::api::core::v1::Node;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tracing::{info, warn};
+use tracing::warn;
 
 /// How often the node is looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -39,6 +41,8 @@ pub async fn keep(keeper: NodeKeeper) {
     let mut shutdown = host.shutting_down.subscribe();
     let mut pressure = host.pressure.subscribe();
     let mut written: Option<(Node, Instant)> = None;
+    let starting = (EventKind::Normal, "Starting", "Starting the kubelet half.".to_owned());
+    host.board.node_event(&host.node.name, starting);
     loop {
         let runtime = tokio::time::timeout(WITHIN, Runtime::ask(&*host.cri)).await;
         let runtime = match runtime {
@@ -58,7 +62,9 @@ pub async fn keep(keeper: NodeKeeper) {
             previous: previous.as_ref(),
             now: SystemTime::now(),
         });
-        tell_change(previous.as_ref(), &made);
+        for what in changes(previous.as_ref(), &made) {
+            host.board.node_event(&host.node.name, what);
+        }
         host.board.set_node(made.clone());
         let plain = without_heartbeats(&made);
         let due = written.as_ref().is_none_or(|(last, at)| *last != plain || at.elapsed() >= WRITE);
@@ -95,21 +101,6 @@ async fn swap() -> u64 {
 /// The node as the last run wrote it.
 fn last(file: &Path) -> Option<Node> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
-}
-
-fn tell_change(previous: Option<&Node>, made: &Node) {
-    let (before, now) = (previous.map(is_ready), is_ready(made));
-    if before == Some(now) {
-        return;
-    }
-    if now {
-        info!("the node is ready");
-    } else {
-        let status = made.status.as_ref().and_then(|status| status.conditions.as_ref());
-        let ready = status.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-        let why = ready.and_then(|condition| condition.message.clone()).unwrap_or_default();
-        warn!(why, "the node is not ready");
-    }
 }
 
 /// Writes the object; whether that succeeded.

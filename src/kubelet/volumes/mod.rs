@@ -32,4 +32,4 @@ mod verbs;
 pub use empty_dir::on_disk;
 pub use error::{VolumeError, VolumeErrors};
 pub use source::{ImageVolume, image_volumes};
-pub use verbs::{Refreshed, VolumeInput, Volumes};
+pub use verbs::{MOST_COUNTED, Refreshed, VolumeInput, Volumes};

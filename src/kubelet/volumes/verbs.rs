@@ -14,7 +14,7 @@ use super::source::{Payload, Source};
 use super::sub_path::{self, Missing, Wanted};
 use crate::blocking;
 use crate::cri::proto;
-use crate::image::disk_use;
+use crate::image::{TreeUse, disk_use};
 use crate::kubelet::env::{EnvInput, Kind, Named};
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::Objects;
@@ -30,7 +30,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 /// How many inodes of a volume are counted.
-const MOST_COUNTED: u64 = 1_000_000;
+pub const MOST_COUNTED: u64 = 1_000_000;
 
 /// The volumes of the node's pods.
 #[derive(Clone, Debug)]
@@ -226,15 +226,19 @@ impl Volumes {
         if errors.is_empty() { Ok(()) } else { Err(VolumeErrors(errors)) }
     }
 
-    /// Bytes and inodes that the emptyDirs on disk of a pod take, by volume. Blocking. One that is not there, or is more
-    /// than can be counted, is told as far as it was.
-    pub fn empty_dirs(&self, pod: &Pod) -> Vec<(String, (u64, u64))> {
+    /// What the emptyDirs on disk of a pod take, by volume, as long as somebody `wants` to know: those that are there,
+    /// each as far as it can be counted. Blocking.
+    pub(in crate::kubelet) fn empty_dirs(
+        &self,
+        pod: &Pod,
+        wants: impl Fn() -> bool,
+    ) -> Vec<(String, TreeUse)> {
         let Ok(folders) = self.folders.of(uid(pod)) else { return Vec::new() };
         let volumes = spec(pod).volumes.iter().flatten();
         let own = volumes.filter(|v| v.empty_dir.as_ref().is_some_and(empty_dir::on_disk));
         own.filter_map(|volume| {
             let folder = folders.volume(component(&volume.name).ok()?);
-            Some((volume.name.clone(), disk_use(&folder, MOST_COUNTED).ok()?))
+            Some((volume.name.clone(), disk_use(&folder, MOST_COUNTED, &wants).ok()?))
         })
         .collect()
     }

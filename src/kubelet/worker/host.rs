@@ -4,7 +4,7 @@ use super::pull_limits::PullLimits;
 use crate::cri::client::Cri;
 use crate::kubelet::board::Board;
 use crate::kubelet::cgroups::QosCgroups;
-use crate::kubelet::eviction::Pressure;
+use crate::kubelet::eviction::{EvictionTally, Pressure};
 use crate::kubelet::http::{Pulse, Tallies};
 use crate::kubelet::node::NodeFacts;
 use crate::kubelet::objects::Objects;
@@ -81,6 +81,8 @@ pub struct Host {
     pub tallies: Tallies,
     /// Whether the loop of the kubelet half turns.
     pub pulse: Pulse,
+    /// How many pods were evicted.
+    pub evictions: EvictionTally,
     /// What of the node is short: `borrow()` it, or `subscribe()` to be told.
     pub pressure: watch::Sender<Pressure>,
     /// Every task of the kubelet half.

@@ -122,6 +122,14 @@ impl Inbox {
         self.ending.as_ref()
     }
 
+    /// The order to end that was given by now, heeding all that was said.
+    pub(super) fn ordered(&mut self) -> Option<Ending> {
+        while let Ok(command) = self.receiver.try_recv() {
+            self.take(command);
+        }
+        self.ending.clone()
+    }
+
     /// Waits for an order to end that is not `known`.
     pub(super) async fn ends(&mut self, known: Option<&Ending>) -> Ending {
         loop {

@@ -53,8 +53,8 @@ impl Worker {
     /// From the first look to the last trace.
     async fn live(&mut self) {
         let ending = if self.body.has_ended() {
-            // What the last run did not get done of its end.
-            Ending::default()
+            // What the last run did not get done of its end, in no more time than that had.
+            self.inbox.ordered().unwrap_or_default()
         } else {
             info!(
                 pod_uid = self.body.uid(),

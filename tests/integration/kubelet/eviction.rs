@@ -4,6 +4,7 @@
 //! by a restart of the daemon, so that they are there before anything is short.
 
 use super::lifecycle::NETWORK;
+use crate::harness::http::Http;
 use crate::harness::image::{self, BUSYBOX};
 use crate::harness::kubelet::{Shown, host_folder, patient, pod, sh, with};
 use crate::harness::machine::{Machine, Need};
@@ -31,14 +32,14 @@ pub(crate) fn of_memory() -> Vec<Test> {
 const WITH_CONTROLLERS: &[Need] = &[Need::PodNetwork, Need::Controllers];
 
 /// Looks every second, and nothing is short.
-fn quick(_: &Machine) -> Options {
+pub(super) fn quick(_: &Machine) -> Options {
     let lines = "[kubelet.eviction]\nhard = []\nsoft = []\ncheck_seconds = 1\n\
         [kubelet.image_gc]\nhigh_percent = 100\nlow_percent = 0\nmin_age_seconds = 0\ncheck_seconds = 1\n";
     Options { kubelet: Some(lines.to_owned()), ..Options::default() }
 }
 
 /// Restarts the daemon with another line in its configuration.
-fn restart_with(node: &mut Node, line: &str, instead: &str) -> Result<()> {
+pub(super) fn restart_with(node: &mut Node, line: &str, instead: &str) -> Result<()> {
     let text = kernel::read(node.config_file())?;
     ensure!(text.contains(line), "{line:?} is not in the configuration");
     node.kill()?;
@@ -47,30 +48,30 @@ fn restart_with(node: &mut Node, line: &str, instead: &str) -> Result<()> {
 }
 
 /// The decisions that were noted.
-fn decisions(node: &Node) -> Result<Vec<Value>> {
+pub(super) fn decisions(node: &Node) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(node.state_dir().join("kubelet/evictions.log"));
     text.unwrap_or_default().lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
 /// The names of the victims, in order, without the node's.
-fn victims(node: &Node) -> Result<Vec<String>> {
+pub(super) fn victims(node: &Node) -> Result<Vec<String>> {
     let short =
         |name: &str| name.trim_start_matches("default/").trim_end_matches("-node").to_owned();
     let all = decisions(node)?;
     Ok(all.iter().filter_map(|one| one["victim"].as_str()).map(short).collect())
 }
 
-fn wait_evicted(node: &Node, name: &str) -> Result<Shown> {
+pub(super) fn wait_evicted(node: &Node, name: &str) -> Result<Shown> {
     node.wait_for(name, "it is evicted", |shown| {
         shown.phase() == "Failed" && shown.text("/pod/status/reason") == "Evicted"
     })
 }
 
-fn wait_dead(pid: i32) -> Result<()> {
+pub(super) fn wait_dead(pid: i32) -> Result<()> {
     eventually("its process is gone", || Ok((!kernel::alive(pid)).then_some(())))
 }
 
-fn message(shown: &Shown) -> &str {
+pub(super) fn message(shown: &Shown) -> &str {
     shown.text("/pod/status/message")
 }
 
@@ -105,6 +106,9 @@ fn empty_dir(node: &mut Node) -> Result<()> {
     ensure!(noted.len() == 1 && one["signal"] == "localStorage", "{noted:?}");
     ensure!(one["threshold"] == 1 << 20 && one["observed"].as_u64() >= Some(3 << 20), "{one}");
     ensure!(victims(node)? == ["small"], "{noted:?}");
+    let figures = Http::of(node).get("/metrics")?.ok()?;
+    let counted = "kubelet_evictions{eviction_signal=\"emptydirfs.limit\"} 1";
+    ensure!(figures.lines().any(|line| line == counted), "{figures}");
     let why = node.berth_ok(&["why", shown.name()])?;
     ensure!(why.contains("the pod was evicted (Evicted): Usage of EmptyDir volume"), "{why}");
     // It does not come back, and the other one was never touched.
@@ -269,6 +273,11 @@ fn images(node: &mut Node) -> Result<()> {
     restart_with(node, "high_percent = 100", "high_percent = 1")?;
     eventually("the idle image is gone", || Ok(image::find(node, name)?.is_none().then_some(())))?;
     ensure!(image::find(node, BUSYBOX)?.is_some(), "an image in use is gone");
+    let events = eventually("what was too little is told", || {
+        let events = node.berth_ok(&["get", "events", "-A"])?;
+        Ok(events.contains("FreeDiskSpaceFailed").then_some(events))
+    })?;
+    ensure!(events.contains("node/node"), "{events}");
     std::fs::remove_file(ballast)?;
     node.exec_ok(&shown.id("main"), &["true"]).map(drop)
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 pub(crate) mod elsewhere;
 mod eviction;
+mod eviction_course;
 mod hooks;
 mod http;
 mod http_access;
@@ -39,6 +40,7 @@ pub(crate) fn tests() -> Vec<Test> {
     all.extend(http_access::tests());
     all.extend(bad_input::tests());
     all.extend(eviction::tests());
+    all.extend(eviction_course::tests());
     all.extend(why::tests());
     all.extend(why_hangs::tests());
     all

@@ -59,7 +59,13 @@ fn wait_ready(node: &Node, status: &str) -> Result<Value> {
 }
 
 fn told(node: &mut Node) -> Result<()> {
-    let of = wait_ready(node, "True")?;
+    wait_ready(node, "True")?;
+    // The images of the test may have come after the first look.
+    let of = eventually("the node tells its images", || {
+        let of = node_file(node)?;
+        let some = of["status"]["images"].as_array().is_some_and(|images| !images.is_empty());
+        Ok(some.then_some(of))
+    })?;
     let text = |pointer: &str| of.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     ensure!(text("/kind") == "Node" && text("/metadata/name") == "node", "{of}");
     let release = kernel::read("/proc/sys/kernel/osrelease")?;
@@ -79,6 +85,11 @@ fn told(node: &mut Node) -> Result<()> {
     ensure!(asked["status"]["nodeInfo"] == of["status"]["nodeInfo"], "{asked}");
     let shown: Value = serde_json::from_str(&node.berth_ok(&["get", "node", "-o", "json"])?)?;
     ensure!(shown["metadata"] == of["metadata"], "{shown}");
+    let events = node.berth_ok(&["get", "events"])?;
+    for reason in ["Starting", "NodeReady", "NodeHasNoDiskPressure"] {
+        let told = events.lines().any(|line| line.contains(reason) && line.contains("node/node"));
+        ensure!(told, "no {reason} in {events}");
+    }
     let line = node.berth_ok(&["get", "node", "-o", "wide"])?;
     ensure!(line.contains("Ready") && line.contains(&release), "{line}");
     let page = node.berth_ok(&["describe", "node"])?;
@@ -88,6 +99,8 @@ fn told(node: &mut Node) -> Result<()> {
     node.launch()?;
     let again = wait_ready(node, "True")?;
     let since = |of: &Value| condition(of, "Ready")["lastTransitionTime"].clone();
+    let page = node.berth_ok(&["describe", "node"])?;
+    ensure!(page.contains("(x2 over") && !page.contains("Rebooted"), "{page}");
     ensure!(again["metadata"] == of["metadata"] && since(&again) == since(&of), "{again}");
     Ok(())
 }

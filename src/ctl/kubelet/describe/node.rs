@@ -6,15 +6,19 @@ use super::pod::table;
 use crate::ctl::connect::Daemon;
 use crate::ctl::console::Console;
 use crate::ctl::error::CtlError;
-use crate::ctl::kubelet::node::read;
+use crate::ctl::kubelet::events::{kind_name, one_line, seen};
+use crate::ctl::kubelet::get::now_seconds;
+use crate::ctl::kubelet::node::read_with_events;
+use crate::kubelet::board::Event;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, NodeSystemInfo};
 
 /// Prints all about the node.
 pub(super) async fn describe(daemon: &Daemon, console: &mut Console) -> Result<(), CtlError> {
-    console.write(page(&read(daemon).await?).as_bytes())
+    let (node, events) = read_with_events(daemon).await?;
+    console.write(page(&node, (&events, now_seconds())).as_bytes())
 }
 
-fn page(node: &Node) -> String {
+fn page(node: &Node, (events, now): (&[Event], i64)) -> String {
     let mut page = Page::default();
     let status = node.status.clone().unwrap_or_default();
     page.line(TOP, "Name", node.metadata.name.as_deref().unwrap_or_default());
@@ -47,7 +51,17 @@ fn page(node: &Node) -> String {
     let images: Vec<String> =
         images.filter_map(|image| image.names.as_ref()?.last().cloned()).collect();
     page.block(TOP, "Largest Images", &images);
+    happened(&mut page, events, now);
     page.text()
+}
+
+fn happened(page: &mut Page, events: &[Event], now: i64) {
+    let row = |event: &Event| {
+        let kind = kind_name(event.kind).to_owned();
+        vec![kind, event.reason.clone(), seen(event, now), one_line(&event.message)]
+    };
+    let rows = events.iter().map(row).collect();
+    table(page, "Events", (&["Type", "Reason", "Age", "Message"], rows));
 }
 
 fn conditions(page: &mut Page, status: &NodeStatus) {
@@ -87,6 +101,7 @@ fn system(info: &NodeSystemInfo) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctl::kubelet::test_pods::warning;
 
     #[test]
     fn all_about_the_node_is_on_its_page() {
@@ -106,7 +121,9 @@ mod tests {
             },
         }))
         .unwrap();
-        let text = page(&node);
+        let mut event = warning("", "NodeHasDiskPressure", "it is\nfull", 100);
+        (event.count, event.last_nanos) = (2, 130_000_000_000);
+        let text = page(&node, (&[event], 140));
         for line in [
             "Name:             n1",
             "  InternalIP: 192.0.2.1",
@@ -117,6 +134,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
         }
+        let last = text.lines().last().unwrap();
+        let expected = ["Warning", "NodeHasDiskPressure", "10s (x2 over 40s)", "it is full"];
+        assert!(expected.iter().all(|word| last.contains(word)), "{text}");
         let ready = text.lines().find(|line| line.trim_start().starts_with("Ready")).unwrap();
         assert!(ready.contains("False") && ready.ends_with("node is shutting down"), "{ready}");
     }

@@ -15,6 +15,8 @@ pub(in crate::kubelet::http) struct Own<'a> {
     pub(in crate::kubelet::http) node: &'a str,
     /// All pods that are kept, by uid.
     pub(in crate::kubelet::http) pods: &'a BTreeMap<String, PodView>,
+    /// How many were evicted, by signal.
+    pub(in crate::kubelet::http) evictions: &'a BTreeMap<&'static str, u64>,
     /// The calls to the runtime, by verb.
     pub(in crate::kubelet::http) calls: BTreeMap<&'static str, Calls>,
     /// How long pods took until they ran.
@@ -37,6 +39,7 @@ pub(in crate::kubelet::http) fn own(of: &Own<'_>) -> String {
     let wanted = ("kubelet_desired_pods", Gauge, "Pods that are kept.");
     all.one(wanted, &[("static", "true")], whole(of.pods.len()));
     phases(&mut all, of.pods);
+    evictions(&mut all, of.evictions);
     let up = ("kubelet_runtime_up", Gauge, "Whether the runtime answers.");
     all.one(up, &[], Value::Whole(u64::from(of.runtime.is_some())));
     operations::operations(&mut all, &of.calls);
@@ -72,6 +75,16 @@ fn phases(all: &mut Exposition, pods: &BTreeMap<String, PodView>) {
     }
 }
 
+fn evictions(all: &mut Exposition, counts: &BTreeMap<&'static str, u64>) {
+    const NAME: &str = "kubelet_evictions";
+    let help = "Pods that were evicted since the start, by the signal for which they went.";
+    all.family(NAME, Kind::Counter, help);
+    for (signal, count) in counts {
+        let labels = &[("eviction_signal", *signal)];
+        all.add(NAME, Sample { labels, value: Value::Whole(*count), nanos: 0 });
+    }
+}
+
 fn states(all: &mut Exposition, containers: &[proto::Container]) {
     use proto::ContainerState::*;
     const NAME: &str = "kubelet_running_containers";
@@ -96,6 +109,7 @@ mod tests {
         own(&Own {
             node,
             pods: &BTreeMap::new(),
+            evictions: &BTreeMap::from([("memory.available", 3)]),
             calls: BTreeMap::new(),
             starts: Histogram::new(&[]),
             usage: ProcessUsage::read().ok(),
@@ -133,6 +147,7 @@ mod tests {
         assert_eq!(value("kubelet_running_containers", ("container_state", "running")), 2.0);
         assert_eq!(value("kubelet_running_containers", ("container_state", "exited")), 1.0);
         assert_eq!(value("kubelet_running_containers", ("container_state", "created")), 0.0);
+        assert_eq!(value("kubelet_evictions", ("eviction_signal", "memory.available")), 3.0);
         assert_eq!(value("kubelet_node_name", ("node", "node-1")), 1.0);
         assert_eq!(value("kubelet_runtime_up", ("", "")), 1.0);
     }
