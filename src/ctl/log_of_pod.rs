@@ -61,7 +61,8 @@ struct Chosen<'a> {
 fn chosen<'a>(pod: &'a Pod, given: Option<&str>) -> Result<Chosen<'a>, CtlError> {
     let apps = spec(pod).containers.iter().map(|container| container.name.as_str());
     let init = spec(pod).init_containers.iter().flatten().map(|c| c.name.as_str());
-    let all: Vec<&str> = apps.chain(init).collect();
+    let added = spec(pod).ephemeral_containers.iter().flatten().map(|c| c.name.as_str());
+    let all: Vec<&str> = apps.chain(init).chain(added).collect();
     if let Some(given) = given {
         let name = all.iter().find(|name| **name == given).ok_or_else(|| CtlError::Refused {
             problem: format!("pod {} has no container {given:?}", full_name(pod)),

@@ -19,6 +19,7 @@ pub mod board;
 pub mod cgroups;
 pub mod control;
 pub mod env;
+pub mod ephemeral;
 mod error;
 pub mod eviction;
 pub mod files;

@@ -7,14 +7,18 @@
 //! * The sandbox must be one, READY, of the right network, with an address; else all of the pod ends and a
 //!   new sandbox with it; init containers run again in a new sandbox.
 //! * Init containers run one after the other; a sidecar lets the next one begin when it has started.
+//! * Ephemeral containers begin as soon as there is a sandbox, once; one that is named no more is killed.
 //! * Who fails its liveness or startup probe is killed and restarted by policy; who was made from another
 //!   specification is killed and restarted in any case.
 //! * A pod whose containers have all ended and are not started again is finished: its sidecars end, too.
 
 use super::backoff::{Backoff, Held};
+use super::ephemeral::ephemerals;
 use super::observed::{Exit, Instance, InstanceState, Observed, Sandbox};
-use super::spec::{Member, RestartPolicy, Role, container_hash, host_network, members, uid};
-use k8s_openapi::api::core::v1::Pod;
+use super::spec::{
+    Member, RestartPolicy, Role, container_hash, host_network, member, members, uid,
+};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
@@ -140,6 +144,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         }
     };
     let mut plan = Plan::default();
+    ephemeral_step(input, &mut plan);
     let initialized = init_step(input, current, &mut plan);
     for member in members(pod).into_iter().filter(|m| m.role == Role::App) {
         app_step(input, member, initialized, &mut plan);
@@ -228,6 +233,35 @@ fn init_step(input: &Input<'_>, sandbox: &Sandbox, plan: &mut Plan) -> bool {
         }
     }
     true
+}
+
+/// Begins what was added to the pod, and ends what was taken away again: nothing else of a pod can become nameless
+/// while it lives.
+fn ephemeral_step(input: &Input<'_>, plan: &mut Plan) {
+    let Input { pod, observed, counts, .. } = *input;
+    let added = ephemerals(pod);
+    for Container { name, .. } in &added {
+        let start = |restarts, remove| Start { name: name.clone(), restarts, remove };
+        match observed.latest(name) {
+            None if !counts.contains_key(name) => plan.start.push(start(0, None)),
+            // Its start was cut off.
+            Some(instance) if instance.state == InstanceState::Created => {
+                plan.start.push(start(instance.restarts, Some(instance.id.clone())));
+            }
+            _ => {}
+        }
+    }
+    let is_named = |name: &str| {
+        member(pod, name).is_some() || added.iter().any(|container| container.name == name)
+    };
+    let nameless = observed.alive().filter(|instance| !is_named(&instance.name));
+    plan.kill.extend(nameless.map(|instance| Kill {
+        id: instance.id.clone(),
+        name: instance.name.clone(),
+        why: "the pod has it no more".to_owned(),
+        grace: None,
+        by_probe: false,
+    }));
 }
 
 /// Plans what becomes of an app container.

@@ -258,3 +258,39 @@ fn restarts_go_on_from_what_was_known_when_the_runtime_forgot() {
     assert_eq!(words(&world.plan()), ["start a#7"]);
     assert_eq!(at(1), UNIX_EPOCH + Duration::from_secs(1_000_001));
 }
+
+#[test]
+fn an_ephemeral_container_begins_at_once_and_only_once() {
+    let spec = json!({"initContainers": names(&["i"]), "containers": names(&["a"])});
+    let mut world = World::new(pod(spec));
+    world.settle();
+    world.add(&["e"]);
+    assert_eq!(words(&world.plan()), ["start e#0"], "though the pod is not initialized");
+    world.settle();
+    assert_eq!(world.running(), ["e", "i"]);
+    world.exit("e", 1);
+    assert_eq!(
+        words(&world.plan()),
+        Vec::<String>::new(),
+        "it is not restarted, whatever its code"
+    );
+    // Nor when the runtime has forgotten it.
+    world.observed.instances.retain(|instance| instance.name != "e");
+    world.counts.insert("e".to_owned(), 0);
+    assert_eq!(words(&world.plan()), Vec::<String>::new());
+}
+
+#[test]
+fn an_ephemeral_container_that_is_named_no_more_ends_and_the_pod_ends_without_it() {
+    let spec = json!({"restartPolicy": "Never", "containers": names(&["a"])});
+    let mut world = World::new(pod(spec));
+    world.add(&["e", "f"]);
+    world.settle();
+    assert_eq!(world.running(), ["a", "e", "f"]);
+    world.add(&["f"]);
+    assert_eq!(words(&world.plan()), ["kill e: the pod has it no more"]);
+    world.settle();
+    assert_eq!(world.running(), ["a", "f"]);
+    world.exit("a", 0);
+    assert_eq!(words(&world.plan()), ["finished"]);
+}

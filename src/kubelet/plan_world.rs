@@ -2,8 +2,8 @@
 
 use super::super::*;
 use crate::kubelet::backoff::CAP;
+use crate::kubelet::ephemeral::named;
 use crate::kubelet::observed::{Exit, Instance, Sandbox};
-use crate::kubelet::spec::member;
 use proptest::prelude::*;
 use serde_json::json;
 use std::time::UNIX_EPOCH;
@@ -95,7 +95,8 @@ impl World {
     }
 
     fn start(&mut self, start: &Start) {
-        let member = member(&self.pod, &start.name).unwrap();
+        let named = named(&self.pod, &start.name).unwrap();
+        let member = named.member();
         if let Some(exit) = self.observed.latest(&start.name).and_then(Instance::exit) {
             self.backoff.step(&backoff_key(&self.pod, member), exit.finished, self.now);
         }
@@ -178,6 +179,13 @@ impl World {
         self.observed.latest(name).map_or(0, |instance| instance.restarts)
     }
 
+    /// The manifest names these ephemeral containers, and no others.
+    pub(super) fn add(&mut self, names: &[&str]) {
+        let added = names.iter().map(|name| serde_json::from_value(json!({ "name": name })));
+        let added = added.collect::<Result<Vec<_>, _>>().unwrap();
+        self.pod.spec.as_mut().unwrap().ephemeral_containers = Some(added);
+    }
+
     /// A kubelet that is restarted knows only what the runtime has.
     fn forget(&mut self) {
         self.health = Health::default();
@@ -192,6 +200,7 @@ enum Happens {
     ProbeFails(prop::sample::Index),
     SandboxEnds,
     Restart,
+    Added(bool),
     Time(u64),
     Plan,
 }
@@ -203,6 +212,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => at().prop_map(Happens::ProbeFails),
         1 => Just(Happens::SandboxEnds),
         1 => Just(Happens::Restart),
+        1 => any::<bool>().prop_map(Happens::Added),
         2 => (0..400_u64).prop_map(Happens::Time),
         6 => Just(Happens::Plan),
     ]
@@ -211,7 +221,8 @@ fn happens() -> impl Strategy<Value = Happens> {
 proptest! {
     /// Whatever happens in whatever order: no two instances of a container run at once, no app runs before the
     /// init containers of its sandbox are done, restart counts only ever go up by one; and when nothing happens
-    /// any more, an Always pod runs all of its apps and sidecars, and no other pod has anything left to do.
+    /// any more, an Always pod runs all of its apps and sidecars, and no other pod has anything left to do. What was
+    /// added to it ran once at most, and does not when it was taken away again.
     #[test]
     fn any_order_of_events_converges(
         policy in prop::sample::select(vec!["Always", "OnFailure", "Never"]),
@@ -244,6 +255,7 @@ proptest! {
                     world.observed.sandboxes.iter_mut().for_each(|s| s.ready = false);
                 }
                 Happens::Restart => world.forget(),
+                Happens::Added(is_there) => world.add(if is_there { &["e"] } else { &[] }),
                 Happens::Time(seconds) => world.now += Duration::from_secs(seconds),
                 _ => {
                     world.step();
@@ -263,6 +275,8 @@ proptest! {
             }
             world.now += Duration::from_secs(301);
         }
+        world.add(&[]);
+        world.settle();
         let plan = world.plan();
         if policy == "Always" {
             prop_assert!(plan.is_idle(), "{plan:?}");
@@ -285,6 +299,8 @@ fn check(world: &World) {
             assert!(done.is_some_and(|exit| exit.code == 0), "{app} runs before {init} is done");
         }
     }
+    let added = world.observed.instances.iter().filter(|instance| instance.name == "e").count();
+    assert!(added < 2, "what was added began twice");
     for name in ["i", "s", "j", "a", "b"] {
         let counts: Vec<u32> = world
             .observed

@@ -94,6 +94,8 @@ pub enum Role {
     Sidecar,
     /// What the pod is for.
     App,
+    /// Added to look into the pod, see [`super::ephemeral`]; none of [`members`].
+    Ephemeral,
 }
 
 /// A container of a pod.
@@ -115,8 +117,10 @@ impl<'a> Member<'a> {
     /// the code (KEP-5307), else by its own policy, else by the pod's. Init containers restart until
     /// they succeed, unless the policy is `Never`.
     pub fn restarts(self, pod: &Pod, code: i32) -> bool {
-        if self.role == Role::Sidecar {
-            return true;
+        match self.role {
+            Role::Sidecar => return true,
+            Role::Ephemeral => return false,
+            Role::Init | Role::App => {}
         }
         for rule in self.container.restart_policy_rules.iter().flatten() {
             let Some(codes) = &rule.exit_codes else { continue };
@@ -133,21 +137,23 @@ impl<'a> Member<'a> {
         let policy = self.policy(pod);
         match self.role {
             Role::Init => code != 0 && policy != RestartPolicy::Never,
-            Role::App | Role::Sidecar => policy.restarts(code),
+            Role::App | Role::Sidecar | Role::Ephemeral => policy.restarts(code),
         }
     }
 
     /// The policy in force for it.
     pub fn policy(self, pod: &Pod) -> RestartPolicy {
-        if self.role == Role::Sidecar {
-            return RestartPolicy::Always;
+        match self.role {
+            Role::Sidecar => return RestartPolicy::Always,
+            Role::Ephemeral => return RestartPolicy::Never,
+            Role::Init | Role::App => {}
         }
         let own = RestartPolicy::parse(self.container.restart_policy.as_deref());
         own.unwrap_or_else(|| restart_policy(pod))
     }
 }
 
-/// The containers in the order in which they start: init containers and sidecars, then the others.
+/// The containers that make the pod, in the order in which they start: init containers and sidecars, then the others.
 pub fn members(pod: &Pod) -> Vec<Member<'_>> {
     let spec = spec(pod);
     let init = spec.init_containers.iter().flatten().map(|container| Member {

@@ -77,6 +77,8 @@ pub fn peak(pod: &Pod, of: impl Fn(Wants<'_>) -> Option<u64>) -> Option<u64> {
             }
             Role::Init => most = most.max(beside.saturating_add(amount)),
             Role::App => apps = apps.saturating_add(amount),
+            // They live on what the others leave.
+            Role::Ephemeral => {}
         }
     }
     Some(most.max(beside.saturating_add(apps)))

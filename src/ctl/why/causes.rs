@@ -34,6 +34,8 @@ pub(super) fn causes(pod: &Pod, events: &[Event], now: i64, plugin: Option<&str>
         let statuses = match member.role {
             Role::App => &status.container_statuses,
             Role::Init | Role::Sidecar => &status.init_container_statuses,
+            // They keep no pod from running.
+            Role::Ephemeral => continue,
         };
         let Some(own) = statuses.iter().flatten().find(|own| own.name == member.name()) else {
             continue;

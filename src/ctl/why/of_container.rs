@@ -29,6 +29,7 @@ impl<'a> Subject<'a> {
             Role::App => "container",
             Role::Init => "init container",
             Role::Sidecar => "sidecar",
+            Role::Ephemeral => "ephemeral container",
         };
         format!("{role} {}", self.member.name())
     }

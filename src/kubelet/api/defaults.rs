@@ -4,6 +4,7 @@
 //! admission plugin does it for a node on its own.
 
 use super::pull_policy::default_policy;
+use crate::kubelet::ephemeral::{as_container, as_ephemeral};
 use crate::kubelet::quantity::{ResourceList, milli, whole};
 use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle,
@@ -45,6 +46,11 @@ pub fn default_pod(pod: &mut Pod) {
         if host_network {
             ports_of_the_node(container);
         }
+    }
+    for ephemeral in spec.ephemeral_containers.iter_mut().flatten() {
+        let mut container = as_container(ephemeral);
+        default_container(&mut container);
+        *ephemeral = as_ephemeral(&container, ephemeral.target_container_name.take());
     }
     spec.volumes.iter_mut().flatten().for_each(default_volume);
     default_pod_requests(spec);

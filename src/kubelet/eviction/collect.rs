@@ -11,7 +11,7 @@ use crate::cri::proto;
 use crate::image::Reference;
 use crate::kubelet::board::{Board, EventKind};
 use crate::kubelet::http::node_usage::FileSystem;
-use crate::kubelet::spec::members;
+use crate::kubelet::spec::{members, spec};
 use crate::kubelet::volumes::image_volumes;
 use crate::kubelet::worker::Host;
 use k8s_openapi::api::core::v1::Pod;
@@ -195,6 +195,8 @@ fn image(of: proto::Image) -> Image {
 fn wanted(pod: &Arc<Pod>) -> Vec<String> {
     let of_volumes = image_volumes(pod).into_iter().map(|volume| volume.reference);
     let own = members(pod).into_iter().filter_map(|member| member.container.image.clone());
+    let added = spec(pod).ephemeral_containers.iter().flatten();
+    let own = own.chain(added.filter_map(|container| container.image.clone()));
     let listed = |name: String| {
         let parsed = Reference::parse(&name).ok();
         let by_digest = parsed.as_ref().and_then(|name| Some(name.with_digest(name.digest()?)));

@@ -29,6 +29,8 @@ pub struct ContainerInput<'a> {
     pub mounts: &'a [cri::Mount],
     /// The file of its termination message, on the host.
     pub message_file: &'a Path,
+    /// The id of the container whose processes it is to see; none: those that the pod says.
+    pub target: Option<&'a str>,
     /// The node.
     pub node: &'a NodeFacts,
     /// What its memory means beside its limit.
@@ -67,6 +69,11 @@ pub fn container_config(
     let signal = signal.and_then(|s| cri::Signal::from_str_name(&format!("SIGNAL_{s}")));
     let env = input.env.iter();
     let resources = container_resources(pod, member, input.node, input.memory, input.swap_bytes);
+    let mut security = container_security(pod, container, input.user, &input.security);
+    if let (Some(target), Some(options)) = (input.target, &mut security.namespace_options) {
+        options.pid = cri::NamespaceMode::Target.into();
+        target.clone_into(&mut options.target_id);
+    }
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
             name: container.name.clone(),
@@ -92,7 +99,7 @@ pub fn container_config(
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
             resources: Some(resources),
-            security_context: Some(container_security(pod, container, input.user, &input.security)),
+            security_context: Some(security),
         }),
         stop_signal: signal.unwrap_or(cri::Signal::RuntimeDefault).into(),
         ..cri::ContainerConfig::default()

@@ -39,7 +39,7 @@ impl<'a> Context<'a> {
             || members.iter().all(|m| match m.role {
                 Role::Init => exited(m),
                 Role::Sidecar => input.started.contains(m.name()),
-                Role::App => true,
+                Role::App | Role::Ephemeral => true,
             });
         Self { input, initialized }
     }
@@ -92,6 +92,8 @@ pub(super) fn container_status(context: &Context<'_>, member: Member<'_>) -> Con
     status.ready = match member.role {
         Role::Init => instance.exit().is_some_and(|exit| exit.code == 0),
         Role::Sidecar | Role::App => running.is_some() && ready.contains(name),
+        // Nobody waits for them.
+        Role::Ephemeral => false,
     };
     status.state = Some(match &instance.state {
         InstanceState::Running { started } => ContainerState {
@@ -120,6 +122,7 @@ fn before<'a>(
     let all = match role {
         Role::App => &previous.container_statuses,
         Role::Init | Role::Sidecar => &previous.init_container_statuses,
+        Role::Ephemeral => &previous.ephemeral_container_statuses,
     };
     all.iter().flatten().find(|status| status.name == name)
 }

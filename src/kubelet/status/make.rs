@@ -3,9 +3,10 @@
 use super::conditions::conditions;
 use super::containers::{Context, Waiting, container_status};
 use super::phase::phase;
+use crate::kubelet::ephemeral::ephemerals;
 use crate::kubelet::observed::Observed;
 use crate::kubelet::qos::qos;
-use crate::kubelet::spec::{Role, members};
+use crate::kubelet::spec::{Member, Role, members};
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,8 +69,14 @@ pub fn status(input: &Input<'_>) -> PodStatus {
         match member.role {
             Role::App => apps.push(of),
             Role::Init | Role::Sidecar => init.push(of),
+            Role::Ephemeral => {}
         }
     }
+    let added = ephemerals(pod);
+    let added: Vec<_> = added
+        .iter()
+        .map(|container| container_status(&context, Member { role: Role::Ephemeral, container }))
+        .collect();
     let terminal = previous.phase.as_deref().filter(|p| matches!(*p, "Succeeded" | "Failed"));
     let phase = match (terminal, input.verdict) {
         (Some(phase), _) => phase.to_owned(),
@@ -96,6 +103,7 @@ pub fn status(input: &Input<'_>) -> PodStatus {
         qos_class: Some(qos(pod).to_string()),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
+        ephemeral_container_statuses: (!added.is_empty()).then_some(added),
         ..PodStatus::default()
     };
     status.conditions = Some(conditions(input, &status));

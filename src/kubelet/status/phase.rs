@@ -29,7 +29,7 @@ pub(super) fn phase(
             }
             (Role::Init, Some(_)) => {}
             (Role::Init, None) => pending_init = true,
-            (Role::Sidecar | Role::App, _) => {
+            (Role::Sidecar | Role::App | Role::Ephemeral, _) => {
                 pending_init |= !status.started.unwrap_or(false) && state.is_none_or(is_waiting);
             }
         }

@@ -10,7 +10,7 @@ use crate::kubelet::board::EventKind;
 use crate::kubelet::http::tallies::{ProbedPod, Registered};
 use crate::kubelet::observed::{Instance, Observed, Remembered, observe};
 use crate::kubelet::plan::Health;
-use crate::kubelet::spec::{members, name, namespace, uid};
+use crate::kubelet::spec::{members, name, namespace, spec, uid};
 use crate::kubelet::status::{Input, Verdict, Waiting, api_time, container_id, containers, status};
 use crate::probes::pod::Restored;
 use crate::probes::tracker::{Phase, Recorded};
@@ -171,10 +171,22 @@ impl Body {
 
     /// Another pod of the same uid: its probes are others, too.
     pub(super) fn replace(&mut self, pod: Arc<Pod>) {
-        self.probes = probes(&self.host, &pod, &self.told);
-        self.tallies = registered(&self.host, &pod, &self.probes);
+        let (old, new) = (spec(&self.pod), spec(&pod));
+        // What was only added to has no other probes: they go on, with what they have found.
+        if old.containers != new.containers || old.init_containers != new.init_containers {
+            self.probes = probes(&self.host, &pod, &self.told);
+            self.tallies = registered(&self.host, &pod, &self.probes);
+        }
         self.steps.replace(&pod);
         self.pod = pod;
+    }
+
+    /// Notes which ephemeral containers have been there, also when the runtime has them no more: none begins twice.
+    pub(super) fn remember_added(&mut self) {
+        let status = self.last_status();
+        let added = status.ephemeral_container_statuses.into_iter().flatten();
+        let made = added.filter(|status| status.container_id.is_some());
+        self.counts.extend(made.map(|status| (status.name, 0)));
     }
 
     /// The name of a container's instance with its id, short, for people.

@@ -36,6 +36,7 @@ impl Body {
             };
             self.look(&observed).await;
             self.resume_crashes(&observed);
+            self.remember_added();
             let now = SystemTime::now();
             if let Some(verdict) = self.over_deadline(now) {
                 self.event(EventKind::Normal, "DeadlineExceeded", verdict.message.clone());

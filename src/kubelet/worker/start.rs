@@ -12,6 +12,7 @@ use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
 use crate::kubelet::env::{EnvInput, Environment, environment, expand_command};
+use crate::kubelet::ephemeral::{named, target};
 use crate::kubelet::files::{
     FileError, HostnameError, hosts_mount, hosts_of_node, hosts_of_pod, pod_hostname,
     replace_in_place,
@@ -19,7 +20,7 @@ use crate::kubelet::files::{
 use crate::kubelet::observed::{Instance, InstanceState, Observed, Sandbox};
 use crate::kubelet::plan::{Start, backoff_key};
 use crate::kubelet::request::{ContainerInput, SecurityInput, container_config, user_of};
-use crate::kubelet::spec::{Member, host_network, member, name, namespace, uid};
+use crate::kubelet::spec::{Member, Role, host_network, name, namespace, uid};
 use crate::kubelet::volumes::{VolumeInput, image_volumes};
 use crate::lock::lock;
 use k8s_openapi::api::core::v1::Pod;
@@ -41,8 +42,8 @@ impl Body {
     /// Starts a container; whether that succeeded.
     pub(super) async fn start(&mut self, start: &Start, observed: &Observed) -> bool {
         let pod = Arc::clone(&self.pod);
-        let Some(member) = member(&pod, &start.name) else { return true };
-        match self.try_start(&pod, member, start, observed).await {
+        let Some(named) = named(&pod, &start.name) else { return true };
+        match self.try_start(&pod, named.member(), start, observed).await {
             Ok(()) => {
                 self.failures.remove(&start.name);
                 true
@@ -69,7 +70,9 @@ impl Body {
         }
         let image = self.image(member.container).await?;
         self.images_of_volumes(pod, member).await?;
-        let id = self.create(pod, member, (start, sandbox, &image)).await?;
+        let target = self.target(pod, member, observed)?;
+        let of = Of { start, sandbox, image: &image, target };
+        let id = self.create(pod, member, &of).await?;
         // What was not even made has not crashed.
         if let Some(exit) = observed.latest(member.name()).and_then(Instance::exit) {
             let key = backoff_key(pod, member);
@@ -109,9 +112,9 @@ impl Body {
         &mut self,
         pod: &Arc<Pod>,
         member: Member<'_>,
-        with: (&Start, &Sandbox, &Present),
+        of: &Of<'_>,
     ) -> Result<String, Failure> {
-        let (start, sandbox, image) = with;
+        let Of { start, sandbox, image, target } = *of;
         let user = user_of(pod, member.container, &image.user);
         let user = user.map_err(|e| self.refused(member, CONFIG_ERROR, &e.to_string()))?;
         let ips = self.pod_ips(sandbox);
@@ -133,6 +136,7 @@ impl Body {
                 env: &env.vars,
                 mounts: &files.mounts,
                 message_file: &files.message,
+                target,
                 node: &self.host.node,
                 memory: settings.memory,
                 swap_bytes,
@@ -165,6 +169,25 @@ impl Body {
     ) -> Result<T, String> {
         let answer = self.steps.finish(what, call).await.map_err(|error| error.to_string())?;
         answer.map_err(|error| error.message().to_owned())
+    }
+
+    /// The id of the container whose processes an ephemeral one is to see.
+    fn target<'a>(
+        &self,
+        pod: &Pod,
+        member: Member<'_>,
+        observed: &'a Observed,
+    ) -> Result<Option<&'a str>, Failure> {
+        if member.role != Role::Ephemeral {
+            return Ok(None);
+        }
+        let Some(target) = target(pod, member.name()) else { return Ok(None) };
+        let running = observed.latest(target).filter(|instance| instance.running().is_some());
+        let Some(instance) = running else {
+            let message = format!("its target, the container {target:?}, does not run");
+            return Err(self.refused(member, "CreateContainerError", &message));
+        };
+        Ok(Some(&instance.id))
     }
 
     /// The request that the pod's sandbox was made by, its user namespace, and the bytes of swap that the node has now.
@@ -320,6 +343,15 @@ impl Body {
     }
 }
 
+/// What a container is created from, beside its specification.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    start: &'a Start,
+    sandbox: &'a Sandbox,
+    image: &'a Present,
+    target: Option<&'a str>,
+}
+
 /// An instance that has just been started.
 fn started(member: Member<'_>, id: &str) -> Instance {
     let now = SystemTime::now();
@@ -369,9 +401,10 @@ impl Host {
         (ips, env): (&[IpAddr], &Environment),
         wanted: &Wanted,
     ) -> Result<Files, ContainerFilesError> {
-        let Some(member) = member(pod, container) else {
+        let Some(named) = named(pod, container) else {
             return Ok(Files { mounts: Vec::new(), message: PathBuf::new() });
         };
+        let member = named.member();
         let objects = Arc::clone(&self.objects.borrow());
         let input = VolumeInput { pod, objects: &objects, node: &self.node, wanted };
         let mut mounts = self.volumes.mounts(&input, member.container, &env.vars)?;

@@ -95,9 +95,9 @@ impl Shown {
         all.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True")
     }
 
-    /// The status of a container, be it an init container; null without one.
+    /// The status of a container of any list; null without one.
     pub(crate) fn container(&self, name: &str) -> &Value {
-        let lists = ["initContainerStatuses", "containerStatuses"];
+        let lists = ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"];
         let of = |list: &str| self.0["pod"]["status"][list].as_array();
         let mut all = lists.iter().filter_map(|list| of(list)).flatten();
         all.find(|container| container["name"] == name).unwrap_or(&Value::Null)

@@ -5,6 +5,7 @@
 
 mod bad_input;
 pub(crate) mod elsewhere;
+mod ephemeral;
 mod eviction;
 mod eviction_course;
 mod hooks;
@@ -28,6 +29,7 @@ use crate::harness::Test;
 /// All but those of [`place`], which ask for what only the virtual machine has, and run there, too.
 pub(crate) fn tests() -> Vec<Test> {
     let mut all = lifecycle::tests();
+    all.extend(ephemeral::tests());
     all.extend(restarts::tests());
     all.extend(probes::tests());
     all.extend(hooks::tests());

@@ -11,6 +11,7 @@ use crate::ctl::kubelet::events::{kind_name, one_line, seen};
 use crate::ctl::kubelet::get::now_seconds;
 use crate::ctl::kubelet::inventory::{Inventory, KeptPod};
 use crate::ctl::kubelet::summary::Summary;
+use crate::kubelet::ephemeral::ephemerals;
 use crate::kubelet::spec::{grace, name, namespace, spec, uid};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 
@@ -37,6 +38,8 @@ fn page(kept: &KeptPod, now: i64) -> String {
     containers(&mut page, "Init Containers", init, of_init);
     let of_apps = status.container_statuses.as_deref().unwrap_or_default();
     containers(&mut page, "Containers", &spec(pod).containers, of_apps);
+    let of_added = status.ephemeral_container_statuses.as_deref().unwrap_or_default();
+    containers(&mut page, "Ephemeral Containers", &ephemerals(pod), of_added);
     conditions(&mut page, status);
     let volumes = spec(pod).volumes.iter().flatten();
     let volumes: Vec<String> = volumes.map(|v| format!("{}: {}", v.name, volume(v))).collect();

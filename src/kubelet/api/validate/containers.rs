@@ -1,6 +1,7 @@
-//! Containers of all three lists; those that an API server adds later are refused in `spec`.
+//! Init containers and those that the pod is for; those that are added later are [`super::ephemeral`].
 
 use super::env::env;
+use super::ephemeral;
 use super::mounts::mounts;
 use super::ports::{HostPorts, ports};
 use super::probes::{hooks, probes};
@@ -48,6 +49,7 @@ pub(super) fn containers(problems: &mut Problems, at: &At, spec: &PodSpec) {
         on_pod(problems, &at, spec, container, &mut host_ports);
         unique(problems, &at, container, &mut names);
     }
+    ephemeral::containers(problems, at, spec, names);
 }
 
 fn unique<'a>(
@@ -62,7 +64,7 @@ fn unique<'a>(
 }
 
 /// What depends on the rest of the pod.
-fn on_pod(
+pub(super) fn on_pod(
     problems: &mut Problems,
     at: &At,
     spec: &PodSpec,
@@ -75,7 +77,7 @@ fn on_pod(
 }
 
 /// What a container is on its own.
-fn one(problems: &mut Problems, at: &At, container: &Container, role: Role) {
+pub(super) fn one(problems: &mut Problems, at: &At, container: &Container, role: Role) {
     name(problems, &at.field("name"), &container.name);
     image(problems, &at.field("image"), container.image.as_deref().unwrap_or_default());
     let policies = ["Always", "IfNotPresent", "Never"];

@@ -9,6 +9,7 @@
 mod containers;
 mod dns;
 mod env;
+mod ephemeral;
 mod metadata;
 mod mounts;
 mod names;

@@ -140,7 +140,6 @@ fn without_api(problems: &mut Problems, at: &At, spec: &PodSpec) {
         problems.forbidden(&at.field("serviceAccountName"), why);
     }
     let lists = [
-        ("ephemeralContainers", spec.ephemeral_containers.as_ref().map_or(0, Vec::len)),
         ("resourceClaims", spec.resource_claims.as_ref().map_or(0, Vec::len)),
         ("schedulingGates", spec.scheduling_gates.as_ref().map_or(0, Vec::len)),
         ("evictionResponders", spec.eviction_responders.as_ref().map_or(0, Vec::len)),

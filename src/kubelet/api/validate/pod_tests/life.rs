@@ -100,7 +100,7 @@ fn what_needs_an_api_server_is_refused() {
         (json!({"serviceAccount": "a"}), vec!["spec.serviceAccountName: Forbidden"]),
         (
             json!({"ephemeralContainers": [{"name": "e"}]}),
-            vec!["spec.ephemeralContainers: Forbidden"],
+            vec!["spec.ephemeralContainers[0].image: Required"],
         ),
         (json!({"resourceClaims": [{"name": "e"}]}), vec!["spec.resourceClaims: Forbidden"]),
         (json!({"schedulingGates": [{"name": "e"}]}), vec!["spec.schedulingGates: Forbidden"]),
