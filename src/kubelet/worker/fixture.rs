@@ -46,6 +46,7 @@ pub(super) fn host(dir: &Path, cri: Arc<dyn Cri>) -> (Arc<Host>, watch::Sender<A
         board: Board::open(dir.join("status")).unwrap(),
         shutting_down: watch::Sender::new(false),
         tallies: Tallies::default(),
+        evictions: crate::kubelet::eviction::EvictionTally::default(),
         pulse: Pulse::new(Instant::now()),
         pressure: watch::Sender::new(Pressure::default()),
         tasks: TaskTracker::new(),

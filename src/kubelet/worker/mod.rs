@@ -1,11 +1,12 @@
 //! One task a pod: `sync` until it is to end, then `terminating`, then `terminated`; never back.
 //!
 //! [`task`] is that life; [`round`] looks at what there is, makes the plan and carries it out: [`sandbox`],
-//! [`start`] with [`image`], [`kill`]. [`finish`] ends a pod and takes away what is left of it. [`inbox`] is what the
+//! [`start`] with [`image`] and [`container_files`], [`kill`]. [`finish`] ends a pod and takes away what is left of it. [`inbox`] is what the
 //! others have to say to it. [`steps`] are what may hang, and the calls that the end waits for. A round that is cut off by an order to end leaves
 //! nothing behind that the next look would not find.
 
 mod body;
+mod container_files;
 mod credentials;
 mod failure;
 mod finish;
