@@ -216,7 +216,8 @@ async fn a_directory_that_had_pods_and_is_gone_at_the_start_says_nothing() {
     let (told, mut updates) = tokio::sync::mpsc::channel(4);
     let source = FileSource::new(&dir, "node").known(true);
     let stop = CancellationToken::new();
-    let task = tokio::spawn(source.run(Watcher::default(), told, stop.clone()));
+    let tasks = tokio_util::task::TaskTracker::new();
+    let task = tasks.spawn(source.run(Watcher::default(), told, stop.clone()));
     let early = tokio::time::timeout(Duration::from_millis(300), updates.recv()).await;
     assert!(early.is_err(), "{early:?}");
     fs::create_dir(&dir).unwrap();
