@@ -176,20 +176,19 @@ impl Body {
     }
 
     async fn remove_instance(&self, instance: &Instance) -> Result<(), String> {
-        let request = proto::RemoveContainerRequest { container_id: instance.id.clone() };
-        match self.host.cri.remove_container(request).await {
-            Err(error) if !error.is_not_found() => return Err(error.to_string()),
-            _ => {}
-        }
+        // Before the container: who dies between them finds what is left by the container.
         let pod = Arc::clone(&self.pod);
         let (of, id) = (instance.name.clone(), instance.id.clone());
         let unlinked = self.steps.run(&self.host, "remove a log's link", move |host: &Host, _| {
             let link = host.log_link(name(&pod), namespace(&pod), (&of, &id));
             gone_is_fine(std::fs::remove_file(link))
         });
-        match unlinked.await {
-            Ok(result) => result.map_err(|error| format!("remove the link of a log: {error}")),
-            Err(error) => Err(error.to_string()),
+        let unlinked = unlinked.await.map_err(|error| error.to_string())?;
+        unlinked.map_err(|error| format!("remove the link of a log: {error}"))?;
+        let request = proto::RemoveContainerRequest { container_id: instance.id.clone() };
+        match self.host.cri.remove_container(request).await {
+            Err(error) if !error.is_not_found() => Err(error.to_string()),
+            _ => Ok(()),
         }
     }
 
