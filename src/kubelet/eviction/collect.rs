@@ -79,6 +79,7 @@ impl Collector {
             containers.containers.into_iter().flat_map(words).collect();
         // Also of a pod that has no container yet, or none of it any more: it would only be pulled again.
         named.extend(self.named_by_pods());
+        named.extend(self.named_by_runtime().await?);
         let now = Instant::now();
         ledger.note(&images, &named, now);
         Ok(Look { images, named, now })
@@ -149,6 +150,12 @@ impl Collector {
         gone
     }
 
+    /// The image of the pods' own processes, of a runtime that tells it (containerd does) and may not pin it.
+    async fn named_by_runtime(&self) -> Result<Option<String>, CriError> {
+        let told = self.cri.status(proto::StatusRequest { verbose: true }).await?;
+        Ok(told.info.get("config").and_then(|config| sandbox_image(config)))
+    }
+
     /// What the pods that are to run say of their images.
     fn named_by_pods(&self) -> BTreeSet<String> {
         let pods = self.board.pods();
@@ -205,6 +212,16 @@ fn wanted(pod: &Arc<Pod>) -> Vec<String> {
     own.chain(of_volumes).flat_map(listed).flatten().collect()
 }
 
+/// The image of pods' own processes, by the configuration that containerd tells as JSON.
+fn sandbox_image(config: &str) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    // Version 2 has its place among the pinned images.
+    let told = config.get("sandboxImage").or_else(|| config.pointer("/pinnedImages/sandbox"));
+    let name = told?.as_str().filter(|name| !name.is_empty())?;
+    // As a runtime lists it.
+    Some(Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.to_string()))
+}
+
 /// All that a container says of its image.
 fn words(container: proto::Container) -> impl Iterator<Item = String> {
     let named =
@@ -231,6 +248,15 @@ mod tests {
         {
             assert!(named.contains(&name.to_owned()), "{name}: {named:?}");
         }
+    }
+
+    #[test]
+    fn the_image_of_the_pods_own_processes_is_told_by_its_runtime() {
+        let told = |text: &str| sandbox_image(text).unwrap_or_default();
+        assert_eq!(told(r#"{"sandboxImage":"a.test/pause:3"}"#), "a.test/pause:3");
+        assert_eq!(told(r#"{"sandboxImage":"pause"}"#), "docker.io/library/pause:latest");
+        assert_eq!(told(r#"{"pinnedImages":{"sandbox":"a.test/pause:3"}}"#), "a.test/pause:3");
+        assert_eq!([told("{}"), told("x"), told(r#"{"sandboxImage":""}"#)], ["", "", ""]);
     }
 
     #[test]

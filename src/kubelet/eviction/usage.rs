@@ -253,13 +253,40 @@ impl Meter {
     }
 }
 
-/// What the runtime tells of every pod, by uid.
+/// What the runtime tells of every pod that runs, by uid.
 async fn stats(host: &Arc<Host>) -> Result<BTreeMap<String, proto::LinuxPodSandboxStats>, String> {
     let request = proto::ListPodSandboxStatsRequest::default();
-    match timeout(WITHIN, host.cri.list_pod_sandbox_stats(request)).await {
-        Ok(Ok(answer)) => Ok(answer.stats.into_iter().filter_map(of_pod).collect()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the runtime does not answer".to_owned()),
+    let told = timeout(WITHIN, host.cri.list_pod_sandbox_stats(request)).await;
+    let told = match told.map_err(|_| "the runtime does not answer")? {
+        Ok(answer) => Ok(answer.stats),
+        // containerd before 2.0 tells of none when there is one that has ended.
+        Err(error) => {
+            timeout(WITHIN, each_of(host)).await.unwrap_or_else(|_| Err(error.to_string()))
+        }
+    };
+    Ok(told?.into_iter().filter_map(of_pod).collect())
+}
+
+/// What the runtime tells of every pod that runs, asked one by one. Of one that ends meanwhile nothing is told.
+async fn each_of(host: &Arc<Host>) -> Result<Vec<proto::PodSandboxStats>, String> {
+    let all = host.cri.list_pod_sandbox(proto::ListPodSandboxRequest::default()).await;
+    let all = all.map_err(|error| error.to_string())?.items.into_iter();
+    let ready = all.filter(|sandbox| sandbox.state() == proto::PodSandboxState::SandboxReady);
+    let told = ready.map(|sandbox| {
+        let request = proto::PodSandboxStatsRequest { pod_sandbox_id: sandbox.id };
+        host.cri.pod_sandbox_stats(request)
+    });
+    let (mut found, mut failed) = (Vec::new(), None);
+    let mut told = stream::iter(told).buffer_unordered(AT_ONCE);
+    while let Some(told) = told.next().await {
+        match told {
+            Ok(answer) => found.extend(answer.stats),
+            Err(error) => failed = Some(error.to_string()),
+        }
+    }
+    match failed {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::harness::kubelet::{Shown, host_folder, patient, pod, sh, with};
 use crate::harness::machine::{Machine, Need};
 use crate::harness::{Node, Options, Test, eventually, kernel, own};
 use anyhow::{Context as _, Result, ensure};
+use berth::cri::proto;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -181,6 +182,14 @@ fn full_disk(node: &mut Node) -> Result<()> {
         let id = node.wait_ready(name)?.id("main");
         node.exec_ok(&id, &["dd", "if=/dev/zero", "of=/tmp/file", "bs=1M", count])?;
     }
+    // containerd looks at its layers every ten seconds.
+    let large = node.wait_ready("large")?.id("main");
+    eventually("the runtime tells what was written", || {
+        let request = proto::ContainerStatsRequest { container_id: large.clone() };
+        let stats = node.cri.container_stats(request)?.stats.context("no figures")?;
+        let used = stats.writable_layer.and_then(|layer| layer.used_bytes);
+        Ok((used.map(|used| used.value) >= Some(3 << 20)).then_some(()))
+    })?;
     let critical = node.wait_ready("critical")?;
     restart_with(node, "hard = []", "hard = [\"nodefs.available<999Ti\"]")?;
     let mut seen = 0;
@@ -267,7 +276,7 @@ fn images(node: &mut Node) -> Result<()> {
     let archive = node.path("idle.tar");
     let name = "idle.test/x:1";
     image::write_busybox_as(&archive, name, &json!({"Labels": {"made": "idle"}}))?;
-    node.import(&archive)?;
+    node.has_image(&archive, name)?;
     ensure!(image::find(node, name)?.is_some(), "it was not imported");
     let ballast = fill_two_percent(node)?;
     restart_with(node, "high_percent = 100", "high_percent = 1")?;

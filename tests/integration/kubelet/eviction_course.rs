@@ -160,7 +160,7 @@ fn side_by_side(node: &mut Node) -> Result<()> {
     )?;
     eventually("it has to go", || Ok((!victims(node)?.is_empty()).then_some(())))?;
     image::write_busybox_as(&archive, name, &json!({"Labels": {"made": "idle"}}))?;
-    node.import(&archive)?;
+    node.has_image(&archive, name)?;
     eventually("the idle image is gone", || Ok(image::find(node, name)?.is_none().then_some(())))?;
     ensure!(kernel::alive(pid), "the pod has ended: nothing was to be waited for");
     let noted = decisions(node)?;
