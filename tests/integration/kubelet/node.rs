@@ -72,7 +72,8 @@ fn told(node: &mut Node) -> Result<()> {
     ensure!(text("/status/nodeInfo/kernelVersion") == release, "{of}");
     let boot = kernel::read("/proc/sys/kernel/random/boot_id")?;
     ensure!(text("/status/nodeInfo/bootID") == boot, "{of}");
-    ensure!(text("/status/nodeInfo/containerRuntimeVersion").starts_with("berth://"), "{of}");
+    let runtime = if node.has_other_runtime() { "containerd://" } else { "berth://" };
+    ensure!(text("/status/nodeInfo/containerRuntimeVersion").starts_with(runtime), "{of}");
     for kind in ["MemoryPressure", "DiskPressure", "PIDPressure"] {
         ensure!(condition(&of, kind)["status"] == "False", "{of}");
     }
