@@ -4,7 +4,7 @@ use super::node::NodeFacts;
 use super::quantity::pages_of;
 use super::spec::{Role, host_network, members, spec};
 use super::status::Verdict;
-use super::wants::{Asked, asked, asked_pages};
+use super::wants::{Asked, asked, asked_devices, asked_pages};
 use k8s_openapi::api::core::v1::Pod;
 
 /// The sysctls that any pod may set: those of its own namespaces that can harm nobody else.
@@ -90,9 +90,13 @@ fn fits(pod: &Pod, others: &[&Pod], node: &NodeFacts) -> Option<Verdict> {
         // Pages of a size that the node does not have are none.
         (pages_of(size), asked, used, has.hugepages.get(&size).copied().unwrap_or(0))
     });
+    // A kubelet leaves out of a static pod's requests what the node does not have, and starts it without.
+    let devices =
+        asked_devices(pod).into_iter().map(|(name, asked)| (name.to_owned(), asked, 0, 0));
     let full = rows
         .into_iter()
         .chain(pages)
+        .chain(devices)
         .find(|(_, asked, used, has)| *asked > 0 && asked.saturating_add(*used) > *has);
     full.map(|(what, asked, used, has)| Verdict {
         reason: format!("OutOf{what}"),

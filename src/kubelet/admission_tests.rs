@@ -76,6 +76,18 @@ fn huge_pages_are_counted_by_their_size() {
 }
 
 #[test]
+fn a_device_that_nothing_brings_is_not_left_out() {
+    let devices = |list: &str, count: &str| json!({"containers": [{"name": "c", "resources": {list: {"example.com/gpu": count}}}]});
+    for (list, count, expected) in [
+        ("limits", "1", "OutOfexample.com/gpu"),
+        ("requests", "2", "OutOfexample.com/gpu"),
+        ("limits", "0", ""),
+    ] {
+        assert_eq!(reason(&pod("p", devices(list, count)), &[]), expected, "{list} {count}");
+    }
+}
+
+#[test]
 fn a_host_port_has_one_pod() {
     let other = pod("o", ports(json!([{"containerPort": 80, "hostPort": 8080}])));
     for (name, wanted, expected) in [

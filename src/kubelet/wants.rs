@@ -54,6 +54,12 @@ impl<'a> Wants<'a> {
         storage_bytes(self.limits).filter(|limit| *limit > 0)
     }
 
+    /// How many of a resource that only a device plugin could bring.
+    fn devices_request(self, name: &str) -> u64 {
+        let lists = [self.requests, self.limits].into_iter().flatten();
+        lists.filter_map(|list| list.get(name)).find_map(whole).unwrap_or(0)
+    }
+
     fn storage_request(self) -> u64 {
         storage_bytes(self.requests).or(storage_bytes(self.limits)).unwrap_or(0)
     }
@@ -123,13 +129,24 @@ pub fn asked(pod: &Pod) -> Asked {
     asked.plus(overhead)
 }
 
+/// The names of everything that is asked for.
+fn names(pod: &Pod) -> impl Iterator<Item = &String> {
+    let containers = members(pod).into_iter().map(|member| Wants::of(member.container));
+    let lists = containers.chain(Wants::of_pod(pod)).flat_map(|of| [of.requests, of.limits]);
+    lists.chain([spec(pod).overhead.as_ref()]).flatten().flat_map(|list| list.keys())
+}
+
+/// What a pod asks for that only a device plugin could bring (`example.com/gpu`), and how many: such names have a
+/// domain.
+pub fn asked_devices(pod: &Pod) -> BTreeMap<&str, u64> {
+    let devices = names(pod).filter(|name| name.contains('/'));
+    devices.map(|name| (name.as_str(), most(pod, |wants| wants.devices_request(name)))).collect()
+}
+
 /// The huge pages that a pod asks for, as [`asked`]: bytes by page size in bytes.
 pub fn asked_pages(pod: &Pod) -> BTreeMap<u64, u64> {
-    let containers = members(pod).into_iter().map(|member| Wants::of(member.container));
     let overhead = spec(pod).overhead.as_ref();
-    let lists = containers.chain(Wants::of_pod(pod)).flat_map(|of| [of.requests, of.limits]);
-    let names = lists.chain([overhead]).flatten().flat_map(|list| list.keys());
-    let sizes = names.filter_map(|name| page_bytes(name));
+    let sizes = names(pod).filter_map(|name| page_bytes(name));
     let of = |size| {
         let most = most(pod, |wants| wants.pages_request(size));
         (size, most.saturating_add(pages(overhead, size).unwrap_or(0)))

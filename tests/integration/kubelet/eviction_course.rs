@@ -112,8 +112,11 @@ fn mounted_below(node: &mut Node) -> Result<()> {
 const STUBBORN: &str = "trap '' TERM; while test ! -e /tmp/go; do sleep 0.1; done";
 
 fn killed(node: &mut Node) -> Result<()> {
-    let spec = |grace: u64| json!({"terminationGracePeriodSeconds": grace, "containers": [sh("main", STUBBORN)]});
-    node.manifest("pod.yaml", &pod("pod", spec(600)))?;
+    // The daemon is killed before the runtime is asked for anything: it is for the next one to know the grace.
+    let hook = json!({"lifecycle": {"preStop": {"exec": {"command": ["sleep", "4"]}}}});
+    let main = with(sh("main", STUBBORN), hook);
+    let spec = json!({"terminationGracePeriodSeconds": 600, "containers": [main]});
+    node.manifest("pod.yaml", &pod("pod", spec))?;
     let shown = node.wait_ready("pod")?;
     let pid = node.first_pid(&shown, "main")?;
     let rule = "soft = [\"memory.available<99.9% for 0s\"]\nmax_pod_grace_seconds = 8";
