@@ -18,7 +18,7 @@ CMD ?= bash
 TEST_FEATURES := failpoints,undefended
 
 # Tests that take minutes on emulated processors and ask nothing of a machine but what the host has: `make test`
-# runs them on the host alone, and `unit` with them; `make test-all` in a virtual machine, too.
+# runs them on the host alone, and of the unit tests (`unit`) most; `make test-all` in a virtual machine, too.
 HOST_ALONE := unit oci_engines:: conformance::a_refused_field_is conformance::an_ignored_field_changes \
 	handler_enforcement:: handler_failures:: handler_terminals::runcs \
 	streaming:: terminal:: port_forward:: registry_hosts:: random:: kubelet:: \

@@ -104,9 +104,13 @@ impl Wanted {
         wanted
     }
 
-    /// From now on no effect begins; returns when the one under way is over.
+    /// From now on no effect begins.
     fn withdraw(&self) {
         self.0.withdrawn.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns when the effect under way is over. Blocking.
+    fn settle(&self) {
         drop(lock(&self.0.effect));
     }
 }
@@ -243,8 +247,10 @@ impl Overdue {
         };
         tracing::warn!(what, ?limit, %error, "work that is given up goes on in its thread");
         self.count(&wanted);
-        let withdrawn = run(what, move || wanted.withdraw());
-        if tokio::time::timeout(EFFECT_WITHIN, withdrawn).await.is_err() {
+        // At once, also where no thread is free.
+        wanted.withdraw();
+        let settled = run(what, move || wanted.settle());
+        if tokio::time::timeout(EFFECT_WITHIN, settled).await.is_err() {
             tracing::error!(what, "an effect of work that was given up is not over");
         }
         Err(error)

@@ -20,6 +20,7 @@ use crate::cri::proto;
 use crate::ctl::stream::Trust;
 use crate::watch::Watcher;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -204,10 +205,11 @@ fn begin_sources(
     stop: &CancellationToken,
 ) -> Vec<Source> {
     let mut sources = vec![Source::Local];
+    let last_of = |source, is_its: &dyn Fn(&str) -> bool| host.board.last_of(source, is_its);
     if let Some(dir) = &own.manifest_dir {
         let source = FileSource::new(dir, &host.node.name)
             .relisting(Duration::from_secs(own.file_check_seconds))
-            .known(host.board.has_pods_below(dir));
+            .with_last(last_of(Source::File, &|origin| Path::new(origin).parent() == Some(dir)));
         host.tasks.spawn(source.run(watcher.clone(), told.clone(), stop.clone()));
         sources.push(Source::File);
     }
@@ -215,6 +217,7 @@ fn begin_sources(
         let headers = own.manifest_url_headers.clone().into_iter().collect();
         let source = HttpSource::new(url, &host.node.name)
             .with_headers(headers)
+            .with_last(last_of(Source::Http, &|origin| origin == url))
             .every(Duration::from_secs(own.http_check_seconds));
         host.tasks.spawn(source.run(told.clone(), stop.clone()));
         sources.push(Source::Http);

@@ -4,19 +4,22 @@ use super::event::{Event, EventKind, Events};
 use super::files::{self, BoardError, Record};
 use super::starts::Starts;
 use crate::histogram::Histogram;
-use crate::kubelet::source::{FileStatus, Source};
+use crate::kubelet::api::CONFIG_SOURCE;
+use crate::kubelet::source::{FileStatus, Source, SourcePod};
 use crate::kubelet::spec::{full_name, uid};
 use crate::lock::lock;
 use crate::{blocking, kubelet::spec};
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// After how long what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How many changes a slow listener may lag before it is told that it missed some.
 const BACKLOG: usize = 1024;
 
@@ -95,9 +98,18 @@ impl Board {
         state.pods.get(uid).and_then(|view| view.pod.status.clone()).unwrap_or_default()
     }
 
-    /// Whether any pod is of a manifest in the folder `dir`, in this run or the last.
-    pub fn has_pods_below(&self, dir: &Path) -> bool {
-        self.pods().values().any(|view| Path::new(&view.origin).parent() == Some(dir))
+    /// The pods of a source's origins as they were wanted last, without those that were ending because nobody did.
+    pub fn last_of(&self, source: Source, is_its: impl Fn(&str) -> bool) -> Vec<SourcePod> {
+        let said = |pod: &Pod| {
+            let all = pod.metadata.annotations.as_ref();
+            let name = all.and_then(|all| all.get(CONFIG_SOURCE));
+            name.is_some_and(|name| name == source.name())
+                && pod.metadata.deletion_timestamp.is_none()
+        };
+        let all = self.pods().into_values();
+        let its = all.filter(|view| said(&view.pod) && is_its(&view.origin));
+        let pod = |view: PodView| Arc::new(Pod { status: None, ..(*view.pod).clone() });
+        its.map(|view| SourcePod { origin: view.origin.clone(), pod: pod(view) }).collect()
     }
 
     /// Shows a pod with its status.
@@ -224,39 +236,49 @@ impl Board {
         self.0.changed.notify_one();
     }
 
-    /// Keeps the files as the board is, until `stop`, and a last time then.
+    /// Keeps the files as the board is, until `stop`, and a last time then. What could not be written, for want of room
+    /// as likely as not, is tried again.
     pub async fn write_behind(self, stop: CancellationToken) {
+        let mut whole = true;
         loop {
             tokio::select! {
                 () = self.0.changed.notified() => {}
-                () = stop.cancelled() => return self.write().await,
+                () = tokio::time::sleep(AGAIN), if !whole => {}
+                () = stop.cancelled() => break,
             }
-            self.write().await;
+            whole = self.write().await;
         }
+        self.write().await;
     }
 
-    async fn write(&self) {
+    /// Whether all is written.
+    async fn write(&self) -> bool {
         let board = self.clone();
         let written = blocking::run("write the statuses of pods", move || board.write_dirty());
-        if let Err(error) = written.await {
+        written.await.unwrap_or_else(|error| {
             warn!(%error, "statuses of pods were not written");
-        }
+            false
+        })
     }
 
-    fn write_node(&self) {
+    fn write_node(&self) -> bool {
         let mut state = lock(&self.0.state);
         if !std::mem::take(&mut state.node_dirty) {
-            return;
+            return true;
         }
         let events = state.node_events.clone();
         drop(state);
         if let Err(error) = files::write_node(&self.0.folder, &events) {
             warn!(error = %crate::error::chain(&error), "the node's events were not written");
+            lock(&self.0.state).node_dirty = true;
+            return false;
         }
+        true
     }
 
-    fn write_dirty(&self) {
-        self.write_node();
+    /// Whether all could be written; what could not is as it was before.
+    fn write_dirty(&self) -> bool {
+        let mut whole = self.write_node();
         let dirty = std::mem::take(&mut lock(&self.0.state).dirty);
         for uid in dirty {
             let view = lock(&self.0.state).pods.get(&uid).cloned();
@@ -269,8 +291,11 @@ impl Board {
             };
             if let Err(error) = done {
                 warn!(pod_uid = uid, error = %crate::error::chain(&error), "a pod's status was not written");
+                lock(&self.0.state).dirty.insert(uid);
+                whole = false;
             }
         }
+        whole
     }
 }
 
@@ -288,6 +313,23 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_written_is_written_when_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, aside) = (dir.path().join("status"), dir.path().join("aside"));
+        let board = Board::open(folder.clone()).unwrap();
+        std::fs::rename(&folder, &aside).unwrap();
+        board.publish(&pod("a"), "f.yaml", phase("Failed"));
+        board.node_event("node", (EventKind::Warning, "Short", "of room".into()));
+        assert!(!board.write_dirty());
+        std::fs::rename(&aside, &folder).unwrap();
+        // Nothing is published meanwhile: it is the same.
+        board.publish(&pod("a"), "f.yaml", phase("Failed"));
+        assert!(board.write_dirty());
+        let again = Board::open(folder).unwrap();
+        assert_eq!(again.status("a").phase.as_deref(), Some("Failed"));
+    }
+
+    #[test]
     fn what_was_published_is_there_at_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let board = Board::open(dir.path().join("status")).unwrap();
@@ -295,7 +337,7 @@ mod tests {
         board.publish(&pod("b"), "", phase("Pending"));
         board.event(&pod("a"), Some("c"), (EventKind::Normal, "Started", "it runs".into()));
         board.remove("b");
-        board.write_dirty();
+        assert!(board.write_dirty());
         let again = Board::open(dir.path().join("status")).unwrap();
         assert_eq!(again.status("a").phase.as_deref(), Some("Running"));
         assert_eq!(again.pods().keys().collect::<Vec<_>>(), ["a"]);

@@ -135,7 +135,12 @@ impl DecisionLog {
         if fs::metadata(&self.path).is_ok_and(|about| about.len() >= self.most_bytes) {
             fs::rename(&self.path, self.older())?;
         }
-        fs::OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(&line)
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.path)?;
+        let before = file.metadata()?.len();
+        file.write_all(&line).inspect_err(|_| {
+            // Half a line would spoil the next one. What cannot be cut off stays.
+            file.set_len(before).ok();
+        })
     }
 
     /// The decisions about pods, the oldest first. Blocking. A line that says none is left out.

@@ -9,7 +9,7 @@ use super::access::Access;
 use super::error::HttpError;
 use super::pki::{Files, own_certificate};
 use super::user::Tokens;
-use crate::blocking;
+use crate::blocking::Overdue;
 use crate::config;
 use crate::error::chain;
 use crate::kubelet::node::NodeFacts;
@@ -58,6 +58,8 @@ pub(super) struct Keeper {
     node: NodeFacts,
     tls: Seen,
     tokens: Seen,
+    /// What was wrong with the certificates at the last look.
+    problem: Option<String>,
 }
 
 impl Keeper {
@@ -70,7 +72,8 @@ impl Keeper {
         pki: PathBuf,
         node: NodeFacts,
     ) -> Result<(Self, Live), HttpError> {
-        let mut keeper = Self { kubelet, pki, node, tls: Seen::new(), tokens: Seen::new() };
+        let mut keeper =
+            Self { kubelet, pki, node, tls: Seen::new(), tokens: Seen::new(), problem: None };
         keeper.tokens = keeper.see_tokens();
         let access = Arc::new(keeper.access()?);
         let tls = match keeper.kubelet.http_address {
@@ -104,12 +107,29 @@ impl Keeper {
     fn look_at_tls(&mut self) -> Option<Result<TlsAcceptor, HttpError>> {
         let files = match self.files() {
             Ok(files) => files,
-            Err(error) => return Some(Err(error)),
+            Err(error) => return self.once(error),
         };
         let seen = self.see_tls(&files);
-        let other = seen != self.tls;
+        if seen == self.tls && self.problem.is_none() {
+            return None;
+        }
         self.tls = seen;
-        other.then(|| self.acceptor(&files))
+        match self.acceptor(&files) {
+            Ok(acceptor) => {
+                self.problem = None;
+                Some(Ok(acceptor))
+            }
+            // The next look tries again: it may have been a passing one.
+            Err(error) => self.once(error),
+        }
+    }
+
+    /// An error that was not the last one, too.
+    fn once<T>(&mut self, error: HttpError) -> Option<Result<T, HttpError>> {
+        let told = chain(&error);
+        let is_new = self.problem.as_ref() != Some(&told);
+        self.problem = Some(told);
+        is_new.then_some(Err(error))
     }
 
     /// The certificate and its key; the node's own is made anew when it is about to end.
@@ -180,9 +200,11 @@ pub(super) async fn keep(mut keeper: Keeper, live: &watch::Sender<Live>, watcher
     let told = Arc::new(Notify::new());
     let _watches: Vec<Watch> =
         keeper.folders().into_iter().filter_map(|folder| watched(watcher, folder, &told)).collect();
+    // Looks that hang are few: threads are there for all.
+    let looks = Overdue::default();
     loop {
         let (before, now) = (keeper.clone(), live.borrow().clone());
-        let look = blocking::run_within("read the certificates and tokens", WITHIN, move |_| {
+        let look = looks.run_within("read the certificates and tokens", WITHIN, move |_| {
             let new = keeper.look(&now);
             (keeper, new)
         });

@@ -33,7 +33,7 @@ pub(super) fn own_certificate(
     now: Timestamp,
 ) -> Result<Files, HttpError> {
     let files = Files { certificate: folder.join("kubelet.crt"), key: folder.join("kubelet.key") };
-    // The key is written last.
+    // The key goes first and is written last: one that is there is that of the certificate.
     let whole = files.certificate.exists() && files.key.exists();
     if whole && end_of(&files.certificate).is_some_and(|end| end > later(now, DAYS_BEFORE)) {
         return Ok(files);
@@ -49,6 +49,12 @@ pub(super) fn own_certificate(
         .mode(0o700)
         .create(folder)
         .map_err(failed("create folder", folder))?;
+    match std::fs::remove_file(&files.key) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", &files.key)(e));
+        }
+        _ => {}
+    }
     crate::store::replace(&files.certificate, certificate.as_bytes())?;
     write_private(&files.key, key.as_bytes()).map_err(failed("write", &files.key))?;
     Ok(files)
@@ -135,6 +141,13 @@ mod tests {
         assert_ne!(std::fs::read(&files.certificate).unwrap(), before);
         let before = std::fs::read(&files.certificate).unwrap();
         assert!(end_of(&files.certificate).unwrap() > later(last, DAYS - 2));
+        acceptor(&files.certificate, &files.key, Clients::None).unwrap();
+        // One whose key could not be written is made anew, not taken with the key of another.
+        std::fs::create_dir(folder.join("kubelet.tmp")).unwrap();
+        let last = later(now, 3 * DAYS);
+        own_certificate(&folder, &node, last).unwrap_err();
+        std::fs::remove_dir(folder.join("kubelet.tmp")).unwrap();
+        own_certificate(&folder, &node, last).unwrap();
         acceptor(&files.certificate, &files.key, Clients::None).unwrap();
         // Half of it is none.
         std::fs::remove_file(&files.key).unwrap();

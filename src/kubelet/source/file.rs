@@ -1,20 +1,21 @@
 //! The manifests of a directory, watched by inotify and listed anew now and then.
 //!
 //! A change is read a moment after the last event, and a file only when its writer has closed it. A directory that was
-//! never there has no pods, as by kubelets. One that cannot be read, or was there and is gone, keeps those that it had:
-//! more often than not a mount went away, and nobody meant all pods to end. Where it had pods in the last run and is
-//! not there at the start, nothing is told until it is: nobody is known to be unwanted.
+//! never there has no pods, as by kubelets. One that cannot be read, or was there and is gone, keeps those that it had,
+//! also those of the last run: more often than not a mount went away, and nobody meant all pods to end.
 
 use super::files::{self, Stamp};
 use super::pending::Pending;
 use super::read::{Reader, Text};
-use super::update::{Source, Update};
+use super::update::{Source, SourcePod, Update};
 use crate::blocking;
 use crate::error::chain;
 use crate::lock::lock;
 use crate::watch::{Change, Watch, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -37,20 +38,20 @@ pub struct FileSource {
     node_name: String,
     relist: Duration,
     settle: Duration,
-    known: bool,
+    last: Vec<SourcePod>,
 }
 
 impl FileSource {
     /// The manifests of a directory, for pods of this node. It is listed every 20 s, and 50 ms after a change.
     pub fn new(dir: impl Into<PathBuf>, node_name: &str) -> Self {
         let (dir, node_name) = (dir.into(), node_name.to_owned());
-        Self { dir, node_name, relist: RELIST, settle: SETTLE, known: false }
+        Self { dir, node_name, relist: RELIST, settle: SETTLE, last: Vec::new() }
     }
 
-    /// The same; `known` says whether it had pods in the last run.
+    /// The same, which had these pods in the last run.
     #[must_use]
-    pub fn known(self, known: bool) -> Self {
-        Self { known, ..self }
+    pub fn with_last(self, last: Vec<SourcePod>) -> Self {
+        Self { last, ..self }
     }
 
     /// The same, listed so often though nothing was told.
@@ -83,7 +84,7 @@ impl FileSource {
         let told = Arc::new(Told::default());
         let mut scanner = Scanner::new(self.clone());
         let (mut watch, mut last) = (None, None);
-        let (mut early, mut retry, mut warned) = (0, RETRY[0], false);
+        let (mut early, mut retry) = (0, RETRY[0]);
         loop {
             if watch.is_none() {
                 watch = self.watch(watcher, &told);
@@ -107,13 +108,7 @@ impl FileSource {
                 (Err(()), _) => retry.min(self.relist),
             };
             retry = if seen.listed.is_ok() { RETRY[0] } else { (retry * 2).min(RETRY[1]) };
-            let says_nothing = last.is_none() && seen.gone;
-            if says_nothing && !warned {
-                let dir = self.dir.display();
-                tracing::error!(%dir, "the folder of the manifests is gone: its pods stay as they are");
-                warned = true;
-            }
-            if last.as_ref() != Some(&seen.update) && !says_nothing {
+            if last.as_ref() != Some(&seen.update) {
                 last = Some(seen.update.clone());
                 if updates.send(seen.update).await.is_err() {
                     return;
@@ -183,8 +178,6 @@ struct Seen {
     half: bool,
     /// Whether the directory could be listed.
     listed: Result<(), ()>,
-    /// Whether it was there, in this run or the last, and is not.
-    gone: bool,
 }
 
 /// What is known of the directory, on the thread that reads it.
@@ -192,21 +185,20 @@ struct Scanner {
     source: FileSource,
     reader: Reader,
     stamps: BTreeMap<String, Stamp>,
-    /// Whether the directory was there.
-    known: bool,
+    /// The file system on which it had manifests.
+    device: Option<u64>,
 }
 
 impl Scanner {
     fn new(source: FileSource) -> Self {
-        let reader = Reader::new(Source::File, &source.node_name);
-        let known = source.known;
-        Self { source, reader, stamps: BTreeMap::new(), known }
+        let reader = Reader::new(Source::File, &source.node_name).with_last(source.last.clone());
+        Self { source, reader, stamps: BTreeMap::new(), device: None }
     }
 
     fn scan(&mut self, pending: &Pending, now: SystemTime) -> Seen {
         let dir = self.source.dir.display().to_string();
         let (mut half, mut present) = (false, BTreeSet::new());
-        let listed = files::list(&self.source.dir);
+        let listed = files::list(&self.source.dir).and_then(|names| self.there(names));
         for name in listed.as_ref().map(Vec::as_slice).unwrap_or_default() {
             let path = self.source.dir.join(name);
             let origin = path.to_string_lossy().into_owned();
@@ -224,14 +216,9 @@ impl Scanner {
             };
             present.insert(origin);
         }
-        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let gone = self.known && listed.as_ref().is_err_and(missing);
         match &listed {
-            Ok(_) => {
-                self.known = true;
-                self.reader.keep(&present);
-            }
-            Err(_) if gone => {
+            Ok(_) => self.reader.keep(&present),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.reader.has_pods() => {
                 let problem = "the folder of the manifests is gone: its pods stay as they are";
                 self.unreadable(&dir, problem);
             }
@@ -241,7 +228,18 @@ impl Scanner {
         }
         self.stamps.retain(|origin, _| present.contains(origin));
         let listed = listed.map(|_| ()).map_err(|_| ());
-        Seen { update: self.reader.assemble(), half, listed, gone }
+        Seen { update: self.reader.assemble(), half, listed }
+    }
+
+    /// What was listed, unless that is the empty folder below a mount that went away.
+    fn there(&mut self, names: Vec<OsString>) -> io::Result<Vec<OsString>> {
+        let device = std::fs::metadata(&self.source.dir)?.dev();
+        if !names.is_empty() {
+            self.device = Some(device);
+        } else if self.device.is_some_and(|before| before != device) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(names)
     }
 
     fn read(&mut self, origin: &str, path: &std::path::Path, stamp: Stamp) {

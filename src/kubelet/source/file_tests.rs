@@ -209,22 +209,59 @@ async fn a_directory_may_come_and_go() {
     at.images(&[]).await;
 }
 
+/// The pods that a text gives at a path, as a run before this one left them.
+fn left(path: &std::path::Path, bytes: &str) -> Vec<SourcePod> {
+    let mut reader = Reader::new(Source::File, "node");
+    reader.read(&path.to_string_lossy(), Text::Bytes(bytes.as_bytes()));
+    reader.assemble().pods
+}
+
 #[tokio::test]
-async fn a_directory_that_had_pods_and_is_gone_at_the_start_says_nothing() {
+async fn what_cannot_be_read_at_the_start_has_the_pods_of_the_last_run() {
     let top = tempfile::tempdir().unwrap();
     let dir = top.path().join("manifests");
+    let last: Vec<SourcePod> =
+        ["a", "b", "c"].iter().flat_map(|n| left(&dir.join(n), &text(n, n))).collect();
     let (told, mut updates) = tokio::sync::mpsc::channel(4);
-    let source = FileSource::new(&dir, "node").known(true);
+    let source = FileSource::new(&dir, "node")
+        .relisting(Duration::from_millis(20))
+        .settling(Duration::from_millis(5))
+        .with_last(last);
     let stop = CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
     let task = tasks.spawn(source.run(Watcher::default(), told, stop.clone()));
-    let early = tokio::time::timeout(Duration::from_millis(300), updates.recv()).await;
-    assert!(early.is_err(), "{early:?}");
-    fs::create_dir(&dir).unwrap();
-    let update = updates.recv().await.unwrap();
-    assert_eq!((update.pods.len(), update.files.len()), (0, 0));
+    let gone = updates.recv().await.unwrap();
+    assert_eq!(of(&gone), ["a", "b", "c"]);
+    let problems = &gone.files[&dir.display().to_string()].problems;
+    assert!(problems[0].starts_with("the folder of the manifests is gone"), "{problems:?}");
+    // It is back, with one that is bad, one that is another, and without the third.
+    let ready = top.path().join("ready");
+    fs::create_dir(&ready).unwrap();
+    fs::write(ready.join("a"), "{").unwrap();
+    fs::write(ready.join("b"), text("b", "new")).unwrap();
+    fs::rename(&ready, &dir).unwrap();
+    let back = updates.recv().await.unwrap();
+    assert_eq!(of(&back), ["a", "new"]);
     stop.cancel();
     task.await.unwrap();
+}
+
+#[test]
+fn an_empty_folder_below_a_mount_that_went_away_is_no_order() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), text("a", "i")).unwrap();
+    let mut scanner = Scanner::new(FileSource::new(dir.path(), "node"));
+    let later = SystemTime::now() + Duration::from_secs(60);
+    let seen = scanner.scan(&Pending::default(), later);
+    assert_eq!(of(&seen.update), ["i"]);
+    fs::remove_file(dir.path().join("a")).unwrap();
+    // As if it had been on another file system.
+    scanner.device = scanner.device.map(|device| device + 1);
+    let seen = scanner.scan(&Pending::default(), later);
+    assert!(seen.listed.is_err());
+    assert_eq!(of(&seen.update), ["i"]);
+    scanner.device = scanner.device.map(|device| device - 1);
+    assert!(of(&scanner.scan(&Pending::default(), later).update).is_empty());
 }
 
 #[tokio::test]

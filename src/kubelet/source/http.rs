@@ -1,12 +1,11 @@
 //! The manifests of a URL, asked for now and then.
 //!
-//! A host that fails, hangs or answers nonsense changes nothing but what is told: its last good answer stays in force. It
-//! may send elsewhere within itself, not to another host. Proxies are not used.
+//! A host that fails, hangs or answers nonsense changes nothing but what is told: its last good answer stays in force,
+//! be it of the last run of the daemon. It may send elsewhere within itself, not to another host. Proxies are not used.
 
 use super::MOST_BYTES;
 use super::read::{Reader, Text};
-use super::update::Source;
-use super::update::Update;
+use super::update::{Source, SourcePod, Update};
 use crate::blocking;
 use crate::error::chain;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -31,19 +30,26 @@ pub struct HttpSource {
     node_name: String,
     every: Duration,
     within: Duration,
+    last: Vec<SourcePod>,
 }
 
 impl HttpSource {
     /// The manifests of a URL, for pods of this node; asked for every 20 s, with 10 s for the answer.
     pub fn new(url: &str, node_name: &str) -> Self {
         let (url, node_name) = (url.to_owned(), node_name.to_owned());
-        Self { url, headers: Vec::new(), node_name, every: EVERY, within: WITHIN }
+        Self { url, headers: Vec::new(), node_name, every: EVERY, within: WITHIN, last: Vec::new() }
     }
 
     /// The same, asked with these headers.
     #[must_use]
     pub fn with_headers(self, headers: Vec<(String, String)>) -> Self {
         Self { headers, ..self }
+    }
+
+    /// The same, which had these pods in the last run.
+    #[must_use]
+    pub fn with_last(self, last: Vec<SourcePod>) -> Self {
+        Self { last, ..self }
     }
 
     /// The same, asked for so often.
@@ -68,7 +74,7 @@ impl HttpSource {
     }
 
     async fn serve(self, updates: &mpsc::Sender<Update>) {
-        let mut reader = Reader::new(Source::Http, &self.node_name);
+        let mut reader = Reader::new(Source::Http, &self.node_name).with_last(self.last.clone());
         let (mut client, mut last) = (None, None);
         loop {
             let answer = self.ask(&mut client).await;

@@ -180,3 +180,19 @@ async fn the_first_update_comes_also_from_a_host_that_is_not_there() {
         stop.cancel();
     }
 }
+
+#[tokio::test]
+async fn a_host_that_is_not_there_at_the_start_has_the_pods_of_the_last_run() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}/");
+    let mut reader = Reader::new(Source::Http, "n");
+    reader.read(&url, Text::Bytes(text("one").as_bytes()));
+    let last = reader.assemble().pods;
+    let (send, mut updates) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    let source = HttpSource::new(&url, "n").with_last(last.clone());
+    tokio_util::task::TaskTracker::new().spawn(source.run(send, stop.clone()));
+    let update = tokio::time::timeout(SOON, updates.recv()).await.unwrap().unwrap();
+    assert_eq!((update.pods.len(), &update.pods), (1, &last));
+    stop.cancel();
+}

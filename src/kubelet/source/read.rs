@@ -1,7 +1,7 @@
 //! Texts of a source to what they mean.
 //!
-//! A text with anything wrong in it is skipped as a whole, and its last good content stays in force; that is forgotten
-//! when the text goes. Of two pods or objects of the same name in one source the one of the first origin counts.
+//! A text with anything wrong in it is skipped as a whole, and its last good content stays in force, be it of the last
+//! run of the daemon; that is forgotten when the text goes. Of two pods or objects of the same name in one source the one of the first origin counts.
 
 use super::update::{FileStatus, Source, SourcePod, Update};
 use crate::error::chain;
@@ -52,6 +52,20 @@ impl Reader {
     /// Nothing was read yet.
     pub fn new(source: Source, node_name: &str) -> Self {
         Self { source, node_name: node_name.to_owned(), known: BTreeMap::new() }
+    }
+
+    /// The same, with the pods that were of each origin in the last run: its last good content until there is another.
+    #[must_use]
+    pub fn with_last(mut self, pods: Vec<SourcePod>) -> Self {
+        for SourcePod { pod, origin } in pods {
+            self.known.entry(origin).or_default().pods.push(pod);
+        }
+        self
+    }
+
+    /// Whether there is anything that could be lost.
+    pub fn has_pods(&self) -> bool {
+        self.known.values().any(|known| !known.pods.is_empty())
     }
 
     /// Takes what was found at an origin. The same bytes again cost no more than their digest.

@@ -63,15 +63,18 @@ pub(super) fn container_status(context: &Context<'_>, member: Member<'_>) -> Con
             || !observed.sandboxes.is_empty();
         // Of a pod that has ended the container may have been removed to make room.
         let over = context.input.ended || has_ended(previous);
-        if let Some(before) = before.filter(|_| has_ended(previous)) {
+        let is_added = member.role == Role::Ephemeral;
+        // What was added began once and does not begin again, so that its end is as final as a pod's.
+        if let Some(before) = before.filter(|_| has_ended(previous) || is_added) {
             status.container_id = before.container_id.clone();
             status.image_id = before.image_id.clone();
         }
         status.restart_count = before.map_or(0, |before| before.restart_count);
         status.last_state = before.and_then(|before| before.last_state.clone());
         status.state = Some(match before.and_then(|before| before.state.clone()) {
-            Some(state) if over && state.terminated.is_some() => state,
+            Some(state) if (over || is_added) && state.terminated.is_some() => state,
             _ if context.input.ended && began => lost(),
+            _ if is_added && status.container_id.is_some() => lost(),
             _ => waiting_state(context, waits, member.role),
         });
         status.started = Some(false);

@@ -8,7 +8,7 @@ use super::kill::Until;
 use crate::cri::proto;
 use crate::error::chain;
 use crate::kubelet::board::EventKind;
-use crate::kubelet::observed::{Instance, Observed};
+use crate::kubelet::observed::{Instance, InstanceState, Observed};
 use crate::kubelet::spec::{name, namespace, uid};
 use std::collections::BTreeMap;
 use std::io;
@@ -109,9 +109,15 @@ impl Body {
                 }
             }
         }
+        let mut cleared = false;
         loop {
             match self.observe().await {
                 Ok(observed) => {
+                    if !std::mem::replace(&mut cleared, true)
+                        && self.remove_unstarted(&observed).await
+                    {
+                        continue;
+                    }
                     self.look(&observed).await;
                     self.failures.clear();
                     self.publish(&observed, &BTreeMap::new(), true);
@@ -123,6 +129,23 @@ impl Body {
                 }
             }
         }
+    }
+
+    /// Removes what was created for a start that the end overtook: how the container ended is told by its last instance.
+    /// Whether there was any.
+    async fn remove_unstarted(&self, observed: &Observed) -> bool {
+        let mut any = false;
+        for instance in observed.instances.iter().filter(|i| i.state == InstanceState::Created) {
+            let request = proto::RemoveContainerRequest { container_id: instance.id.clone() };
+            match self.host.cri.remove_container(request).await {
+                Ok(_) => any = true,
+                Err(error) => {
+                    let (pod_uid, container) = (self.uid(), &instance.name);
+                    warn!(pod_uid, container, %error, "what was created is not removed");
+                }
+            }
+        }
+        any
     }
 
     async fn release(&mut self) -> Result<(), String> {

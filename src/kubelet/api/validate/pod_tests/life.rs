@@ -1,7 +1,8 @@
 //! A pod as a whole: metadata, policies, names.
 
 use super::{check, of_container, of_pod, of_spec, problems};
-use serde_json::json;
+use super::{merge, told};
+use serde_json::{Value, json};
 
 #[test]
 fn metadata_is_checked() {
@@ -94,17 +95,43 @@ fn what_a_scheduler_reads_is_checked() {
 }
 
 #[test]
+fn what_is_added_to_a_pod_is_a_guest() {
+    let e = |further: Value| {
+        let mut all = json!({"name": "e", "image": "i"});
+        merge(&mut all, &further);
+        json!({"ephemeralContainers": [all]})
+    };
+    let at = "spec.ephemeralContainers[0]";
+    let one = |field: &str, kind: &str| vec![format!("{at}.{field}: {kind}")];
+    let probe = json!({"exec": {"command": ["true"]}});
+    let rows: Vec<(Value, Vec<String>)> = vec![
+        (json!({"ephemeralContainers": []}), vec![]),
+        (e(json!({"command": ["sh"], "tty": true, "stdin": true})), vec![]),
+        (e(json!({"securityContext": {"runAsUser": 0}})), vec![]),
+        (e(json!({"image": ""})), one("image", "Required value")),
+        (e(json!({"name": "E!"})), one("name", "Invalid value")),
+        (e(json!({"targetContainerName": "nobody"})), one("targetContainerName", "Invalid value")),
+        (e(json!({"ports": [{"containerPort": 80}]})), one("ports", "Forbidden")),
+        (e(json!({"readinessProbe": probe})), one("readinessProbe", "Forbidden")),
+        (e(json!({"lifecycle": {"preStop": probe}})), one("lifecycle", "Forbidden")),
+        (e(json!({"resources": {"limits": {"cpu": "1"}}})), one("resources", "Forbidden")),
+        (e(json!({"restartPolicy": "Always"})), one("restartPolicy", "Forbidden")),
+    ];
+    for (change, expected) in rows {
+        assert_eq!(told(&of_spec(change.clone())), expected, "{change}");
+    }
+    let twice =
+        json!({"ephemeralContainers": [{"name": "e", "image": "i"}, {"name": "e", "image": "i"}]});
+    assert_eq!(told(&of_spec(twice)), ["spec.ephemeralContainers[1].name: Duplicate value"]);
+}
+
+#[test]
 fn what_needs_an_api_server_is_refused() {
     let rows = vec![
         (json!({"serviceAccountName": "a"}), vec!["spec.serviceAccountName: Forbidden"]),
         (json!({"serviceAccount": "a"}), vec!["spec.serviceAccountName: Forbidden"]),
-        (
-            json!({"ephemeralContainers": [{"name": "e"}]}),
-            vec!["spec.ephemeralContainers[0].image: Required"],
-        ),
         (json!({"resourceClaims": [{"name": "e"}]}), vec!["spec.resourceClaims: Forbidden"]),
         (json!({"schedulingGates": [{"name": "e"}]}), vec!["spec.schedulingGates: Forbidden"]),
-        (json!({"ephemeralContainers": []}), vec![]),
     ];
     check(rows, of_spec);
     let needs = problems(&of_spec(json!({"serviceAccountName": "a"}))).remove(0).to_string();
