@@ -80,6 +80,8 @@ impl Backoff {
             return;
         }
         let waited = before.failed.map_or(Duration::ZERO, |failed| since(failed, before.made));
+        // That long no delay is: something else was in its way, and of that much a delay would be over, too.
+        let waited = if waited > self.cap * 2 { Duration::ZERO } else { waited };
         let mut delay = self.initial;
         for _ in 1..before.tries {
             // This long it had waited, so that the next waits for twice as long.
@@ -165,6 +167,11 @@ mod tests {
         assert_eq!(delay(&found, "lately"), Some(10));
         found.resume("unknown", Before { tries: 3, made: at(500), failed: None });
         assert_eq!(delay(&found, "unknown"), Some(10));
+        // An hour is no delay: the daemon was not there.
+        let later = Duration::from_secs(3600);
+        let made = at(500) + later;
+        found.resume("hour", Before { tries: 50, made, failed: Some(at(500)) });
+        assert_eq!(found.held("hour", made, made).map(|h| h.delay.as_secs()), Some(10));
         // What was counted counts.
         found.resume("lately", Before { tries: 50, made: at(500), failed: None });
         assert_eq!(delay(&found, "lately"), Some(10));

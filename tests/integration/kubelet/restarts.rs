@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         own("a_daemon_that_stops_leaves_its_pods", NETWORK, kubelet, stopped),
         own("a_pod_that_lost_its_manifest_meanwhile_ends_gracefully", NETWORK, kubelet, orphan),
         own("a_pod_that_is_done_is_not_run_again", NETWORK, kubelet, done),
+        own("without_its_folder_at_the_start_a_pod_is_kept", NETWORK, kubelet, without_folder),
         own("a_container_that_ended_meanwhile_is_restarted", NETWORK, kubelet, ended),
         own("what_a_shutdown_ended_begins_anew_after_it", NETWORK, kubelet, after_shutdown),
         own("restarts_are_counted_over_restarts_of_the_daemon", NETWORK, kubelet, counted),
@@ -105,6 +106,36 @@ fn done(node: &mut Node) -> Result<()> {
     let shown = node.find("job")?.context("its status is gone")?;
     ensure!(shown.phase() == "Succeeded", "{}", shown.phase());
     ensure!(kernel::read(notes.join("all"))? == "ran", "it ran again");
+    Ok(())
+}
+
+/// As where a mount is not there yet: the pod goes on, and is looked after.
+fn without_folder(node: &mut Node) -> Result<()> {
+    node.manifest("kept.yaml", &pod("kept", json!({"containers": [patient("main")]})))?;
+    let before = node.wait_ready("kept")?;
+    let first = node.first_pid(&before, "main")?;
+    kernel::wait_heeds_term(first)?;
+    node.kill()?;
+    let (folder, aside) = (node.path("manifests"), node.path("aside"));
+    std::fs::rename(&folder, &aside)?;
+    node.launch()?;
+    let told = eventually("the folder is missed", || {
+        let told = node.berth_ok(&["get", "manifests"])?;
+        Ok(told.contains("is gone: its pods stay as they are").then_some(told))
+    })?;
+    ensure!(kernel::alive(first), "it was ended: {told}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGTERM)?;
+    let after = node.wait_for("kept", "it is restarted", |shown| {
+        shown.restarts("main") == 1 && shown.running("main")
+    })?;
+    ensure!(after.uid() == before.uid(), "{after:?}");
+    std::fs::rename(&aside, &folder)?;
+    eventually("the folder is back", || {
+        let told = node.berth_ok(&["get", "manifests"])?;
+        Ok((!told.contains("is gone")).then_some(()))
+    })?;
+    let back = node.find("kept")?.context("its status is gone")?;
+    ensure!(back.id("main") == after.id("main") && back.running("main"), "{back:?}");
     Ok(())
 }
 
