@@ -61,6 +61,12 @@ impl Cgroups {
         Ok(Self { tree, driver })
     }
 
+    /// Plain folders that stand in for a hierarchy.
+    #[cfg(test)]
+    pub(crate) fn of_folders(root: &Path) -> Result<Self, CgroupError> {
+        Ok(Self { tree: Arc::new(Tree::read(root)?), driver: Driver::Cgroupfs })
+    }
+
     /// Sees to it, once a start and before any pod, that systemd answers, and ends what an earlier daemon
     /// left of its requests. Nothing to do under the cgroupfs driver. Blocks.
     ///
@@ -197,6 +203,18 @@ impl Cgroups {
             made.extend(ours.then_some(step));
         }
         Ok(made)
+    }
+
+    /// The text of one of a cgroup's files, without the line end; none when there is no such file, or no such cgroup.
+    ///
+    /// # Errors
+    /// [`CgroupError::Access`].
+    pub fn read(&self, path: &CgroupPath, file: &str) -> Result<Option<String>, CgroupError> {
+        let group = Group::new(&self.tree, path.clone());
+        match group.read_back(file) {
+            Err(_) if !group.exists() => Ok(None),
+            read => read,
+        }
     }
 
     /// Whether there is a cgroup.

@@ -69,7 +69,8 @@ impl Tree {
         Ok(tree)
     }
 
-    fn read(root: &Path) -> Result<Self, CgroupError> {
+    /// As [`Self::open`], of whatever is at `root`.
+    pub(super) fn read(root: &Path) -> Result<Self, CgroupError> {
         let offered = Dir::open(root)?.read("cgroup.controllers")?.unwrap_or_default();
         let offers = |name: &str| offered.split_ascii_whitespace().any(|c| c == name);
         let (mut controllers, missing): (Vec<_>, Vec<_>) =

@@ -13,6 +13,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// How many bytes the paths of folders that are yet to be looked at may take.
+const MOST_PATHS: usize = 64 << 20;
+
 /// Bytes and inodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
@@ -66,7 +69,8 @@ pub(super) fn walk(root: &Path, limit: u64) -> io::Result<Usage> {
     walk_while(root, limit, || true).map(|(usage, _)| usage)
 }
 
-/// As [`walk`], until nobody `wants` it any more; whether all was counted.
+/// As [`walk`], until nobody `wants` it any more; whether all was counted: not what is below a path longer than the
+/// kernel takes, what cannot be read, and folders whose paths are more than [`MOST_PATHS`].
 fn walk_while(root: &Path, limit: u64, wants: impl Fn() -> bool) -> io::Result<(Usage, bool)> {
     let tree = Tree::open(root)?;
     let mut usage = Usage::default();
@@ -80,37 +84,65 @@ fn walk_while(root: &Path, limit: u64, wants: impl Fn() -> bool) -> io::Result<(
     };
     let top = open_dir(&tree, Path::new(""))?;
     count(&entry(top.as_fd(), c".")?);
-    let mut todo = vec![PathBuf::new()];
-    let mut seen = 1u64;
+    let (mut todo, mut todo_bytes) = (vec![PathBuf::new()], 0);
+    let (mut seen, mut whole) = (1u64, true);
     while let Some(path) = todo.pop() {
+        todo_bytes -= path.as_os_str().len();
         if !wants() {
             return Ok((usage, false));
         }
-        let Ok(fd) = open_dir(&tree, &path) else { continue };
-        let mut dir = Dir::from_fd(fd)?;
-        // Not more than count: a folder may have more names than there is memory for.
-        let most = usize::try_from(limit - seen).unwrap_or(usize::MAX).saturating_add(3);
-        let entries = dir.iter().flatten().take(most);
-        let names: Vec<_> = entries.map(|e| e.file_name().to_owned()).collect();
-        for name in names {
-            if name.as_c_str() == c"." || name.as_c_str() == c".." {
+        let fd = match open_dir(&tree, &path) {
+            Ok(fd) => fd,
+            Err(error) => {
+                whole &= has_vanished(&error);
+                continue;
+            }
+        };
+        // Names are not gathered: a folder may have more of them than there is memory for.
+        let mut dir = Dir::from_fd(fd.try_clone()?)?;
+        for listed in dir.iter() {
+            let Ok(listed) = listed else {
+                whole = false;
+                break;
+            };
+            let name = listed.file_name();
+            if name == c"." || name == c".." {
                 continue;
             }
             if seen >= limit {
                 return Ok((usage, false));
             }
-            let Ok(of) = entry(dir.as_fd(), &name) else { continue };
+            let of = match entry(fd.as_fd(), name) {
+                Ok(of) => of,
+                Err(error) => {
+                    whole &= has_vanished(&error);
+                    continue;
+                }
+            };
             if of.is_mount {
                 continue;
             }
             count(&of);
             seen += 1;
-            if of.is_directory {
-                todo.push(path.join(OsStr::from_bytes(name.to_bytes())));
+            if !of.is_directory {
+                continue;
             }
+            let below = path.join(OsStr::from_bytes(name.to_bytes()));
+            let bytes = below.as_os_str().len();
+            if todo_bytes + bytes > MOST_PATHS {
+                whole = false;
+                continue;
+            }
+            todo_bytes += bytes;
+            todo.push(below);
         }
     }
-    Ok((usage, true))
+    Ok((usage, whole))
+}
+
+/// Whether what was to be counted is not there any more, or is no folder any more.
+fn has_vanished(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn open_dir(tree: &Tree, path: &Path) -> io::Result<OwnedFd> {
@@ -122,6 +154,8 @@ fn open_dir(tree: &Tree, path: &Path) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::{Mode, mkdirat};
     use std::fs;
 
     #[test]
@@ -148,6 +182,15 @@ mod tests {
             (told.inodes, told.whole)
         };
         assert_eq!([counted(3), counted(2), counted(4)], [(3, true), (2, false), (3, true)]);
+        // Deeper than a path that the kernel takes: each folder is made where the last one was.
+        let mut at = fs::File::open(dir.path()).unwrap();
+        let name = "n".repeat(250);
+        for _ in 0..20 {
+            mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
+            at = openat(&at, name.as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap().into();
+        }
+        let told = disk_use(dir.path(), 99, || true).unwrap();
+        assert!(!told.whole && (10..23).contains(&told.inodes), "{told:?}");
         let unwanted = disk_use(dir.path(), 9, || false).unwrap();
         assert_eq!((unwanted.inodes, unwanted.whole), (1, false));
     }

@@ -28,6 +28,11 @@ use tracing::warn;
 /// How often what is above pods is set again.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// The file of the memory that is kept.
+const KEPT: &str = "memory.min";
+/// What it is kept for, in errors.
+const ABOVE: &str = "what is above pods";
+
 /// A cgroup of a pod or a class that cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} the cgroup of {subject}")]
@@ -162,13 +167,15 @@ pub struct QosCgroups {
     rules: PodRules,
     /// What the pods ask for, by uid.
     asks: Mutex<BTreeMap<String, Asks>>,
+    /// Held from a sum of them until it is set: an older sum is never set after a newer one.
+    setting: Mutex<()>,
 }
 
 impl QosCgroups {
     /// Below `root`: `kubepods`, or a path that ends so.
     pub fn new(cgroups: Cgroups, root: &str, rules: PodRules) -> Self {
         let root = root.trim_matches('/').to_owned();
-        Self { cgroups, root, rules, asks: Mutex::default() }
+        Self { cgroups, root, rules, asks: Mutex::default(), setting: Mutex::default() }
     }
 
     /// The path of a cgroup below the root: by its class and its last name.
@@ -208,6 +215,7 @@ impl QosCgroups {
             .and_then(|path| self.cgroups.make_parent(&path, &resources));
         made.map_err(QosError::new("make", format!("pod {}", uid(pod))))?;
         // After it: what is above a pod does not go while there is one.
+        let _setting = lock(&self.setting);
         self.weigh_class(qos(pod))?;
         self.limit_root()
     }
@@ -217,10 +225,49 @@ impl QosCgroups {
         Resources { pids_limit: self.rules.pids.map(Limit::Value), ..resources }
     }
 
-    fn keep_memory(&self, resources: &mut Resources, bytes: u64) {
-        if self.rules.memory.keeps() {
-            resources.unified.insert("memory.min".to_owned(), bytes.to_string());
+    fn keep_memory(
+        &self,
+        path: &CgroupPath,
+        resources: &mut Resources,
+        bytes: u64,
+    ) -> Result<(), QosError> {
+        // What keeps nothing need not have the file: not without a pod, under systemd.
+        if self.rules.memory.keeps() && (bytes > 0 || self.is_kept(path)?) {
+            resources.unified.insert(KEPT.to_owned(), bytes.to_string());
         }
+        Ok(())
+    }
+
+    /// Whether a cgroup keeps memory.
+    fn is_kept(&self, path: &CgroupPath) -> Result<bool, QosError> {
+        let kept = self.cgroups.read(path, KEPT).map_err(QosError::new("look at", ABOVE))?;
+        Ok(kept.is_some_and(|bytes| bytes != "0"))
+    }
+
+    /// Lets go of the memory that an earlier run has kept above pods, if it is to be kept no more. Once, at the start.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// [`QosError`].
+    pub fn let_go(&self) -> Result<(), QosError> {
+        if self.rules.memory.keeps() {
+            return Ok(());
+        }
+        let _setting = lock(&self.setting);
+        let root = self.above(None)?;
+        let mut all = self.cgroups.made_above(&root).map_err(QosError::new("limit", ABOVE))?;
+        all.push(root);
+        for of in [Qos::Burstable, Qos::BestEffort] {
+            all.push(self.above(class(of))?);
+        }
+        let unified = [(KEPT.to_owned(), "0".to_owned())].into();
+        let nothing = Resources { unified, ..Resources::default() };
+        for path in all {
+            if self.is_kept(&path)? {
+                self.limit(&path, &nothing, ABOVE)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a pod out of its class. Its cgroup went with its sandbox, if there ever was one and it is no slice.
@@ -240,21 +287,19 @@ impl QosCgroups {
         self.refresh()
     }
 
-    /// Sets what is above pods, where it is. Blocking.
+    /// Sets what is above pods, where it is, also when there is no pod any more: what was kept for the last one is to go.
+    /// Blocking.
     ///
     /// # Errors
     /// [`QosError`], after all was tried.
     pub fn refresh(&self) -> Result<(), QosError> {
-        let asks = lock(&self.asks).clone();
-        let mut result = Ok(());
-        for of in [Qos::Burstable, Qos::BestEffort] {
-            if asks.values().any(|asks| asks.class == of) {
-                result = result.and(self.weigh_class(of));
-            }
-        }
-        if asks.is_empty() { result } else { result.and(self.limit_root()) }
+        let _setting = lock(&self.setting);
+        let burstable = self.weigh_class(Qos::Burstable);
+        let best_effort = self.weigh_class(Qos::BestEffort);
+        burstable.and(best_effort).and(self.limit_root())
     }
 
+    /// With `setting` held.
     fn weigh_class(&self, of: Qos) -> Result<(), QosError> {
         let Some(name) = class(of) else { return Ok(()) };
         let (shares, memory) = self.sum(|asks| asks.class == of);
@@ -262,20 +307,23 @@ impl QosCgroups {
             Qos::Burstable => shares.clamp(2, 262_144),
             Qos::BestEffort | Qos::Guaranteed => qos_shares(0),
         };
-        let mut resources = Resources { cpu_shares: Some(shares), ..Resources::default() };
-        self.keep_memory(&mut resources, memory);
-        self.apply(&self.path(Some(name), None), &resources, &format!("class {name}"))
+        // A share is for pods; those of the last run may not be counted yet.
+        let has_pods = lock(&self.asks).values().any(|asks| asks.class == of);
+        let cpu_shares = has_pods.then_some(shares);
+        let mut resources = Resources { cpu_shares, ..Resources::default() };
+        let path = self.above(Some(name))?;
+        self.keep_memory(&path, &mut resources, memory)?;
+        self.limit(&path, &resources, &format!("class {name}"))
     }
 
+    /// With `setting` held.
     fn limit_root(&self) -> Result<(), QosError> {
         let mut resources = self.rules.together.clone();
         let (_, memory) = self.sum(|_| true);
-        self.keep_memory(&mut resources, memory);
-        if resources == Resources::default() {
-            return Ok(());
-        }
-        self.keep_above(memory)?;
-        match self.apply(&self.path(None, None), &resources, "all pods") {
+        let root = self.above(None)?;
+        self.keep_above(&root, memory)?;
+        self.keep_memory(&root, &mut resources, memory)?;
+        match self.limit(&root, &resources, "all pods") {
             // Pods of before have more than they may: they are not ended for it, and it is tried again.
             Err(error) if matches!(*error.source, CgroupError::Conflict { .. }) => {
                 warn!(error = %chain(&error), "all pods together are not held to their limits yet");
@@ -287,16 +335,14 @@ impl QosCgroups {
 
     /// Keeps the memory of all pods also where berth has made cgroups above theirs: what they keep counts for nothing in
     /// one that keeps less.
-    fn keep_above(&self, bytes: u64) -> Result<(), QosError> {
+    fn keep_above(&self, root: &CgroupPath, bytes: u64) -> Result<(), QosError> {
         if !self.rules.memory.keeps() {
             return Ok(());
         }
-        let subject = "what is above all pods";
-        let root = self.place(&self.path(None, None)).map_err(QosError::new("limit", subject))?;
-        for path in self.cgroups.made_above(&root).map_err(QosError::new("limit", subject))? {
+        for path in self.cgroups.made_above(root).map_err(QosError::new("limit", ABOVE))? {
             let mut resources = Resources::default();
-            self.keep_memory(&mut resources, bytes);
-            self.limit(&path, &resources, subject)?;
+            self.keep_memory(&path, &mut resources, bytes)?;
+            self.limit(&path, &resources, ABOVE)?;
         }
         Ok(())
     }
@@ -317,12 +363,12 @@ impl QosCgroups {
         }
     }
 
-    /// Sets limits above pods. Where there is nothing, there is no pod either.
-    fn apply(&self, path: &str, resources: &Resources, subject: &str) -> Result<(), QosError> {
-        let path = self.place(path).map_err(QosError::new("limit", subject))?;
-        self.limit(&path, resources, subject)
+    /// The cgroup of a class; none: of all pods.
+    fn above(&self, class: Option<&str>) -> Result<CgroupPath, QosError> {
+        self.place(&self.path(class, None)).map_err(QosError::new("limit", ABOVE))
     }
 
+    /// Sets limits above pods. Where there is nothing, there is no pod either.
     fn limit(
         &self,
         path: &CgroupPath,
@@ -362,6 +408,70 @@ fn limits(resources: &proto::LinuxContainerResources) -> Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+    use std::fs;
+    use std::path::Path;
+
+    const PLACES: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
+
+    /// Folders that stand in for cgroups of an earlier run, each of which keeps 9 bytes.
+    fn folders() -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        for place in PLACES {
+            let folder = temp.path().join(place);
+            fs::create_dir(&folder).unwrap();
+            for (file, text) in [(KEPT, "9\n"), ("cpu.weight", "7\n")] {
+                fs::write(folder.join(file), text).unwrap();
+            }
+        }
+        temp
+    }
+
+    fn of(root: &Path, memory_qos: bool) -> QosCgroups {
+        let enforce_node_allocatable = Vec::new();
+        let config = config::Kubelet { memory_qos, enforce_node_allocatable, ..Default::default() };
+        let rules = PodRules::new(&config, &NodeFacts::default());
+        QosCgroups::new(Cgroups::of_folders(root).unwrap(), "kubepods", rules)
+    }
+
+    fn kept(root: &Path) -> [String; 3] {
+        PLACES.map(|place| fs::read_to_string(root.join(place).join(KEPT)).unwrap())
+    }
+
+    #[test]
+    fn the_memory_of_the_last_pod_is_kept_no_more() {
+        let temp = folders();
+        let cgroups = of(temp.path(), true);
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"uid": "u"},
+            "spec": {"containers": [{"name": "c", "resources": {"requests": {"memory": "8"}}}]},
+        }))
+        .unwrap();
+        cgroups.count(&pod);
+        cgroups.refresh().unwrap();
+        assert_eq!(kept(temp.path()), ["8\n", "8\n", "0\n"]);
+        cgroups.remove(&pod).unwrap();
+        assert_eq!(kept(temp.path()), ["0\n", "0\n", "0\n"]);
+        // What keeps nothing need not have the file, and the cgroup may be gone.
+        fs::remove_file(temp.path().join("kubepods/burstable").join(KEPT)).unwrap();
+        fs::remove_dir_all(temp.path().join("kubepods/besteffort")).unwrap();
+        cgroups.refresh().unwrap();
+    }
+
+    #[test]
+    fn what_an_earlier_run_kept_goes_when_it_is_switched_off() {
+        let temp = folders();
+        let cgroups = of(temp.path(), false);
+        cgroups.refresh().unwrap();
+        assert_eq!(kept(temp.path()), ["9\n"; 3], "others may keep something");
+        cgroups.let_go().unwrap();
+        assert_eq!(kept(temp.path()), ["0\n"; 3]);
+        let cgroups = of(temp.path(), true);
+        fs::write(temp.path().join("kubepods").join(KEPT), "9\n").unwrap();
+        cgroups.let_go().unwrap();
+        assert_eq!(kept(temp.path()), ["9\n", "0\n", "0\n"]);
+    }
 
     #[test]
     fn all_pods_are_held_to_what_is_not_reserved() {

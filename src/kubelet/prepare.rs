@@ -64,11 +64,12 @@ pub(super) fn prepare(given: Given) -> Result<Arc<Host>, KubeletError> {
         "" => None,
         root => Some(QosCgroups::new(cgroups, root, rules)),
     };
-    // After all that may refuse the node: what is mounted is given back by a kubelet half that has begun.
-    let volumes = Volumes::new(pods.clone(), config.paths.run.join("kubelet/payload"));
-    volumes.prepare_node()?;
+    cgroups.as_ref().map_or(Ok(()), QosCgroups::let_go)?;
     let userns = Ids::read(pods.clone())?;
     let checker = Arc::new(Checker::new(Arc::clone(&cri))?);
+    let volumes = Volumes::new(pods.clone(), config.paths.run.join("kubelet/payload"));
+    // After all that may refuse the node: what is mounted is given back by who is given the host.
+    volumes.prepare_node()?;
     Ok(Arc::new(Host {
         cri,
         runtime,

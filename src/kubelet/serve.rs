@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::cri::client::{Cri, CriError, Metered, Operations};
 use crate::cri::proto;
 use crate::ctl::stream::Trust;
+use crate::error::chain;
 use crate::watch::Watcher;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 /// After how long a runtime that does not answer yet is asked again, and for how long.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -50,20 +51,45 @@ pub async fn serve(
     let operations = Operations::default();
     let cri = Arc::new(Metered::new(cri, operations.clone()));
     let (objects, objects_now) = watch::channel(Arc::new(Objects::default()));
-    let tasks = TaskTracker::new();
     let given = Given {
         config: Arc::clone(&config),
         own: own.clone(),
         cri,
         runtime,
         objects: objects_now,
-        tasks: tasks.clone(),
+        tasks: TaskTracker::new(),
     };
     let host = blocking::run("prepare the kubelet half", move || prepare(given)).await??;
     info!(node = host.node.name, runtime = host.runtime, "the kubelet half keeps pods");
+    let node = Node { config, own, host: Arc::clone(&host), operations, objects };
+    let kept = keep_pods(node, watcher, gate, stop).await;
+    // Also after an error: the node's tmpfs is mounted.
+    let released = release(&host).await;
+    if let (Err(_), Err(error)) = (&kept, &released) {
+        warn!(error = %chain(error), "what volumes had of the node is not released");
+    }
+    kept.and(released)
+}
+
+/// What is there before any pod is kept.
+struct Node {
+    config: Arc<Config>,
+    own: config::Kubelet,
+    host: Arc<Host>,
+    operations: Operations,
+    objects: watch::Sender<Arc<Objects>>,
+}
+
+async fn keep_pods(
+    node: Node,
+    watcher: Watcher,
+    gate: KubeletGate,
+    stop: CancellationToken,
+) -> Result<(), KubeletError> {
+    let Node { config, own, host, operations, objects } = node;
     let http = http(&config, &own, (&host, operations), &watcher, &stop).await?;
-    tasks.spawn(host.board.clone().write_behind(stop.clone()));
-    tasks.spawn(http.serve());
+    host.tasks.spawn(host.board.clone().write_behind(stop.clone()));
+    host.tasks.spawn(http.serve());
     let (evictions, unfinished) = keep_node(&config, &own, &host, &stop).await;
     // Before any pod is taken: the node may be shutting down already.
     let shutdowns = shutdowns(&host, &stop).await?;
@@ -76,8 +102,12 @@ pub async fn serve(
         .with_endings(unfinished)
         .run(updates, evictions, shutdowns)
         .await;
-    tasks.close();
-    tasks.wait().await;
+    host.tasks.close();
+    host.tasks.wait().await;
+    Ok(())
+}
+
+async fn release(host: &Host) -> Result<(), KubeletError> {
     let volumes = Arc::clone(&host.volumes);
     Ok(blocking::run("release what volumes had of the node", move || volumes.release_node())
         .await??)

@@ -13,21 +13,22 @@ use super::log::{Reclaimed, Record};
 use super::machine::{Crossing, Machine, Resource};
 use super::orders::{Doomed, Orders, verdict};
 use super::rank::{Candidate, rank};
-use super::recall::{SHORTEST, Unfinished};
+use super::recall::SHORTEST;
 use super::reclaim::reclaim;
 use super::signals::{Signals, ask_image_place};
 use super::usage::{Meter, Pods, running};
+use super::victim::{Victim, waited_for};
 use super::words;
 use crate::blocking::Overdue;
 use crate::clock::ticks;
 use crate::config;
 use crate::kubelet::board::EventKind;
 use crate::kubelet::spec::grace;
-use crate::kubelet::status::Verdict;
 use crate::kubelet::worker::{Ending, Host};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,10 +38,6 @@ use tracing::{info, warn};
 
 /// A pod to be ended, by its uid, and how.
 pub type Order = (String, Ending);
-
-/// How long the end of a victim is waited for at least, and how much longer than one and a half times its grace.
-const KILLED_WITHIN: Duration = Duration::from_secs(10);
-const CLEANED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long it may take to remove what nobody needs before a pod has to go.
 const RECLAIMED_WITHIN: Duration = Duration::from_secs(30);
@@ -67,27 +64,6 @@ pub struct Evictor {
     under_way: FuturesUnordered<BoxFuture<'static, Step>>,
     /// What of it there is, one of each.
     busy: BTreeSet<Lane>,
-}
-
-/// A pod whose end makes room.
-#[derive(Clone, Debug)]
-struct Victim {
-    uid: String,
-    hard: bool,
-    /// Until when it is waited for.
-    until: Instant,
-    verdict: Verdict,
-}
-
-impl Victim {
-    fn of(last: &Unfinished) -> Self {
-        Self {
-            uid: last.uid.clone(),
-            hard: last.hard,
-            until: Instant::now() + waited_for(last.left),
-            verdict: last.verdict.clone(),
-        }
-    }
 }
 
 /// What goes on beside the looks.
@@ -297,9 +273,12 @@ impl Evictor {
         // Where images are apart, room for pods alone is made by nothing but pods.
         let for_images = self.acts.iter().any(|other| other.rule.measure.of_images());
         let reclaims = measure.of_disks() && (!apart || for_images);
-        let mut ended: BTreeSet<String> = pods.ended.keys().cloned().collect();
-        // Its worker has yet to see how its containers ended.
-        ended.retain(|uid| self.waits.as_ref().is_none_or(|victim| victim.uid != *uid));
+        // The worker of who is still ending, the last victim's among them, has yet to see how containers ended.
+        let over = |uid: &str, pod: &Pod| {
+            running(pod).is_empty() && self.waits.as_ref().is_none_or(|victim| victim.uid != uid)
+        };
+        let ended = pods.ended.iter().filter(|(uid, pod)| over(uid, pod));
+        let ended: BTreeSet<String> = ended.map(|(uid, _)| uid.clone()).collect();
         let mut active = pods.active.clone();
         active.retain(|uid, _| !self.orders.is_told(uid));
         let (host, collector) = (Arc::clone(&self.host), Arc::clone(&self.collector));
@@ -379,6 +358,7 @@ impl Evictor {
             verdict: verdict(&record.message),
         });
         let signal = crossing.rule.measure.name();
+        self.machine.evicted_for(crossing.rule.measure.resource());
         self.orders.evict(Doomed { pod, grace, record, signal }).await;
     }
 
@@ -408,20 +388,4 @@ async fn in_time(reclaiming: impl Future<Output = Reclaimed>) -> Reclaimed {
         warn!("the runtime takes too long to remove what nobody needs");
         Reclaimed::default()
     })
-}
-
-/// How long the end of a pod with a grace is waited for.
-fn waited_for(grace: Duration) -> Duration {
-    grace.saturating_mul(3).checked_div(2).unwrap_or(grace).max(KILLED_WITHIN) + CLEANED_WITHIN
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_victim_is_waited_for_as_long_as_it_may_take() {
-        assert_eq!(waited_for(SHORTEST), Duration::from_secs(40));
-        assert_eq!(waited_for(Duration::from_secs(60)), Duration::from_secs(120));
-    }
 }

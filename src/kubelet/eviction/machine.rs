@@ -200,6 +200,18 @@ impl Machine {
         }
         decision
     }
+
+    /// Takes in that a pod was evicted. An average of stalls decays slowly: after one for memory the waiting for it has
+    /// to last anew, so that a stall that is over costs nobody else.
+    pub(super) fn evicted_for(&mut self, resource: Resource) {
+        if resource != Resource::Memory {
+            return;
+        }
+        for (_, memory) in self.rules.iter_mut().filter(|(r, _)| r.measure == Measure::MemoryCalm) {
+            memory.since = None;
+            memory.acted_on = false;
+        }
+    }
 }
 
 impl Crossing {

@@ -168,6 +168,31 @@ fn waiting_for_memory_is_a_lack_of_it_when_it_is_asked_for() {
 }
 
 #[test]
+fn after_an_eviction_waiting_for_memory_has_to_last_anew() {
+    let mut of = config(&["nodefs.available<100"], &[], &[]);
+    of.memory_stall_percent = Some(40);
+    of.memory_stall_seconds = 20;
+    let stalled = Reading { available: CALM - 41_000, capacity: CALM };
+    let full = Reading { available: 1, capacity: 1000 };
+    let both = Readings::from([(Measure::MemoryCalm, stalled), (NODEFS, full)]);
+    let mut machine = Machine::new(&of);
+    let start = Instant::now();
+    let acts = |machine: &mut Machine, second| -> Vec<Measure> {
+        let decision = machine.look(&both, start + Duration::from_secs(second));
+        assert!(decision.pressure.memory, "{second}");
+        decision.acts.iter().map(|crossing| crossing.rule.measure).collect()
+    };
+    assert_eq!(acts(&mut machine, 0), [NODEFS]);
+    assert_eq!(acts(&mut machine, 20), [Measure::MemoryCalm, NODEFS]);
+    machine.evicted_for(Resource::Bytes);
+    assert_eq!(acts(&mut machine, 21), [Measure::MemoryCalm, NODEFS], "it went for a disk");
+    machine.evicted_for(Resource::Memory);
+    assert_eq!(acts(&mut machine, 22), [NODEFS]);
+    assert_eq!(acts(&mut machine, 41), [NODEFS]);
+    assert_eq!(acts(&mut machine, 42), [Measure::MemoryCalm, NODEFS]);
+}
+
+#[test]
 fn thresholds_of_nothing_and_of_all_are_never_passed() {
     let mut clock = Clock::new(&config(&["nodefs.available<0%", "pid.available<100%"], &[], &[]));
     assert_eq!(clock.at(0, &[(NODEFS, 0), (PIDS, 0)]), Decision::default());

@@ -3,7 +3,7 @@
 //!
 //! Every ten seconds: [`signals`] are read, [`machine`] says what of them is short and since when (pure), [`pressure`] is
 //! told to everybody, and then either [`reclaim`] makes room with what nobody needs, or one pod has to go: the first in
-//! the order of [`rank`] (pure). [`evictor`] is that loop; [`keeper`] is another, in which [`storage`] finds who uses more
+//! the order of [`rank`] (pure). [`evictor`] is that loop, in which the end of a [`victim`] is waited for; [`keeper`] is another, in which [`storage`] finds who uses more
 //! of its own than it may. By [`orders`] pods end; [`log`] is what they leave behind, each decision with its figures, a
 //! line each, from which [`recall`] (pure) knows after a restart who was told.
 //!
@@ -31,6 +31,7 @@ mod signals;
 mod storage;
 mod tally;
 mod usage;
+mod victim;
 mod words;
 
 pub use admit::{is_critical, under_pressure};

@@ -1,8 +1,9 @@
 //! Who has to go first; pure.
 //!
 //! Memory, bytes and inodes: who uses more than it asked for before who does not; then the lower priority; then who is
-//! further beyond its request. Process ids: the lower priority, then who has more. Of whom nothing is known goes
-//! first. Who is critical never goes.
+//! further beyond its request. Process ids: the lower priority, then who has more. Who runs and is told of without a
+//! figure goes before all of them; for process ids, before those of its priority. Whose figures could not be had is no
+//! candidate. Who is critical never goes.
 
 use super::machine::Resource;
 use serde::Serialize;
@@ -17,7 +18,7 @@ pub(super) struct Candidate {
     pub(super) priority: i32,
     /// What it asked for.
     pub(super) request: u64,
-    /// What it uses; none if that is not known.
+    /// What it uses; none if the runtime tells of it without that figure.
     pub(super) used: Option<u64>,
     /// Whether it is never a victim.
     pub(super) critical: bool,
@@ -39,7 +40,7 @@ pub(super) fn rank(resource: Resource, candidates: Vec<Candidate>) -> Vec<Candid
     let mut all: Vec<Candidate> = candidates.into_iter().filter(|c| !c.critical).collect();
     match resource {
         Resource::Pids => {
-            all.sort_by_key(|c| (c.priority, Reverse(c.used), c.pod.clone()));
+            all.sort_by_key(|c| (c.priority, c.used.is_some(), Reverse(c.used), c.pod.clone()));
         }
         Resource::Memory | Resource::Bytes | Resource::Inodes => all.sort_by_key(|c| {
             let known = c.used.is_some();
@@ -86,9 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn of_whom_nothing_is_known_goes_first() {
-        let all = [candidate("a", 0, 0, Some(9)), candidate("b", 0, 5, None)];
+    fn of_whom_there_is_no_figure_goes_first() {
+        let all = [candidate("a", 0, 0, Some(9)), candidate("b", 7, 5, None)];
         assert_eq!(names(Resource::Memory, &all), ["b", "a"]);
+        assert_eq!(names(Resource::Pids, &all), ["a", "b"]);
+        let all = [candidate("a", 0, 0, Some(9)), candidate("b", 0, 5, None)];
+        assert_eq!(names(Resource::Pids, &all), ["b", "a"]);
     }
 
     #[test]

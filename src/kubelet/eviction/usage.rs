@@ -20,7 +20,7 @@ use crate::lock::lock;
 use futures::StreamExt as _;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -128,7 +128,8 @@ impl Meter {
     }
 
     /// What the pods that may have to go use of a measure. `apart`: images are on a file system of their own. Those
-    /// that could not be measured in time are left out.
+    /// that could not be measured, or not in time, are left out, and for memory and process ids those without a sandbox:
+    /// their end frees nothing.
     ///
     /// # Errors
     /// The runtime tells of no pod, or none could be measured.
@@ -142,53 +143,55 @@ impl Meter {
         let all = pods.len();
         let measured = pods.into_iter().map(|pod| self.candidate(pod, &stats, of));
         let mut measured = stream::iter(measured).buffer_unordered(AT_ONCE);
-        let mut found = Vec::new();
+        let (mut found, mut looked_at) = (Vec::new(), 0);
         while let Ok(Some(one)) = timeout_at(until, measured.next()).await {
-            found.push(one);
+            if let Ok(one) = one {
+                found.extend(one);
+                looked_at += 1;
+            }
         }
-        let missing = all - found.len();
+        let missing = all - looked_at;
         if missing > 0 {
-            warn!(missing, measured = found.len(), "pods were not measured in time");
+            warn!(missing, measured = looked_at, "pods were not measured, or not in time");
         }
-        match found.is_empty() && missing > 0 {
+        match looked_at == 0 && missing > 0 {
             true => Err(format!("no pod was measured within {} s", ALL_WITHIN.as_secs())),
             false => Ok(found),
         }
     }
 
+    /// A pod with what it uses; none if its end would free nothing.
     async fn candidate(
         &self,
         pod: Arc<Pod>,
-        stats: &BTreeMap<String, proto::LinuxPodSandboxStats>,
+        told: &Told,
         (measure, apart): (Measure, bool),
-    ) -> Candidate {
-        let stats = stats.get(uid(&pod));
+    ) -> Result<Option<Candidate>, Unmeasured> {
+        let stats = told.of(uid(&pod))?;
         let asked = asked(&pod);
-        let (request, used) = match measure.resource() {
-            Resource::Memory => (asked.memory_bytes, stats.and_then(working_set)),
-            Resource::Pids => (0, stats.and_then(processes)),
-            Resource::Bytes | Resource::Inodes => {
-                let files = match stats {
-                    Some(_) => self.files(Arc::clone(&pod)).await,
-                    None => Err(String::new()),
-                };
-                let space = stats.map(layers).zip(files.ok()).map(|(layers, files)| {
-                    LocalUse { layers, ..files }.on(measure.of_images(), apart)
-                });
+        let (request, used) = match (measure.resource(), stats) {
+            (Resource::Memory | Resource::Pids, None) => return Ok(None),
+            (Resource::Memory, Some(stats)) => (asked.memory_bytes, working_set(stats)),
+            (Resource::Pids, Some(stats)) => (0, processes(stats)),
+            (Resource::Bytes | Resource::Inodes, stats) => {
+                let files = self.files(Arc::clone(&pod)).await.map_err(|_| Unmeasured)?;
+                // Without a sandbox it has files all the same.
+                let layers = stats.map(layers).unwrap_or_default();
+                let space = LocalUse { layers, ..files }.on(measure.of_images(), apart);
                 match measure.resource() {
-                    Resource::Bytes => (asked.ephemeral_storage_bytes, space.map(|s| s.bytes)),
-                    _ => (0, space.map(|s| s.inodes)),
+                    Resource::Bytes => (asked.ephemeral_storage_bytes, Some(space.bytes)),
+                    _ => (0, Some(space.inodes)),
                 }
             }
         };
-        Candidate {
+        Ok(Some(Candidate {
             uid: uid(&pod).to_owned(),
             pod: full_name(&pod),
             priority: spec(&pod).priority.unwrap_or(0),
             request,
             used,
             critical: super::is_critical(&pod),
-        }
+        }))
     }
 
     /// What a pod uses of the node's disks, as far as it is told in time.
@@ -236,13 +239,16 @@ impl Meter {
             let logs = logs.map(|(name, (bytes, inodes))| (name, Space { bytes, inodes }));
             let wants = || wanted.still().is_ok();
             let (mut volumes, mut unknown) = (BTreeMap::new(), Vec::new());
-            for (name, TreeUse { bytes, inodes, whole }) in host.volumes.empty_dirs(&of, wants) {
-                if !whole {
-                    unknown.push(format!(
-                        "volume {name:?} has more than {MOST_COUNTED} files: what is beyond is not counted"
-                    ));
+            for (name, told) in host.volumes.empty_dirs(&of, wants) {
+                match told {
+                    Ok(TreeUse { bytes, inodes, whole }) => {
+                        if !whole {
+                            unknown.push(in_part(&name));
+                        }
+                        volumes.insert(name, Space { bytes, inodes });
+                    }
+                    Err(error) => unknown.push(format!("volume {name:?} is not counted: {error}")),
                 }
-                volumes.insert(name, Space { bytes, inodes });
             }
             LocalUse { logs: logs.collect(), volumes, unknown, ..LocalUse::default() }
         });
@@ -253,45 +259,83 @@ impl Meter {
     }
 }
 
-/// What the runtime tells of every pod that runs, by uid.
-async fn stats(host: &Arc<Host>) -> Result<BTreeMap<String, proto::LinuxPodSandboxStats>, String> {
+fn in_part(volume: &str) -> String {
+    format!(
+        "volume {volume:?} is not counted in full: it has more than {MOST_COUNTED} files, is too deep, or has \
+         folders that cannot be read"
+    )
+}
+
+/// What the runtime tells of the pods that run.
+#[derive(Debug, Default)]
+struct Told {
+    /// By uid.
+    stats: BTreeMap<String, proto::LinuxPodSandboxStats>,
+    /// The uids of those of which it could not tell.
+    failed: BTreeSet<String>,
+}
+
+impl Told {
+    /// What it tells of a pod: none of one without a sandbox that runs.
+    fn of(&self, uid: &str) -> Result<Option<&proto::LinuxPodSandboxStats>, Unmeasured> {
+        match self.failed.contains(uid) {
+            true => Err(Unmeasured),
+            false => Ok(self.stats.get(uid)),
+        }
+    }
+}
+
+/// A pod whose figures could not be had.
+#[derive(Debug, PartialEq, Eq)]
+struct Unmeasured;
+
+/// What the runtime tells of every pod that runs.
+async fn stats(host: &Arc<Host>) -> Result<Told, String> {
     let request = proto::ListPodSandboxStatsRequest::default();
     let told = timeout(WITHIN, host.cri.list_pod_sandbox_stats(request)).await;
-    let told = match told.map_err(|_| "the runtime does not answer")? {
-        Ok(answer) => Ok(answer.stats),
+    match told.map_err(|_| "the runtime does not answer")? {
+        Ok(answer) => {
+            let stats = answer.stats.into_iter().filter_map(of_pod).collect();
+            Ok(Told { stats, ..Told::default() })
+        }
         // containerd before 2.0 tells of none when there is one that has ended.
         Err(error) => {
             timeout(WITHIN, each_of(host)).await.unwrap_or_else(|_| Err(error.to_string()))
         }
-    };
-    Ok(told?.into_iter().filter_map(of_pod).collect())
+    }
 }
 
 /// What the runtime tells of every pod that runs, asked one by one. Of one that ends meanwhile nothing is told.
-async fn each_of(host: &Arc<Host>) -> Result<Vec<proto::PodSandboxStats>, String> {
+async fn each_of(host: &Arc<Host>) -> Result<Told, String> {
     let all = host.cri.list_pod_sandbox(proto::ListPodSandboxRequest::default()).await;
     let all = all.map_err(|error| error.to_string())?.items.into_iter();
     let ready = all.filter(|sandbox| sandbox.state() == proto::PodSandboxState::SandboxReady);
-    let told = ready.map(|sandbox| {
+    let told = ready.map(|sandbox| async {
         let request = proto::PodSandboxStatsRequest { pod_sandbox_id: sandbox.id };
-        host.cri.pod_sandbox_stats(request)
+        (sandbox.metadata, host.cri.pod_sandbox_stats(request).await)
     });
-    let (mut found, mut failed) = (Vec::new(), None);
+    let (mut found, mut last) = (Told::default(), None);
     let mut told = stream::iter(told).buffer_unordered(AT_ONCE);
-    while let Some(told) = told.next().await {
+    while let Some((metadata, told)) = told.next().await {
         match told {
-            Ok(answer) => found.extend(answer.stats),
-            Err(error) => failed = Some(error.to_string()),
+            Ok(answer) => found.stats.extend(answer.stats.and_then(of_pod)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                let uid = metadata.map(|metadata| metadata.uid).unwrap_or_default();
+                warn!(pod_uid = uid, %error, "the runtime does not tell what a pod uses");
+                found.failed.insert(uid);
+                last = Some(error.to_string());
+            }
         }
     }
-    match failed {
-        Some(error) if found.is_empty() => Err(error),
+    match last {
+        Some(error) if found.stats.is_empty() => Err(error),
         _ => Ok(found),
     }
 }
 
 fn of_pod(stats: proto::PodSandboxStats) -> Option<(String, proto::LinuxPodSandboxStats)> {
-    Some((stats.attributes?.metadata?.uid, stats.linux?))
+    Some((stats.attributes?.metadata?.uid, stats.linux.unwrap_or_default()))
 }
 
 fn working_set(stats: &proto::LinuxPodSandboxStats) -> Option<u64> {
@@ -339,6 +383,16 @@ mod tests {
         assert_eq!(local.on(true, false), space(123, 13));
         assert_eq!(local.on(false, true), space(23, 3));
         assert_eq!(local.on(true, true), space(100, 10));
+    }
+
+    #[test]
+    fn who_is_not_told_of_is_not_who_has_no_sandbox() {
+        let told = Told {
+            stats: [("runs".to_owned(), proto::LinuxPodSandboxStats::default())].into(),
+            failed: ["fails".to_owned()].into(),
+        };
+        assert!(matches!(told.of("runs"), Ok(Some(_))));
+        assert_eq!((told.of("fails"), told.of("waits")), (Err(Unmeasured), Ok(None)));
     }
 
     #[test]

@@ -227,18 +227,21 @@ impl Volumes {
     }
 
     /// What the emptyDirs on disk of a pod take, by volume, as long as somebody `wants` to know: those that are there,
-    /// each as far as it can be counted. Blocking.
+    /// each as far as it can be counted, or why not at all. Blocking.
     pub(in crate::kubelet) fn empty_dirs(
         &self,
         pod: &Pod,
         wants: impl Fn() -> bool,
-    ) -> Vec<(String, TreeUse)> {
+    ) -> Vec<(String, io::Result<TreeUse>)> {
         let Ok(folders) = self.folders.of(uid(pod)) else { return Vec::new() };
         let volumes = spec(pod).volumes.iter().flatten();
         let own = volumes.filter(|v| v.empty_dir.as_ref().is_some_and(empty_dir::on_disk));
         own.filter_map(|volume| {
             let folder = folders.volume(component(&volume.name).ok()?);
-            Some((volume.name.clone(), disk_use(&folder, MOST_COUNTED, &wants).ok()?))
+            match disk_use(&folder, MOST_COUNTED, &wants) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                told => Some((volume.name.clone(), told)),
+            }
         })
         .collect()
     }

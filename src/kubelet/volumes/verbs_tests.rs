@@ -315,3 +315,18 @@ fn nothing_is_made_of_a_pod_that_nobody_waits_for() {
     volumes.set_up(&node.input(&pod)).unwrap();
     assert!(node.pod_path("volumes/disk").exists() && host.exists());
 }
+
+#[test]
+fn an_empty_dir_that_cannot_be_counted_is_told() {
+    let node = Node::new();
+    let pod = pod(json!([
+        {"name": "counted", "emptyDir": {}},
+        {"name": "broken", "emptyDir": {}},
+        {"name": "missing", "emptyDir": {}},
+    ]));
+    fs::create_dir_all(node.pod_path("volumes/counted")).unwrap();
+    fs::write(node.pod_path("volumes/broken"), "").unwrap();
+    let told = node.volumes().empty_dirs(&pod, || true);
+    let told: Vec<_> = told.iter().map(|(name, told)| (name.as_str(), told.is_ok())).collect();
+    assert_eq!(told, [("counted", true), ("broken", false)]);
+}
