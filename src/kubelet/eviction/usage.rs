@@ -289,28 +289,37 @@ impl Told {
 #[derive(Debug, PartialEq, Eq)]
 struct Unmeasured;
 
-/// What the runtime tells of every pod that runs.
+/// What the runtime tells of every pod that runs. A runtime may tell of sandboxes that have ended, too, without figures:
+/// they are none.
 async fn stats(host: &Arc<Host>) -> Result<Told, String> {
+    const SILENT: &str = "the runtime does not answer";
+    let ready = timeout(WITHIN, ready_sandboxes(host)).await.map_err(|_| SILENT)??;
     let request = proto::ListPodSandboxStatsRequest::default();
     let told = timeout(WITHIN, host.cri.list_pod_sandbox_stats(request)).await;
-    match told.map_err(|_| "the runtime does not answer")? {
+    match told.map_err(|_| SILENT)? {
         Ok(answer) => {
-            let stats = answer.stats.into_iter().filter_map(of_pod).collect();
-            Ok(Told { stats, ..Told::default() })
+            let ids: BTreeSet<&str> = ready.iter().map(|sandbox| sandbox.id.as_str()).collect();
+            let told = answer.stats.into_iter().filter(|stats| {
+                stats.attributes.as_ref().is_some_and(|of| ids.contains(of.id.as_str()))
+            });
+            Ok(Told { stats: told.filter_map(of_pod).collect(), ..Told::default() })
         }
         // containerd before 2.0 tells of none when there is one that has ended.
         Err(error) => {
-            timeout(WITHIN, each_of(host)).await.unwrap_or_else(|_| Err(error.to_string()))
+            timeout(WITHIN, each_of(host, ready)).await.unwrap_or_else(|_| Err(error.to_string()))
         }
     }
 }
 
-/// What the runtime tells of every pod that runs, asked one by one. Of one that ends meanwhile nothing is told.
-async fn each_of(host: &Arc<Host>) -> Result<Told, String> {
+async fn ready_sandboxes(host: &Arc<Host>) -> Result<Vec<proto::PodSandbox>, String> {
     let all = host.cri.list_pod_sandbox(proto::ListPodSandboxRequest::default()).await;
     let all = all.map_err(|error| error.to_string())?.items.into_iter();
-    let ready = all.filter(|sandbox| sandbox.state() == proto::PodSandboxState::SandboxReady);
-    let told = ready.map(|sandbox| async {
+    Ok(all.filter(|sandbox| sandbox.state() == proto::PodSandboxState::SandboxReady).collect())
+}
+
+/// What the runtime tells of sandboxes, asked one by one. Of one that ends meanwhile nothing is told.
+async fn each_of(host: &Arc<Host>, ready: Vec<proto::PodSandbox>) -> Result<Told, String> {
+    let told = ready.into_iter().map(|sandbox| async {
         let request = proto::PodSandboxStatsRequest { pod_sandbox_id: sandbox.id };
         (sandbox.metadata, host.cri.pod_sandbox_stats(request).await)
     });
@@ -335,7 +344,7 @@ async fn each_of(host: &Arc<Host>) -> Result<Told, String> {
 }
 
 fn of_pod(stats: proto::PodSandboxStats) -> Option<(String, proto::LinuxPodSandboxStats)> {
-    Some((stats.attributes?.metadata?.uid, stats.linux.unwrap_or_default()))
+    Some((stats.attributes?.metadata?.uid, stats.linux?))
 }
 
 fn working_set(stats: &proto::LinuxPodSandboxStats) -> Option<u64> {
