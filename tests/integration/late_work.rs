@@ -34,7 +34,7 @@ impl<'a> Held<'a> {
         drop(self);
         eventually("the late work ends", || {
             let log = std::fs::read_to_string(node.log_file())?;
-            Ok(log.contains("work past its deadline has ended").then_some(()))
+            Ok(log.contains("work that nobody waited for any more has ended").then_some(()))
         })
     }
 }

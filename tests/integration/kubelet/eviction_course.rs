@@ -122,8 +122,11 @@ fn killed(node: &mut Node) -> Result<()> {
     let rule = "soft = [\"memory.available<99.9% for 0s\"]\nmax_pod_grace_seconds = 30";
     restart_with(node, "soft = []", rule)?;
     eventually("it has to go", || Ok((!victims(node)?.is_empty()).then_some(())))?;
-    // Half of the grace, and within the hook.
-    std::thread::sleep(Duration::from_secs(15));
+    let decided = Instant::now();
+    let half = Duration::from_secs(15);
+    eventually("half of its grace is over, and not its hook", || {
+        Ok((decided.elapsed() >= half).then_some(()))
+    })?;
     let began = Instant::now();
     node.kill()?;
     ensure!(kernel::alive(pid), "it has ended before the daemon was killed");
