@@ -20,8 +20,8 @@ TEST_FEATURES := failpoints,undefended
 # Tests that take minutes on emulated processors and ask nothing of a machine but what the host has: `make test`
 # runs them on the host alone, and of the unit tests (`unit`) most; `make test-all` in a virtual machine, too.
 HOST_ALONE := unit oci_engines:: conformance::a_refused_field_is conformance::an_ignored_field_changes \
-	handler_enforcement:: handler_failures:: handler_terminals::runcs \
-	streaming:: terminal:: port_forward:: registry_hosts:: random:: kubelet:: \
+	handler_enforcement:: handler_failures:: handler_terminals:: \
+	streaming:: terminal:: port_forward:: registry_hosts:: random:: recovery:: stop::a_stop_asks kubelet:: \
 	checkpoint::a_checkpoint_of checkpoint::a_failed_dump checkpoint::a_restore checkpoint::all_go_on
 
 # A C program that stands on nothing: no library, so that none is needed for 32 bits.
