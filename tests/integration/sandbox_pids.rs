@@ -85,8 +85,12 @@ fn end_orphans(node: &Node, pod: &str, id: &str) -> Result<Vec<i32>> {
     let command = |pid: &i32| kernel::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let orphans = eventually("the orphans are there", || {
         let mut pids = kernel::pids_in(&node.container_cgroup(pod, id))?;
-        pids.retain(|pid| command(pid).trim_end_matches('\0') == "sleep\x005000");
-        Ok((pids.len() == 3).then_some(pids))
+        let sleeps =
+            |pid: &i32, long: &str| command(pid).trim_end_matches('\0') == format!("sleep\0{long}");
+        // Until it is a sleep, too, the shell that left them reaps what ends.
+        let is_last = pids.iter().any(|pid| sleeps(pid, "100000"));
+        pids.retain(|pid| sleeps(pid, "5000"));
+        Ok((is_last && pids.len() == 3).then_some(pids))
     })?;
     for pid in &orphans {
         kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
