@@ -28,6 +28,18 @@ const OTHERWISE: &[(&str, &str)] = &[
         "it plants faults in the network of berth's own engine",
     ),
     (
+        "kubelet::a_node_is_not_ready_without_its_network",
+        "it takes away the CNI configuration of berth's own engine",
+    ),
+    (
+        "kubelet_place::a_pod_has_users_of_its_own",
+        "containerd 1.6 makes no user namespaces for pods",
+    ),
+    (
+        "kubelet_place::who_says_nothing_of_seccomp_is_filtered",
+        "its node keeps memory, which a runtime on the older cgroup hierarchy is refused for",
+    ),
+    (
         "kubelet::an_exec_probe_that_hangs_leaves_no_process",
         "containerd kills the command of an ExecSync that takes too long, and not what that has begun",
     ),
